@@ -1,0 +1,266 @@
+"""Settings: frozen, validated, and the only reader of YAML.
+
+`load_config` reads one job file plus `--set section.key=value` overrides, `load_model_config` one
+conf/models/*.yaml. Every mistake is a ConfigError that names the file, the key and what would be right.
+Sizes and times carry their unit in the name. Settings hold values only; nothing here touches the
+network, a model or a data path.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from aistudio.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class ManifestSettings(Settings):
+    """Where the catalogue is and how its columns are named."""
+
+    path: str | list[str]  # file, glob, directory; local, s3:// or http(s)://
+    format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder"]
+    columns: dict[str, str] = {}  # candidate column -> name in the manifest
+    passthrough: list[str] | Literal["all"] = "all"  # manifest columns to keep beside the scores
+    encoding: str = "utf-8"
+    limit: int | None = Field(None, ge=1)  # score only the first N rows
+
+
+class ModelsSettings(Settings):
+    """conf/models/*.yaml of each stage; ranking may be null."""
+
+    recall: str
+    ranking: str | None = None
+    poi_table: str | None = None  # Parquet made by jobs.poi_table; null: POIs have no vectors
+
+
+class DownloadSettings(Settings):
+    """HTTP, S3 and file fetching. Times in seconds, sizes in bytes."""
+
+    connect_timeout_s: float = Field(5.0, gt=0)
+    read_timeout_s: float = Field(10.0, gt=0)  # longest silence between two chunks
+    timeout_s: float = Field(20.0, gt=0)  # one try, all of it
+    retries: int = Field(3, ge=0)  # further tries after a time-out, lost connection, 429 or 5xx
+    backoff_s: float = Field(0.5, ge=0)  # first wait; doubled each time, with jitter
+    backoff_max_s: float = Field(10.0, ge=0)  # also the longest Retry-After that is honoured
+    max_redirects: int = Field(5, ge=0)
+    max_bytes: int = Field(20_000_000, ge=1)  # on the wire and after decompression
+    concurrency: int = Field(64, ge=1)  # requests in flight per worker
+    per_host_concurrency: int = Field(32, ge=1)  # of those, to one host
+    user_agent: str = "aistudio/0.1"
+    headers: dict[str, str] = {}
+    trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, NO_PROXY
+    allow_private_addresses: bool = False  # loopback, link-local and private ranges
+    url_map: dict[str, str] = {}  # prefix -> replacement, longest prefix first; http(s)://, s3://, file://
+
+
+class ImagesSettings(Settings):
+    """Decoding."""
+
+    apply_exif_orientation: bool = False  # the published weights were trained without it
+    max_pixels: int = Field(100_000_000, ge=1)  # width x height, checked before decoding
+    thumbnail_px: int = Field(160, ge=0, le=1024)  # longer side; 0: none stored
+    decode: Literal["exact", "fast"] = "exact"  # fast: DCT-scaled JPEG, see docs/performance.md
+    decode_timeout_s: float = Field(20.0, gt=0)  # one image; a decoder that hangs is a failed row
+
+
+class StoreSettings(Settings):
+    """S3 access for everything in the run folder; credentials come from the ordinary chain, never from here."""
+
+    endpoint_url: str | None = None  # MinIO and other compatible stores
+    region: str | None = None
+    retries: int = Field(8, ge=0)
+    timeout_s: float = Field(30.0, gt=0)
+    embedding_dtype: Literal["float32", "float16"] = "float32"
+
+
+class EngineSettings(Settings):
+    """How the work is cut and spread. `auto` is planned from the cluster's resources."""
+
+    shard_rows: int = Field(500, ge=1)  # rows per score file: the unit of commit and resume
+    batch_size: int | Literal["auto"] = "auto"  # images per forward pass
+    plan: Literal["auto", "fused", "staged"] = "auto"  # fused: CPU; staged: pixels go to GPU actors
+    num_actors: int | Literal["auto"] = "auto"  # model actors
+    shards_in_flight: int = Field(3, ge=1)  # per actor: hides one shard's slow downloads behind another's compute
+    num_gpus_per_actor: float = Field(1.0, gt=0)
+    num_fetchers: int | Literal["auto"] = "auto"  # download + decode actors of the staged plan
+    decode_threads: int = Field(2, ge=1)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started
+    schedule_timeout_s: float = Field(30.0, gt=0)
+
+
+class MetricsSettings(Settings):
+    """What `aggregate` computes."""
+
+    k: list[int] = [1, 5, 10]
+    bootstrap_samples: int = Field(1000, ge=0)
+    seed: int = 0
+    confidence: float = Field(0.95, gt=0, lt=1)
+    no_relevant: Literal["skip", "zero", "error"] = "skip"
+    qrels: str | None = None  # Parquet or TSV: query, row_id, relevance; null: same item_id is relevant
+    slices: list[str] = []  # columns of the scores to slice by
+    min_slice_size: int = Field(20, ge=1)
+    block_rows: int = Field(65_536, ge=1)  # gallery rows per matrix product
+
+    @field_validator("k")
+    @classmethod
+    def _k_positive(cls, k: list[int]) -> list[int]:
+        if not k or any(x < 1 for x in k):
+            raise ValueError("needs at least one K, each 1 or more")
+        return sorted(set(k))
+
+
+class ReportSettings(Settings):
+    """How the report looks; nothing here changes a number."""
+
+    title: str | None = None
+    price_per_hour: float | None = Field(None, ge=0)  # of the machine or cluster, any currency
+    queries_per_page: int = Field(50, ge=1)
+    images_per_query: int = Field(12, ge=1)
+    paper: dict[str, float] = {}  # metric -> number the paper reports, shown beside ours
+
+
+class JobConfig(Settings):
+    """One job file."""
+
+    manifest: ManifestSettings
+    output: str
+    models: ModelsSettings
+    download: DownloadSettings = DownloadSettings()
+    images: ImagesSettings = ImagesSettings()
+    store: StoreSettings = StoreSettings()
+    engine: EngineSettings = EngineSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    report: ReportSettings = ReportSettings()
+    start_over: bool = False  # together with --yes: empties a run folder made with other settings
+
+
+class ImageSpec(Settings):
+    """Pixels that a model was trained on: a property of its weights."""
+
+    size: int = Field(224, ge=8)
+    resize: Literal["opencv_bilinear", "pil_bicubic_center_crop", "pil_bicubic", "pil_bilinear"] = "opencv_bilinear"
+    resize_shortest: int | None = None  # for *_center_crop; null: the size itself
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class WeightsFile(Settings):
+    """One file that a model needs, and where it comes from."""
+
+    path: str
+    url: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    licence: str | None = None
+
+
+class ModelConfig(Settings):
+    """One conf/models/*.yaml. `family` is the name of a file in aistudio/models/."""
+
+    family: str
+    name: str
+    weights: WeightsFile
+    tokenizer: str | None = None  # folder with vocab.txt (BERT) or a Hugging Face folder
+    image: ImageSpec = ImageSpec()
+    arch: dict[str, Any] = {}  # sizes; each family validates its own
+    extra_files: dict[str, WeightsFile] = {}
+    licence: str | None = None
+    notes: str | None = None
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
+    """The job's settings from a YAML file and `section.key=value` overrides.
+
+    Raises:
+        ConfigError: file missing or not YAML, unknown or invalid setting; names file and key.
+    """
+    data = _read_yaml(Path(path))
+    for item in overrides:
+        _apply_override(data, item)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], source: str) -> JobConfig:
+    """Validate a mapping; `source` is the name used in messages."""
+    return _validate(JobConfig, data, source)
+
+
+def load_model_config(path: str | Path) -> ModelConfig:
+    """Settings of one model. Raises ConfigError as `load_config` does."""
+    return _validate(ModelConfig, _read_yaml(Path(path)), str(path))
+
+
+T = TypeVar("T", bound=Settings)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(f"{path}: no such conf file{hint}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {e}") from None
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path}: not valid YAML: {e}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected settings as 'key: value', found {type(data).__name__}")
+    return data
+
+
+def _apply_override(data: dict[str, Any], item: str) -> None:
+    key, eq, value = item.partition("=")
+    if not eq or not key:
+        raise ConfigError(f"--set {item}: expected section.key=value")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"--set {item}: the value is not valid YAML: {e}") from None
+    *parents, last = key.split(".")
+    node: Any = data
+    for part in parents:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {item}: {'.'.join(parents)} is a value, not a section")
+    node[last] = parsed
+
+
+def _validate(model: type[T], data: dict[str, Any], source: str) -> T:
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        raise ConfigError("\n".join(_explain(model, err, source) for err in e.errors())) from None
+
+
+def _explain(model: type[Settings], err: Any, source: str) -> str:
+    loc = [str(x) for x in err["loc"]]
+    key = ".".join(loc)
+    if err["type"] == "extra_forbidden":
+        fields = _fields_at(model, loc[:-1])
+        near = difflib.get_close_matches(loc[-1], fields, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
+        return f"{source}: {key} is not a setting; {hint}"
+    if err["type"] == "missing":
+        return f"{source}: {key} is missing"
+    return f"{source}: {key}: {err['msg']} (found {err.get('input')!r})"
+
+
+def _fields_at(model: type[Settings], loc: list[str]) -> list[str]:
+    for part in loc:
+        field = model.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Settings)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
