@@ -1,0 +1,141 @@
+"""The only door to data paths, local or S3: whole files in, whole files out, Parquet and JSON.
+
+A file is either absent or complete under its name: local files are written beside, synced and renamed;
+S3 objects are one PUT. Nothing is ever moved on S3. `overwrite=False` makes the first writer win, which
+is what commits and attempt numbers stand on. What the files mean is told by schema.py and the pipeline.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aistudio._backends import Entry, LocalBackend, S3Backend
+from aistudio.config import StoreSettings
+from aistudio.errors import StoreError
+
+__all__ = ["Entry", "Store", "open_store"]
+
+# Vectors and WebP files do not compress: trying costs a third of the write time and saves nothing.
+_INCOMPRESSIBLE = ("embedding.list.element", "rank_embedding.list.element", "thumbnail")
+
+
+class Store:
+    """Files below one root, addressed by keys such as `scores/00000-000001.parquet`. Picklable."""
+
+    def __init__(self, root: str, settings: StoreSettings) -> None:
+        self.root = root.rstrip("/")
+        self.settings = settings
+        self._backend: LocalBackend | S3Backend
+        self._backend = S3Backend(self.root, settings) if root.startswith("s3://") else LocalBackend(self.root)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Store, (self.root, self.settings))
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._backend, LocalBackend)
+
+    def path(self, key: str) -> str:
+        """Full local path or s3:// URL of a key, for messages and links."""
+        return f"{self.root}/{key}"
+
+    def exists(self, key: str) -> bool:
+        return self._backend.size(key) is not None
+
+    def list(self, prefix: str) -> list[Entry]:
+        """Files whose key starts with `prefix`, sorted by key; unfinished files are never listed."""
+        return sorted(self._backend.list(prefix), key=lambda e: e.key)
+
+    def read_bytes(self, key: str) -> bytes:
+        """Raises StoreError when the file is missing or cannot be read."""
+        return self._backend.read(key)
+
+    def write_bytes(self, key: str, data: bytes, *, overwrite: bool = True) -> bool:
+        """Write a whole file. With overwrite=False returns False, writing nothing, when the key exists.
+
+        Raises:
+            StoreError: full disk, denied, storage service out of reach after its retries.
+        """
+        return self._backend.write(key, data, overwrite)
+
+    def delete(self, key: str) -> None:
+        """Remove a file; a missing one is no error."""
+        self._backend.delete(key)
+
+    def open(self, key: str) -> BinaryIO:
+        """Seekable reader; on S3 each read is one range request."""
+        return self._backend.open(key)
+
+    def read_json(self, key: str) -> Any:
+        try:
+            return json.loads(self.read_bytes(key))
+        except ValueError as e:
+            raise StoreError(f"{self.path(key)}: not valid JSON: {e}") from None
+
+    def write_json(self, key: str, value: Any, *, overwrite: bool = True) -> bool:
+        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+        return self.write_bytes(key, (text + "\n").encode(), overwrite=overwrite)
+
+    def read_table(self, key: str, columns: list[str] | None = None, *, verify: bool = False) -> pa.Table:
+        """A Parquet file as a table; columns that the file lacks are left out.
+
+        Args:
+            verify: also check every page's checksum.
+
+        Raises:
+            StoreError: missing, damaged or not Parquet.
+        """
+        with self.open(key) as f:
+            try:
+                file = pq.ParquetFile(f, page_checksum_verification=verify, pre_buffer=True)
+                names = file.schema_arrow.names
+                return file.read(None if columns is None else [c for c in columns if c in names])
+            except (pa.ArrowException, OSError) as e:
+                raise StoreError(f"{self.path(key)}: damaged or not Parquet: {e}") from None
+
+    def read_metadata(self, key: str) -> tuple[pa.Schema, int, dict[str, str]]:
+        """Schema, number of rows and our key-value metadata of a Parquet file, from its footer alone."""
+        with self.open(key) as f:
+            try:
+                file = pq.ParquetFile(f)
+            except (pa.ArrowException, OSError) as e:
+                raise StoreError(f"{self.path(key)}: damaged or not Parquet: {e}") from None
+            meta = file.schema_arrow.metadata or {}
+            return file.schema_arrow, file.metadata.num_rows, {k.decode(): v.decode() for k, v in meta.items()}
+
+    def write_table(
+        self, key: str, table: pa.Table, metadata: Mapping[str, str] | None = None, *, overwrite: bool = True
+    ) -> bool:
+        """Write a table as one Parquet file with page checksums; `metadata` goes into the schema."""
+        if metadata:
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+        sink = io.BytesIO()
+        compression = dict.fromkeys(_leaf_paths(table.schema), "zstd")
+        compression |= {c: "none" for c in _INCOMPRESSIBLE if c in compression}
+        dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
+        pq.write_table(
+            table, sink, compression=compression, use_dictionary=dictionary, write_page_checksum=True,
+            write_statistics=dictionary,
+        )  # fmt: skip
+        return self.write_bytes(key, sink.getvalue(), overwrite=overwrite)
+
+    def check_writable(self) -> None:
+        """Write and remove a probe file. Raises StoreError when that fails."""
+        self.write_bytes("_probe", b"aistudio")
+        self.delete("_probe")
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    return [
+        f"{f.name}.list.element" if pa.types.is_fixed_size_list(f.type) or pa.types.is_list(f.type) else f.name
+        for f in schema
+    ]
+
+
+def open_store(path: str, settings: StoreSettings | None = None) -> Store:
+    """The store at a local folder (made when first written to) or at `s3://bucket/prefix`."""
+    return Store(path, settings or StoreSettings())
