@@ -1,0 +1,105 @@
+"""Local files and S3 objects: blocking reads, meant for a thread pool. Manifests may name them; redirects may not."""
+
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aistudio.config import StoreSettings
+from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.s3 import s3_client
+from aistudio.schema import Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def read_file(path: str, max_bytes: int) -> Fetched:
+    """A regular file of at most `max_bytes`. Raises FetchFailed."""
+    try:
+        # O_NONBLOCK: opening a FIFO would otherwise wait for its writer for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb") as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise FetchFailed(Status.NOT_FOUND, f"{path} is not a regular file")
+            body = file.read(max_bytes + 1) if info.st_size <= max_bytes else None
+    except OSError as e:
+        raise _file_failure(path, e) from e
+    if body is None or len(body) > max_bytes:
+        raise FetchFailed(Status.TOO_LARGE, f"the file has {info.st_size:,} bytes; download.max_bytes is {max_bytes:,}")
+    if not body:
+        raise FetchFailed(Status.EMPTY, "the file is empty")
+    return Fetched(Status.OK, num_bytes=len(body), body=body)
+
+
+def _file_failure(path: str, e: OSError) -> FetchFailed:
+    if e.errno in (errno.EACCES, errno.EPERM):
+        return FetchFailed(Status.ACCESS_DENIED, f"{path}: {e.strerror}")
+    if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+        where = "" if Path(path).is_absolute() else f" (looked in {Path.cwd()})"
+        return FetchFailed(Status.NOT_FOUND, f"{path}: {e.strerror}{where}")
+    return FetchFailed(Status.CONNECTION_ERROR, f"{path}: {e.strerror or e}", retry=True)
+
+
+class S3Reader:
+    """Reads objects with one client per process, made when the first one is asked for.
+
+    boto3 retries by itself (store.retries) and bounds each wait (store.timeout_s). The endpoint is the operator's
+    setting, so it may be a private address.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: S3Client | None = None
+
+    def read(self, bucket: str, key: str, max_bytes: int) -> Fetched:
+        """An object of at most `max_bytes`. Raises FetchFailed."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            with self._lock:
+                client = self._client = self._client or s3_client(self._settings)
+            answer = client.get_object(Bucket=bucket, Key=key)
+            with answer["Body"] as stream:
+                size = answer["ContentLength"]
+                body = stream.read(max_bytes + 1) if size <= max_bytes else b""
+        except ClientError as e:
+            raise _s3_refusal(bucket, key, e.response) from e
+        except (BotoCoreError, OSError, ValueError) as e:
+            raise _s3_failure(e) from e
+        if size > max_bytes or len(body) > max_bytes:
+            raise FetchFailed(Status.TOO_LARGE, f"the object has {size:,} bytes; download.max_bytes is {max_bytes:,}")
+        if not body:
+            raise FetchFailed(Status.EMPTY, "the object is empty")
+        return Fetched(Status.OK, num_bytes=len(body), body=body)
+
+
+def _s3_refusal(bucket: str, key: str, response: object) -> FetchFailed:
+    answer = response if isinstance(response, dict) else {}
+    code = str(answer.get("Error", {}).get("Code", ""))
+    http = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    text = f"s3://{bucket}/{key}: {code} {answer.get('Error', {}).get('Message', '')}".strip()[:400]
+    if http == 404 or code in ("NoSuchKey", "NoSuchBucket", "404"):
+        return FetchFailed(Status.NOT_FOUND, text, http_status=http)
+    if http in (401, 403) or code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return FetchFailed(Status.ACCESS_DENIED, text, http_status=http)
+    return FetchFailed(Status.HTTP_ERROR, text, http_status=http)
+
+
+def _s3_failure(e: Exception) -> FetchFailed:
+    from botocore import exceptions as boto
+
+    text = " ".join(str(e).split())[:400] or type(e).__name__
+    if isinstance(e, boto.ConnectTimeoutError | boto.ReadTimeoutError | TimeoutError):
+        return FetchFailed(Status.TIMEOUT, text)
+    if isinstance(e, boto.NoCredentialsError | boto.PartialCredentialsError | boto.TokenRetrievalError):
+        return FetchFailed(Status.ACCESS_DENIED, text)
+    if isinstance(e, boto.SSLError):
+        return FetchFailed(Status.TLS_ERROR, text)
+    if isinstance(e, boto.ParamValidationError | boto.NoRegionError | ValueError):
+        return FetchFailed(Status.BAD_URL, text)
+    return FetchFailed(Status.CONNECTION_ERROR, text)

@@ -1,0 +1,49 @@
+"""What fetching one image ends with: `Fetched`, and `FetchFailed` on the way there. No I/O."""
+
+from dataclasses import dataclass
+
+from aistudio.images.urls import redact
+from aistudio.schema import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Outcome of one image; `body` is there exactly when `status` is ok.
+
+    `final_url` is set only when the image came from elsewhere than the row's URL (redirect, fallback); a rewrite by
+    `url_map` does not count. No text here holds a URL's password.
+    """
+
+    status: Status
+    error: str | None = None
+    http_status: int | None = None
+    num_bytes: int | None = None  # of the body, decompressed
+    final_url: str | None = None
+    body: bytes | None = None
+
+
+class FetchFailed(Exception):
+    """One try failed. `retry`: another try may help; `retry_after_s`: the server asked for this wait."""
+
+    def __init__(
+        self,
+        status: Status,
+        error: str,
+        *,
+        http_status: int | None = None,
+        retry: bool = False,
+        retry_after_s: float | None = None,
+        final_url: str | None = None,
+    ) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = redact(error)
+        self.http_status = http_status
+        self.retry = retry
+        self.retry_after_s = retry_after_s
+        self.final_url = final_url
+
+    def outcome(self, num_tries: int = 1) -> Fetched:
+        """The row's outcome when no further try follows."""
+        tries = f" ({num_tries} tries)" if num_tries > 1 else ""
+        return Fetched(self.status, self.error + tries, self.http_status, final_url=self.final_url)

@@ -1,0 +1,76 @@
+"""Book-keeping of a Downloader: the slots of a host, the state of one stream, and the bytes that wait. No I/O."""
+
+import asyncio
+import queue
+from collections import deque
+from collections.abc import Sequence
+
+from aistudio.images._fetched import Fetched
+
+Request = tuple[str, str | None]  # image_url, fallback_url
+
+_FIRST_GUESS_BYTES = 256_000  # size of a body before any has been seen
+
+
+class Host:
+    def __init__(self, limit: int) -> None:
+        self.slots = asyncio.Semaphore(limit)
+        self.users = 0  # waiting or in flight; forgotten at 0, since a run may meet a million hosts
+
+
+class Stream:
+    """One stream() call. `owed_*` belong to the consumer's thread, `results` to both, the rest to the loop."""
+
+    def __init__(self, requests: Sequence[Request], window: int) -> None:
+        self.requests = requests
+        self.window = window
+        self.results: queue.SimpleQueue[tuple[int, Fetched | BaseException]] = queue.SimpleQueue()
+        self.owed_rows = self.owed_bytes = 0
+        self.begun = self.held_bytes = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+
+class Budget:
+    """Bytes that are waiting or expected. Used in the loop's thread alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0.0
+        self._mean = float(_FIRST_GUESS_BYTES)
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    async def reserve(self) -> float:
+        """Waits for room for one body of mean size. Something is always let in when nothing is there."""
+        while self._used and self._used + self._mean > self._limit:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._wake()  # it may have been this one's turn
+                raise
+        amount = self._mean
+        self._used += amount
+        return amount
+
+    def settle(self, reserved: float, kept: int) -> None:
+        """A row is done: its reservation becomes its real size."""
+        if kept:
+            self._mean += (kept - self._mean) / 64
+        self._used += kept
+        self.release(reserved)
+
+    def release(self, amount: float) -> None:
+        self._used -= amount
+        if self._used < 1:  # rounding of many reservations must not leave a rest
+            self._used = 0.0
+        self._wake()
+
+    def _wake(self) -> None:
+        # One at a time is too slow after a large body went, all at once is a stampede: wake what might fit.
+        fits = max(1, int((self._limit - self._used) / max(self._mean, 1.0))) if self._used < self._limit else 0
+        while fits and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                fits -= 1

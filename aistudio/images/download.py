@@ -1,0 +1,237 @@
+"""Fetching images: many in flight, in completion order, bounded in memory; a failed row is a row.
+
+`Downloader` owns one thread with one event loop. Addresses as text are urls.py's, one HTTP try is _http.py's, files
+and S3 are _blocking.py's. Decoding is decode.py's: a body that is no image is still `ok` here.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from types import TracebackType
+
+from aistudio.config import DownloadSettings, StoreSettings
+from aistudio.images._blocking import S3Reader, read_file
+from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.images._flow import Budget, Host, Request, Stream
+from aistudio.images._http import HttpClient
+from aistudio.images._retry import backoff_s
+from aistudio.images.urls import BadURL, Target, parse_target, redact
+from aistudio.schema import Status
+
+__all__ = ["Downloader", "Fetched"]
+
+MAX_WAITING_BYTES = 256_000_000
+_WINDOW_FACTOR = 4  # rows begun per slot: the rest wait for a busy host or a back-off without blocking other rows
+_BLOCKING_THREADS = 32
+_CHECK_S = 5.0  # how often a waiting consumer looks whether the thread still lives
+
+
+class Downloader:
+    """Fetches images in the background. One per process serves any number of threads; close it, or use `with`.
+
+    In flight are at most `concurrency` requests, `per_host_concurrency` of them to one host, over all streams. A
+    stream keeps at most 4 x `concurrency` rows begun and not yet consumed, and begins no further one while the
+    bodies that wait for consumers (plus the expected size of those under way) exceed `max_waiting_bytes`; bodies
+    already under way may go beyond it by their difference from the mean size so far.
+    """
+
+    def __init__(
+        self, settings: DownloadSettings, store: StoreSettings, *, max_waiting_bytes: int = MAX_WAITING_BYTES
+    ) -> None:
+        self._settings = settings
+        self._budget = Budget(max_waiting_bytes)
+        self._s3 = S3Reader(store)
+        self._threads = ThreadPoolExecutor(min(_BLOCKING_THREADS, settings.concurrency), "images-blocking")
+        self._streams: set[Stream] = set()
+        self._hosts: dict[str, Host] = {}
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="images-download", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Fetched]]:
+        """Yields (position in `requests`, outcome) once for each request, in the order in which they complete.
+
+        Nothing raises for a bad row. When `fallback_url` is given it is tried once `image_url` has failed for good;
+        if both fail, the outcome is the first's and the error tells both. Stopping early (break, close()) cancels
+        what is under way. Empty input: nothing is yielded.
+
+        Raises:
+            RuntimeError: the downloader is or was closed.
+        """
+        stream = Stream(requests, _WINDOW_FACTOR * self._settings.concurrency)
+        self._call(self._open, stream)
+        try:
+            for _ in range(len(requests)):
+                if stream.results.empty() or stream.owed_rows * 4 >= stream.window:
+                    self._settle(stream)
+                index, outcome = self._next(stream)
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                stream.owed_rows += 1
+                stream.owed_bytes += outcome.num_bytes or 0
+                yield index, outcome
+        finally:
+            with suppress(RuntimeError):  # closed meanwhile: nothing is left to end
+                self._call(self._end, stream)
+
+    def close(self) -> None:
+        """Cancels what is under way and ends the thread; streams still being consumed raise RuntimeError."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> "Downloader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, function: Callable[[Stream], None], stream: Stream) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, stream)
+        except RuntimeError:
+            raise RuntimeError("the downloader is closed") from None
+
+    def _next(self, stream: Stream) -> tuple[int, Fetched | BaseException]:
+        while True:
+            try:
+                return stream.results.get(timeout=_CHECK_S)
+            except queue.Empty:
+                if not self._thread.is_alive():
+                    raise RuntimeError("the downloader is closed") from None
+
+    def _settle(self, stream: Stream) -> None:
+        """Tells the loop what was consumed, so that it begins further rows."""
+        if stream.owed_rows:
+            rows, size = stream.owed_rows, stream.owed_bytes
+            stream.owed_rows = stream.owed_bytes = 0
+            with suppress(RuntimeError):  # closed meanwhile: _next tells
+                self._loop.call_soon_threadsafe(self._consumed, stream, rows, size)
+
+    # Everything below runs in the loop's thread.
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except Exception as e:  # noqa: BLE001 - raised where the downloader is made, not lost in a thread
+            self._failure = e
+        finally:
+            self._loop.close()
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        self._slots = asyncio.Semaphore(self._settings.concurrency)
+        async with HttpClient(self._settings) as self._http:
+            self._ready.set()
+            await self._stop.wait()
+            for stream in list(self._streams):
+                tasks = list(stream.tasks)
+                self._end(stream)
+                await asyncio.gather(*tasks, return_exceptions=True)
+                stream.results.put((-1, RuntimeError("the downloader was closed")))
+
+    def _open(self, stream: Stream) -> None:
+        self._streams.add(stream)
+        self._begin(stream, stream.window)
+
+    def _begin(self, stream: Stream, num_rows: int) -> None:
+        for index in range(stream.begun, min(stream.begun + num_rows, len(stream.requests))):
+            task = self._loop.create_task(self._row(stream, index))
+            stream.tasks.add(task)
+            task.add_done_callback(stream.tasks.discard)
+            stream.begun = index + 1
+
+    def _consumed(self, stream: Stream, num_rows: int, num_bytes: int) -> None:
+        self._budget.release(num_bytes)
+        if stream in self._streams:
+            stream.held_bytes -= num_bytes
+            self._begin(stream, num_rows)
+
+    def _end(self, stream: Stream) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+            for task in stream.tasks:
+                task.cancel()
+            self._budget.release(stream.held_bytes)
+
+    async def _row(self, stream: Stream, index: int) -> None:
+        reserved = await self._budget.reserve()
+        kept = 0
+        outcome: Fetched | BaseException
+        try:
+            outcome = await self._fetch(*stream.requests[index])
+            kept = outcome.num_bytes or 0
+        except Exception as e:  # noqa: BLE001 - a mistake of ours: the consumer must see it, not wait for ever
+            outcome = e
+        finally:
+            self._budget.settle(reserved, kept)
+        if stream not in self._streams:
+            self._budget.release(kept)
+            return
+        stream.held_bytes += kept
+        stream.results.put((index, outcome))
+
+    async def _fetch(self, url: str, fallback_url: str | None) -> Fetched:
+        first = await self._fetch_one(url)
+        if first.status is Status.OK or not fallback_url or fallback_url == url:
+            return first
+        second = await self._fetch_one(fallback_url)
+        if second.status is Status.OK:
+            return replace(second, final_url=second.final_url or redact(fallback_url))
+        return replace(first, error=f"{first.error}; fallback_url: {second.status}: {second.error}")
+
+    async def _fetch_one(self, url: str) -> Fetched:
+        try:
+            target = parse_target(url, self._settings.url_map)
+        except BadURL as e:
+            return FetchFailed(Status.BAD_URL, str(e)).outcome()
+        for attempt in range(self._settings.retries + 1):
+            try:
+                async with self._slot(target):
+                    return await self._try(target)
+            except FetchFailed as e:
+                if not e.retry or attempt == self._settings.retries:
+                    return e.outcome(attempt + 1)
+                wait = backoff_s(self._settings, attempt, e.retry_after_s)
+            await asyncio.sleep(wait)
+        raise AssertionError("unreachable: the last try returns")
+
+    async def _try(self, target: Target) -> Fetched:
+        if target.url is not None:
+            return await self._http.fetch(target.url)
+        max_bytes = self._settings.max_bytes
+        if target.s3 is not None:
+            return await self._loop.run_in_executor(self._threads, self._s3.read, *target.s3, max_bytes)
+        assert target.path is not None
+        return await self._loop.run_in_executor(self._threads, read_file, target.path, max_bytes)
+
+    @asynccontextmanager
+    async def _slot(self, target: Target) -> AsyncIterator[None]:
+        """First the host's slot, then one of all: a row that waits for a busy host holds up nobody else."""
+        name = target.url.raw_host or "" if target.url is not None else target.scheme
+        host = self._hosts.setdefault(name, Host(self._settings.per_host_concurrency))
+        host.users += 1
+        try:
+            async with host.slots, self._slots:
+                yield
+        finally:
+            host.users -= 1
+            if not host.users:
+                self._hosts.pop(name, None)

@@ -1,0 +1,42 @@
+"""Fixtures for every test: the local image server, and a working environment without proxies."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _load_image_server():
+    name = "tests_image_server"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("image_server.py"))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests talk to 127.0.0.1 alone; a proxy of the developer's machine must not get in between."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def image_server() -> Iterator:
+    """A fresh ImageServer of tests/image_server.py: `image_server.url("404/a.jpg")`."""
+    with _load_image_server().ImageServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with golden numbers and seed data beside the checkout; skips where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip(f"{path} is not there")
+    return path
