@@ -1,1 +1,107 @@
-"""Recall and ranking models. A family is one file here; files that begin with `_` support them."""
+"""Recall and ranking models: `load_model` and `check_weights`.
+
+A family is one file here with `check(cfg)` and `load(cfg, options)`; files that begin with `_` support them. A new
+family is one file and one YAML in conf/models/. Importing this package imports no family and no torch.
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aistudio.config import ImageSpec, ModelConfig
+from aistudio.errors import ConfigError
+from aistudio.models._files import WeightsInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from aistudio.models.poi_table import PoiTable
+
+__all__ = ["ImageModel", "RankingModel", "RecallModel", "WeightsInfo", "check_weights", "families", "load_model"]
+
+NOT_FAMILIES = {"poi_table"}  # public, but not a model
+
+
+class ImageModel(Protocol):
+    """What every loaded model has; vectors are float32 unit rows (N,dim)."""
+
+    image_spec: ImageSpec
+    dim: int
+    fingerprint: str
+    image_tower_fingerprint: str | None
+
+    def encode_images(self, pixels: "np.ndarray") -> "np.ndarray":
+        """(N,S,S,3) uint8 RGB -> (N,dim)."""
+
+
+class RecallModel(ImageModel, Protocol):
+    """Image and text in one space."""
+
+    def encode_texts(self, texts: "Sequence[str]") -> "np.ndarray":
+        """N strings -> (N,dim)."""
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, unpadded."""
+
+
+class RankingModel(ImageModel, Protocol):
+    """Scores images of an item."""
+
+    def rank(
+        self, image_vectors: "np.ndarray", texts: "Sequence[str]", poi_names: "Sequence[str | None]"
+    ) -> "np.ndarray":
+        """(N,dim) vectors, N titles, N comma-joined POI names -> (N,) float32 scores."""
+
+    def with_poi_table(self, table: "PoiTable") -> "RankingModel":
+        """The same model looking POIs up in `table`."""
+
+
+def families() -> list[str]:
+    """Names of the model families."""
+    names = {path.stem for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("_")}
+    return sorted(names - NOT_FAMILIES)
+
+
+def load_model(
+    cfg: ModelConfig,
+    *,
+    device: str = "cpu",
+    precision: str = "float32",
+    optimize: bool = True,
+    compile: bool = False,
+    poi_table: "PoiTable | None" = None,
+) -> Any:
+    """A RecallModel or RankingModel, whichever the family is.
+
+    Args:
+        device: "cpu" or "cuda[:n]".
+        precision: "float32", "bfloat16" or "float16" inside the towers; results are float32.
+        optimize: speed-ups that change results by rounding only.
+        compile: torch.compile the image tower (needs a C++ compiler; the first batch takes a minute).
+        poi_table: for a ranking model; None: no POI is known.
+
+    Raises:
+        ConfigError: unknown family, precision or size setting.
+        WeightsError: a file is missing, damaged, untrusted or of another model.
+    """
+    from aistudio.models._encode import LoadOptions
+
+    model = _family(cfg).load(cfg, LoadOptions(device, precision, optimize, compile))
+    return model if poi_table is None else model.with_poi_table(poi_table)
+
+
+def check_weights(cfg: ModelConfig) -> WeightsInfo:
+    """Are the files there, the right ones, with complete keys of the right shapes? Builds no tower.
+
+    Raises ConfigError and WeightsError as `load_model`; the fingerprint is the loaded model's.
+    """
+    return _family(cfg).check(cfg)
+
+
+def _family(cfg: ModelConfig) -> ModuleType:
+    if cfg.family not in families():
+        raise ConfigError(f"{cfg.name}: family {cfg.family!r} is not known; found: {', '.join(families())}")
+    return importlib.import_module(f"aistudio.models.{cfg.family}")

@@ -5,13 +5,19 @@ Framework for Image Selection in E-commerce). `arch` in the model's YAML gives o
 published ones. Files name their tensors as the published checkpoint does, whatever their size.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
-from aistudio.config import Settings
-from aistudio.models._bert import TextArch, build_text_tower, first_token
+from aistudio.config import ModelConfig, Settings
+from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower, first_token
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
+from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
+from aistudio.models._files import WeightsInfo
+from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
 
 
 class AlignArch(Settings):
@@ -60,3 +66,61 @@ def state_dict_published(model: AlignModel) -> dict[str, torch.Tensor]:
     """The model's tensors under the published names, ready for `save_weights`."""
     state = model.state_dict()
     return {name: state[key] for key, name in published_names(model).items()}
+
+
+class AlignRecall:
+    """The recall model, loaded.
+
+    `image_spec`: the pixels it wants; `dim`: width of its vectors; `fingerprint`: identifies files and settings;
+    `image_tower_fingerprint`: equal for two models whose image towers are the same numbers.
+    """
+
+    def __init__(self, opened: OpenedFile[AlignModel], options: LoadOptions) -> None:
+        model = opened.load()
+        self.image_spec, self.dim = opened.cfg.image, opened.info.dim
+        self.fingerprint = opened.info.fingerprint
+        self.image_tower_fingerprint = opened.info.image_tower_fingerprint
+        self._images = image_encoder(model, opened.cfg, options)
+        self._texts = text_encoder(model, opened.cfg, options)
+
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
+        return self._images(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """N strings -> (N,dim) float32 unit rows; N may be 0."""
+        return self._texts(texts)
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, [CLS] and [SEP] included, unpadded."""
+        return self._texts.tokenize(texts)
+
+
+def image_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> ImageEncoder:
+    """Takes the image tower over: `model` is no longer to be trained."""
+    tower = nn.Sequential(model.image_model, model.image_hidden_layer)
+    return ImageEncoder(tower, cfg.image, model.arch.dim, options)
+
+
+def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> TextEncoder:
+    """Takes the text tower over. Raises WeightsError when the vocabulary is not the model's."""
+    arch = model.arch.text
+    tokenizer = BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
+    model.text_model.to(options.device)
+    model.text_hidden_layer.to(options.device)
+    return TextEncoder(tokenizer, model.text_features, model.arch.dim, options, tokenizer.pad_id)
+
+
+def _open(cfg: ModelConfig) -> OpenedFile[AlignModel]:
+    arch = parse_arch(AlignArch, cfg)
+    return open_published(cfg, arch, lambda: AlignModel(arch), published_names, arch.dim)
+
+
+def check(cfg: ModelConfig) -> WeightsInfo:
+    """Files, keys and shapes; nothing is built. Raises WeightsError or ConfigError."""
+    return _open(cfg).info
+
+
+def load(cfg: ModelConfig, options: LoadOptions) -> AlignRecall:
+    """The recall model, ready to encode. Raises WeightsError or ConfigError."""
+    return AlignRecall(_open(cfg), options)

@@ -4,15 +4,25 @@ score = linear2(relu(linear4(relu(linear3([image, text, attended POIs]))))); hig
 with BCE(sigmoid(score_a - score_b)). Which POIs an item has, and their vectors, is poi_table.py's.
 """
 
+import copy
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
-from aistudio.models.align import AlignArch, AlignModel
+from aistudio.config import ModelConfig
+from aistudio.models._encode import BoundedCache, LoadOptions
+from aistudio.models._files import WeightsInfo
+from aistudio.models._opening import OpenedFile, open_published, parse_arch
+from aistudio.models.align import AlignArch, AlignModel, image_encoder, text_encoder
 from aistudio.models.align import published_names as align_names
+from aistudio.models.poi_table import ItemPois, PoiTable, item_pois, query_text
 
-MAX_POIS = 5
 DICE_EPS = 1e-9
+ROWS_PER_PASS = 256  # the head holds 5 x 2048 numbers a row
+POI_CACHE = 4_000  # distinct POI strings; 80 MB of 512-wide vectors
 
 
 class SiameseArch(AlignArch):
@@ -95,3 +105,78 @@ def state_dict_published(model: SiamesePoiModel) -> dict[str, torch.Tensor]:
     """The model's tensors under the published names, ready for `save_weights`."""
     state = model.state_dict()
     return {name: state[key] for key, name in published_names(model).items()}
+
+
+class SiameseRanking:
+    """The ranking model, loaded. Attributes as in AlignRecall; its towers are its own."""
+
+    def __init__(self, opened: OpenedFile[SiamesePoiModel], options: LoadOptions) -> None:
+        model = opened.load().requires_grad_(False)
+        self.image_spec, self.dim = opened.cfg.image, opened.info.dim
+        self.fingerprint = opened.info.fingerprint
+        self.image_tower_fingerprint = opened.info.image_tower_fingerprint
+        self._device = torch.device(options.device)
+        self._images = image_encoder(model.align_model, opened.cfg, options)
+        self._texts = text_encoder(model.align_model, opened.cfg, options)
+        self._head = model.to(self._device)  # float32 in every precision: it costs nothing
+        self._set_table(PoiTable.empty(self.dim))
+
+    def with_poi_table(self, table: PoiTable) -> "SiameseRanking":
+        """The same model looking POIs up in `table`. Raises ConfigError when its vectors have another width."""
+        table.require_dim(self.dim)
+        other = copy.copy(self)
+        other._set_table(table)
+        return other
+
+    def _set_table(self, table: PoiTable) -> None:
+        self._table = table
+        self._pois: BoundedCache[str, ItemPois] = BoundedCache(POI_CACHE)
+
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
+        return self._images(pixels)
+
+    def rank(self, image_vectors: np.ndarray, texts: Sequence[str], poi_names: Sequence[str | None]) -> np.ndarray:
+        """Scores (N,) float32, higher is better.
+
+        Args:
+            image_vectors: (N,dim) unit rows of this model's image tower (or of an equal one).
+            texts: the items' titles, used where an item names no POI.
+            poi_names: comma-joined POI names; None or blank where there are none.
+        """
+        if not (len(image_vectors) == len(texts) == len(poi_names)):
+            raise ValueError(f"{len(image_vectors)} images, {len(texts)} texts and {len(poi_names)} POI strings")
+        names = [name or "" for name in poi_names]
+        features = self._texts([query_text(name, text) for name, text in zip(names, texts, strict=True)])
+        pois = self._pois.get_many(names, lambda new: [item_pois(name, self._table) for name in new])
+        scores = np.empty(len(names), np.float32)
+        for start in range(0, len(names), ROWS_PER_PASS):
+            part = slice(start, start + ROWS_PER_PASS)
+            scores[part] = self._score(np.asarray(image_vectors[part]), features[part], pois[part])
+        return scores
+
+    def _score(self, images: np.ndarray, features: np.ndarray, pois: list[ItemPois]) -> np.ndarray:
+        columns = (
+            images.astype(np.float32),
+            features,
+            np.stack([p.pictures for p in pois]),
+            np.stack([p.names for p in pois]),
+            np.array([p.count for p in pois]),
+        )
+        with torch.inference_mode():
+            return self._head.score(*(torch.from_numpy(c).to(self._device) for c in columns)).cpu().numpy()
+
+
+def _open(cfg: ModelConfig) -> OpenedFile[SiamesePoiModel]:
+    arch = parse_arch(SiameseArch, cfg)
+    return open_published(cfg, arch, lambda: SiamesePoiModel(arch), published_names, arch.dim, "align_model.")
+
+
+def check(cfg: ModelConfig) -> WeightsInfo:
+    """Files, keys and shapes; nothing is built. Raises WeightsError or ConfigError."""
+    return _open(cfg).info
+
+
+def load(cfg: ModelConfig, options: LoadOptions) -> SiameseRanking:
+    """The ranking model without a POI table. Raises WeightsError or ConfigError."""
+    return SiameseRanking(_open(cfg), options)

@@ -1,0 +1,165 @@
+"""Running towers on batches: uint8 pixels or texts in, unit float32 rows out. Chunks, precision and caching live here.
+
+Knows nothing of a family: a tower is a module from normalised float pixels (N,3,S,S), or from token ids and mask, to
+(N,D). Row results do not depend on their neighbours beyond rounding (1e-5 images, 1e-6 texts).
+"""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from aistudio.config import ImageSpec
+from aistudio.errors import ConfigError
+from aistudio.models._optimise import ready_tower
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+IMAGES_PER_PASS = {"cpu": 8, "cuda": 256}  # bounds activation memory: about 25 MB an image for B3 in float32
+TEXTS_PER_PASS = 64
+TEXT_CACHE = 20_000  # distinct texts; 40 MB of 512-wide vectors
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is run. `optimize` changes results by rounding only; `compile` needs a C++ compiler at hand."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+    optimize: bool = True
+    compile: bool = False
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[K, V]):
+    """Keeps the `size` most recently used values."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get_many(self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[V]]) -> list[V]:
+        """One value per key, computing the distinct unknown ones in one call."""
+        unique = list(dict.fromkeys(keys))
+        new = [key for key in unique if key not in self._items]
+        found = dict(zip(new, compute(new), strict=True)) if new else {}
+        found |= {key: self._items[key] for key in unique if key in self._items}
+        for key in unique:
+            self._items[key] = found[key]
+            self._items.move_to_end(key)
+        while len(self._items) > self._size:
+            self._items.popitem(last=False)
+        return [found[key] for key in keys]
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Raises ConfigError for an unknown precision."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r} is not known; one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]
+
+
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """cuDNN rounds float32 convolutions to TF32 unless told not to; that costs three digits."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        yield
+
+
+class ImageEncoder:
+    """Pixels -> unit rows through one image tower."""
+
+    def __init__(self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions) -> None:
+        """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast."""
+        self.spec, self.dim = spec, dim
+        self._device, self._dtype = torch.device(options.device), torch_dtype(options.precision)
+        self._tower = ready_tower(tower, self._device, self._dtype, options.optimize)
+        if options.compile:
+            self._tower.compile()
+        self._chunk = IMAGES_PER_PASS.get(self._device.type, 32)
+        self._mean = torch.tensor(spec.mean, dtype=torch.float64, device=self._device).view(3, 1, 1)
+        self._std = torch.tensor(spec.std, dtype=torch.float64, device=self._device).view(3, 1, 1)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        size = self.spec.size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (N, {size}, {size}, 3)")
+        rows = np.empty((len(pixels), self.dim), np.float32)
+        with torch.inference_mode(), exact_float32(self._device):
+            for start in range(0, len(pixels), self._chunk):
+                part = slice(start, start + self._chunk)
+                features = self._tower(self.normalise(pixels[part]).to(self._dtype))
+                rows[part] = F.normalize(features.float(), dim=-1).cpu().numpy()
+        return rows
+
+    def normalise(self, pixels: np.ndarray) -> torch.Tensor:
+        """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, equal to the reference bit for bit.
+
+        In float64 as the reference does it: a deep tower amplifies the last bit of its input.
+        """
+        if not pixels.flags.writeable:
+            pixels = pixels.copy()  # torch refuses to promise that it will not write
+        x = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        return ((x.double() / 255 - self._mean) / self._std).float()
+
+
+class TextEncoder:
+    """Texts -> unit rows through one text tower; repeated texts are computed once."""
+
+    def __init__(
+        self,
+        tokenize: Callable[[list[str]], list[list[int]]],
+        tower: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        dim: int,
+        options: LoadOptions,
+        pad_id: int = 0,
+    ) -> None:
+        """`tower` maps ids and mask (N,L) to (N,dim) and stands on the device already."""
+        self.tokenize, self.dim = tokenize, dim
+        self._tower, self._pad_id = tower, pad_id
+        self._device, self._dtype = torch.device(options.device), torch_dtype(options.precision)
+        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """N strings -> (N,dim) float32 unit rows; N may be 0."""
+        if not texts:
+            return np.empty((0, self.dim), np.float32)
+        return np.stack(self._cache.get_many(list(texts), self._encode))
+
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        tokens = self.tokenize(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))  # neighbours of like length: little padding
+        rows: list[np.ndarray] = [np.empty(0)] * len(texts)
+        for start in range(0, len(order), TEXTS_PER_PASS):
+            part = order[start : start + TEXTS_PER_PASS]
+            for i, row in zip(part, self._forward([tokens[i] for i in part]), strict=True):
+                rows[i] = row
+        return rows
+
+    def _forward(self, tokens: list[list[int]]) -> np.ndarray:
+        longest = max(map(len, tokens))
+        ids = torch.tensor([t + [self._pad_id] * (longest - len(t)) for t in tokens], device=self._device)
+        mask = torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in tokens], device=self._device)
+        low = self._dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=low):
+            features = self._tower(ids, mask)
+        return F.normalize(features.float(), dim=-1).cpu().numpy()

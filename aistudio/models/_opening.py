@@ -1,0 +1,112 @@
+"""From a model's settings to a checked, loaded module, for families whose files follow the published key names."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from aistudio.config import ModelConfig, Settings
+from aistudio.errors import ConfigError, WeightsError
+from aistudio.models._checkpoint import fit, load_into, read_state_dict
+from aistudio.models._files import WeightsInfo, file_sha256, model_fingerprint, require_files
+
+A = TypeVar("A", bound=Settings)
+M = TypeVar("M", bound=nn.Module)
+
+
+def parse_arch(model: type[A], cfg: ModelConfig) -> A:
+    """`cfg.arch` as the family's own settings. Raises ConfigError naming the key."""
+    try:
+        return model.model_validate(cfg.arch)
+    except ValidationError as e:
+        lines = [f"{cfg.name}: arch.{'.'.join(map(str, err['loc']))}: {err['msg']}" for err in e.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def require_vocabulary(cfg: ModelConfig) -> Path:
+    """Folder of the tokenizer. Raises ConfigError when not set, WeightsError when vocab.txt is not there."""
+    if cfg.tokenizer is None:
+        raise ConfigError(f"{cfg.name}: tokenizer is missing; expected the folder that holds vocab.txt")
+    folder = Path(cfg.tokenizer)
+    if not (folder / "vocab.txt").is_file():
+        raise WeightsError(
+            f"{folder / 'vocab.txt'}: no such tokenizer file; fetch it with\n"
+            f"  python -m jobs.weights fetch --conf conf/models/{cfg.name}.yaml"
+        )
+    return folder
+
+
+@dataclass(frozen=True)
+class OpenedFile(Generic[M]):
+    """A checked file: its tensors, and how the model's own keys are called in it."""
+
+    cfg: ModelConfig
+    info: WeightsInfo
+    tensors: Mapping[str, torch.Tensor]
+    names: Mapping[str, str]
+    build: Callable[[], M]
+
+    def load(self) -> M:
+        """The model in eval mode with the file's numbers, float32, on the CPU."""
+        model = self.build()
+        load_into(model, self.tensors, self.names, self.cfg.weights.path)
+        return model.eval()
+
+
+def open_published(
+    cfg: ModelConfig,
+    arch: Any,
+    build: Callable[[], M],
+    published_names: Callable[[M], dict[str, str]],
+    dim: int,
+    prefix: str = "",
+) -> OpenedFile[M]:
+    """Check files, keys and shapes; no tower is built.
+
+    Args:
+        arch: the family's sizes, of which `arch.image` are the image tower's.
+        prefix: of the towers' keys in the file.
+
+    Raises:
+        WeightsError: a file is missing or not what it should be.
+    """
+    vocabulary = require_vocabulary(cfg) / "vocab.txt"
+    files = require_files(cfg) | {str(vocabulary): file_sha256(vocabulary)}
+    with torch.device("meta"):
+        skeleton = build()
+    names = published_names(skeleton)
+    shapes = {names[key]: value.shape for key, value in skeleton.state_dict().items() if key in names}
+    tensors = fit(read_state_dict(cfg.weights.path), shapes, cfg.weights.path)
+    tower = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.removeprefix(prefix).startswith(("image_model.", "image_hidden_layer."))
+    }
+    sizes = {"arch": arch.image.model_dump(mode="json", exclude={"dropout", "drop_connect"}), "dim": dim}
+    info = WeightsInfo(
+        name=cfg.name,
+        family=cfg.family,
+        fingerprint=model_fingerprint(cfg, list(files.values()), arch.model_dump(mode="json")),
+        image_tower_fingerprint=tensors_fingerprint(tower, sizes | {"image": cfg.image.model_dump(mode="json")}),
+        dim=dim,
+        num_tensors=len(tensors),
+        num_parameters=sum(t.numel() for t in tensors.values()),
+        files=files,
+    )
+    return OpenedFile(cfg, info, tensors, names, build)
+
+
+def tensors_fingerprint(tensors: Mapping[str, torch.Tensor], settings: Any) -> str:
+    """Hex sha256 over names, shapes and float32 values of tensors, and over the settings they are used with."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().float().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.numpy().data)
+    return digest.hexdigest()
