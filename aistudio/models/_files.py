@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aistudio.config import ModelConfig, WeightsFile
+from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.errors import WeightsError
 
 HASH_CHUNK = 1 << 20
@@ -29,6 +29,7 @@ class WeightsInfo:
     fingerprint: str
     image_tower_fingerprint: str | None
     dim: int
+    image_spec: ImageSpec  # the pixels that the model wants
     num_tensors: int
     num_parameters: int
     files: dict[str, str]

@@ -95,6 +95,7 @@ def open_published(
         fingerprint=model_fingerprint(cfg, list(files.values()), arch.model_dump(mode="json")),
         image_tower_fingerprint=tensors_fingerprint(tower, sizes | {"image": cfg.image.model_dump(mode="json")}),
         dim=dim,
+        image_spec=cfg.image,
         num_tensors=len(tensors),
         num_parameters=sum(t.numel() for t in tensors.values()),
         files=files,
