@@ -1,0 +1,77 @@
+"""Resizing to a model's input, one function per recipe that published weights were trained with.
+
+Pixels stay uint8 here; division, mean and standard deviation are applied where the model runs.
+"""
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from aistudio.config import ImageSpec
+
+_PIL_FILTERS = {"pil_bicubic": Image.Resampling.BICUBIC, "pil_bilinear": Image.Resampling.BILINEAR}
+# Beyond this, resize-then-crop would make a picture of which it throws almost everything away: a 1 x 100,000 image
+# becomes 224 x 22,400,000 pixels on the way.
+_MAX_ASPECT = 16
+
+
+def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
+    """The picture at the model's input size, uint8 (size, size, 3), C-contiguous.
+
+    Args:
+        rgb: uint8 (H, W, 3) or a PIL image of mode RGB; at least 1 x 1 pixel.
+        spec: `opencv_bilinear` is cv2.resize INTER_LINEAR, bit for bit, not antialiased, aspect not kept (the
+            published recall and ranking weights); `pil_bicubic_center_crop` brings the shortest edge to
+            `resize_shortest` (or `size`) and crops the centre, as CLIP's image processor; `pil_bicubic` and
+            `pil_bilinear` squash with antialiasing.
+
+    Raises:
+        ValueError: `resize_shortest` is smaller than `size`, so that there is nothing to crop from.
+    """
+    if spec.resize == "opencv_bilinear":
+        return _opencv(np.asarray(rgb), spec.size, cv2.INTER_LINEAR)
+    image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
+    if spec.resize == "pil_bicubic_center_crop":
+        out = _shortest_then_crop(image, spec.resize_shortest or spec.size, spec.size)
+    else:
+        out = image.resize((spec.size, spec.size), _PIL_FILTERS[spec.resize])
+    return np.array(out)  # a copy: the array must be writable, torch warns otherwise
+
+
+def shrink(rgb: np.ndarray, longer_px: int) -> np.ndarray:
+    """`rgb` (uint8, (H, W, 3)) with its longer side at most `longer_px`, area-averaged; smaller ones are returned."""
+    height, width = rgb.shape[:2]
+    longest = max(height, width)
+    if longest <= longer_px:
+        return rgb
+    size = max(1, round(width * longer_px / longest)), max(1, round(height * longer_px / longest))
+    _one_thread()
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def _opencv(rgb: np.ndarray, size: int, interpolation: int) -> np.ndarray:
+    _one_thread()
+    return cv2.resize(rgb, (size, size), interpolation=interpolation)
+
+
+def _one_thread() -> None:
+    # Decoding already runs one image per thread; OpenCV's pool on top would only fight over the cores. Set here, not
+    # at import, so that importing this file changes nothing in the process.
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
+
+
+def _shortest_then_crop(image: Image.Image, shortest: int, size: int) -> Image.Image:
+    if shortest < size:
+        raise ValueError(f"resize_shortest {shortest} is smaller than size {size}: nothing to crop from")
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    longest = int(shortest * long / short)  # truncated, as CLIP's processor does
+    new_width, new_height = (shortest, longest) if width <= height else (longest, shortest)
+    left, top = (new_width - size) // 2, (new_height - size) // 2
+    if long <= _MAX_ASPECT * short:
+        resized = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+        return resized.crop((left, top, left + size, top + size))
+    x, y = width / new_width, height / new_height
+    box = (left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y))
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
