@@ -1,0 +1,23 @@
+"""Manifests of every format, read as one stream of candidate tables.
+
+The room opens nothing itself: it is handed binary streams (local, S3 or HTTP, that is the caller's
+business) and yields `Batch(candidates, rejected)`. Nothing that a line contains raises: a line becomes
+candidate rows or one rejected row. Only a file that is unusable as a whole is a ManifestError.
+"""
+
+from aistudio.catalogue.duplicates import find_duplicates
+from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates
+from aistudio.catalogue.manifest import MANIFEST_SUFFIXES, inspect_manifest, read_manifest
+from aistudio.catalogue.table import Batch, Columns
+
+__all__ = [
+    "FOLDER_COLUMNS",
+    "IMAGE_SUFFIXES",
+    "MANIFEST_SUFFIXES",
+    "Batch",
+    "Columns",
+    "find_duplicates",
+    "folder_candidates",
+    "inspect_manifest",
+    "read_manifest",
+]

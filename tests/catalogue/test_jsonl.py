@@ -1,0 +1,83 @@
+"""JSON lines: text of any value, reasons, keys."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aistudio.errors import ManifestError
+
+GOOD = b'{"item_id": "1", "image_url": "u"}\n'
+
+
+def test_values_become_text(read):
+    data = '{"item_id": 7, "image_url": " u ", "text": "张", "width": 1.5, "tags": ["é"], "no": null}\n' + GOOD.decode()
+    first, second = read(data.encode(), "jsonl").rows
+    assert first == {
+        "row_id": "0",
+        "item_id": "7",
+        "image_url": "u",
+        "fallback_url": None,
+        "text": "张",
+        "poi_names": None,
+        "manifest_width": "1.5",
+        "tags": '["é"]',
+        "no": None,
+    }
+    assert (second["item_id"], second["text"], second["tags"]) == ("1", "", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "not valid JSON"),
+        (b"[1]", "not a JSON object but list"),
+        (b"NaN", "not valid JSON: NaN is not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"item_id": "1", "image_url": "u", "x": ' + b"9" * 5000 + b"}", "not valid JSON"),
+        (b'{"image_url": "u"}', "empty item_id"),
+        (b'{"item_id": "1", "image_url": null}', "empty image_url"),
+        (b'{"item_id": ["1"], "image_url": "u"}', "item_id is not a string"),
+        (b'{"item_id": true, "image_url": "u"}', "item_id is not a string"),
+        (b'{"item_id": "\\ud800", "image_url": "u"}', "lone surrogate"),
+        (b'{"item_id": "\\u0000", "image_url": "u"}', "holds NUL"),
+        (b'{"item_id": "\xff", "image_url": "u"}', "not decodable as utf-8"),
+        (b'{"item_id": "' + b"1" * 1_000_000 + b'", "image_url": "u"}', "longer than"),
+    ],
+)
+def test_a_bad_line_is_rejected_alone(read, line, reason):
+    result = read(GOOD + b"\n" + line + b"\n" + GOOD, "jsonl")
+    assert [r["row_id"] for r in result.rows] == ["0", "1"]
+    assert [r["line_number"] for r in result.rejected] == [3]
+    assert reason in result.rejected[0]["reason"]
+
+
+def test_escapes_that_are_text_after_all(read):
+    result = read(b'{"item_id": "\\\\u0000 \\ud83d\\ude00", "image_url": "u"}', "jsonl")
+    assert result.rows[0]["item_id"] == "\\u0000 😀"
+
+
+def test_unusable_files(read):
+    with pytest.raises(ManifestError, match=r"expected one JSON object per line, found none .line 1: not valid"):
+        read(b"item_id,image_url\n", "jsonl")
+    with pytest.raises(ManifestError, match="no column for image_url; columns found: item_id, img"):
+        read(b'{"item_id": 1}\n{"img": 2}\n', "jsonl")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=3,
+)
+objects = st.fixed_dictionaries({"item_id": values, "image_url": values, "text": values, "extra": values})
+
+
+@settings(max_examples=300, deadline=None)
+@given(cells=st.lists(objects, min_size=1, max_size=3), cut=st.integers(0, 30), ascii_only=st.booleans())
+def test_every_line_ends_in_exactly_one_place(read, cells, cut, ascii_only):
+    lines = [json.dumps(cell, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") for cell in cells]
+    if lines:
+        lines[0] = lines[0][cut:]
+    result = read(GOOD + b"\n".join(lines), "jsonl")
+    assert len(result.rows) + len(result.rejected) == 1 + len([x for x in lines if x])
