@@ -1,0 +1,125 @@
+"""The ledger: rows in = rows out, proved from the stored files alone.
+
+Works shard by shard with a few threads; memory does not grow with the run. `check_run` with deep=True also
+verifies every page's checksum and the fingerprint in every file.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+from aistudio.errors import StoreError
+from aistudio.pipeline.snapshot import Shard, Snapshot, load_snapshot, manifest_key
+from aistudio.schema import Status
+from aistudio.store import Store
+
+_THREADS = 8
+_NAMED = 5  # row ids and problems named in messages
+
+
+class Ledger(NamedTuple):
+    """What is stored, against what the manifest wants."""
+
+    num_manifest: int
+    num_stored: int
+    num_rejected: int
+    counts: dict[str, int]  # rows by status
+    num_missing: int
+    num_doubled: int
+    problems: list[str]  # at most a few of each kind, each naming file and rows
+
+    @property
+    def complete(self) -> bool:
+        return not self.problems and self.num_missing == 0 and self.num_doubled == 0
+
+
+class _ShardCheck(NamedTuple):
+    counts: Counter[str]
+    missing: list[str]
+    doubled: list[str]
+    problem: str | None
+
+
+def done_shards(store: Store) -> set[str]:
+    """Names of shards whose score file is there."""
+    return {e.key.removeprefix("scores/").removesuffix(".parquet") for e in store.list("scores/")}
+
+
+def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = None) -> Ledger:
+    """Compare score files with the snapshot.
+
+    Args:
+        deep: read every column and verify page checksums.
+        fingerprint: that every score file must carry, None: not compared.
+
+    Raises:
+        StoreError: there is no snapshot, so nothing to compare with.
+    """
+    snapshot = load_snapshot(store)
+    if snapshot is None:
+        raise StoreError(f"{store.root}: no finished manifest snapshot there; was this run started?")
+    done = done_shards(store)
+    counts: Counter[str] = Counter()
+    num_missing = num_doubled = 0
+    problems: list[str] = []
+    for shard, check in _checks(store, snapshot, done, deep, fingerprint):
+        counts.update(check.counts)
+        num_missing += len(check.missing)
+        num_doubled += len(check.doubled)
+        if check.problem:
+            problems.append(check.problem)
+        problems += _named("missing", shard, check.missing) + _named("stored twice", shard, check.doubled)
+    problems += [
+        f"scores/{name}.parquet: no such shard in the manifest snapshot" for name in sorted(_strangers(snapshot, done))
+    ]
+    stored = sum(counts.values())
+    return Ledger(snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems)
+
+
+def _strangers(snapshot: Snapshot, done: set[str]) -> set[str]:
+    return done - {s.name for s in snapshot.shards}
+
+
+def _checks(
+    store: Store, snapshot: Snapshot, done: set[str], deep: bool, fingerprint: str | None
+) -> Iterator[tuple[Shard, _ShardCheck]]:
+    """Checks in shard order, a bounded number at a time."""
+    shards = iter(snapshot.shards)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while window := list(islice(shards, 8 * _THREADS)):
+            yield from zip(
+                window, pool.map(lambda s: _check(store, s, s.name in done, deep, fingerprint), window), strict=True
+            )
+
+
+def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None) -> _ShardCheck:
+    wanted = store.read_table(manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
+    if not done:
+        return _ShardCheck(Counter(), wanted, [], None)
+    key = f"scores/{shard.name}.parquet"
+    try:
+        table = store.read_table(key, None if deep else ["row_id", "status", "error"], verify=deep)
+        carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
+    except StoreError as e:
+        return _ShardCheck(Counter(), wanted, [], str(e))
+    found = Counter(table["row_id"].to_pylist())
+    missing = [r for r in wanted if r not in found]
+    doubled = [r for r, n in found.items() if n > 1]
+    status = table["status"].to_pylist()
+    problem = None
+    if fingerprint and carried != fingerprint:
+        problem = f"{key}: scored by another model or settings ({(carried or 'none')[:12]}, run {fingerprint[:12]})"
+    elif unknown := set(status) - {s.value for s in Status}:
+        problem = f"{key}: unknown status {sorted(map(str, unknown))}"
+    elif strangers := set(found) - set(wanted):
+        problem = f"{key}: rows that the manifest does not have: {sorted(strangers)[:_NAMED]}"
+    return _ShardCheck(Counter(status), missing, doubled, problem)
+
+
+def _named(what: str, shard: Shard, row_ids: list[str]) -> list[str]:
+    if not row_ids:
+        return []
+    more = f" and {len(row_ids) - _NAMED} more" if len(row_ids) > _NAMED else ""
+    return [f"shard {shard.name}: {what}: row_id {', '.join(row_ids[:_NAMED])}{more}"]

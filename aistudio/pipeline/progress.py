@@ -1,0 +1,157 @@
+"""What a person sees while a run works and when it ends: live on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from aistudio.schema import Status
+
+_STATUSES = tuple(s.value for s in Status)
+_POLL_S = 0.5
+_PLAIN_EVERY_S = 10.0
+_TIMELINE_POINTS = 500
+
+
+class Progress:
+    """Polls counts in a thread, shows them, keeps the timeline. A context manager."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, float]], total: int, already: int, out: TextIO | None = None):
+        self._counts, self._total, self._already = counts, total, already
+        self._console = Console(file=out or sys.stderr)
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+        self.timeline: list[tuple[float, int, int]] = []  # seconds, rows done, rows ok
+        self.started = time.monotonic()
+        self._first_row: float | None = None
+
+    def __enter__(self) -> "Progress":
+        if self._live:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(5)
+        if self._live:
+            self._live.stop()
+
+    def _run(self) -> None:
+        printed = time.monotonic()
+        while not self._stop.wait(_POLL_S):
+            try:
+                counts = self._counts()
+            except Exception:  # noqa: BLE001 - a display must never end a run; the engine reports its own failures
+                continue
+            self._note(counts)
+            if self._live:
+                self._live.update(self._picture(counts), refresh=True)
+            elif time.monotonic() - printed >= _PLAIN_EVERY_S:
+                printed = time.monotonic()
+                print(self._line(counts), file=self._console.file, flush=True)
+
+    def _note(self, counts: Mapping[str, float]) -> None:
+        done, ok = rows_done(counts), int(counts.get("ok", 0))
+        if done and self._first_row is None:
+            self._first_row = time.monotonic()
+        self.timeline.append((round(time.monotonic() - self.started, 1), done, ok))
+        if len(self.timeline) > _TIMELINE_POINTS:
+            del self.timeline[1:-1:2]
+
+    @property
+    def first_row_s(self) -> float | None:
+        """Seconds from the start of the scoring to the first scored row."""
+        return None if self._first_row is None else round(self._first_row - self.started, 1)
+
+    def _rate(self, done: int) -> float:
+        # Start-up is not speed: the clock starts with the first row.
+        elapsed = time.monotonic() - (self._first_row or time.monotonic())
+        return done / elapsed if elapsed > 1 else 0.0
+
+    def _eta(self, done: int) -> str:
+        rate = self._rate(done)
+        return duration((self._total - self._already - done) / rate) if rate else "…"
+
+    def _line(self, counts: Mapping[str, float]) -> str:
+        done = rows_done(counts)
+        failed = ", ".join(f"{s} {n}" for s, n in by_status(counts) if s != "ok") or "none"
+        return (
+            f"{self._already + done:,}/{self._total:,} rows  {self._rate(done):.1f} images/s  "
+            f"ETA {self._eta(done)}  failed: {failed}"
+        )
+
+    def _picture(self, counts: Mapping[str, float]) -> Table:
+        done = rows_done(counts)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(
+            ProgressBar(total=self._total, completed=self._already + done, width=32),
+            Text(f"{self._already + done:,}/{self._total:,} rows", style="bold"),
+            Text(f"{self._rate(done):.1f} images/s") if done else Text("starting the models …", style="dim"),
+            Text(f"ETA {self._eta(done)}", style="cyan"),
+        )
+        failed = [f"{s} {n:,}" for s, n in by_status(counts) if s != "ok"]
+        outer = Table.grid()
+        outer.add_row(grid)
+        outer.add_row(Text("failed: " + (", ".join(failed) or "none"), style="yellow" if failed else "dim"))
+        return outer
+
+
+def rows_done(counts: Mapping[str, float]) -> int:
+    """Rows with an outcome."""
+    return int(sum(counts.get(s, 0) for s in _STATUSES))
+
+
+def by_status(counts: Mapping[str, float]) -> list[tuple[str, int]]:
+    """(status, rows), `ok` first, then the most frequent."""
+    found = [(s, int(counts[s])) for s in _STATUSES if counts.get(s)]
+    return sorted(found, key=lambda x: (x[0] != "ok", -x[1], x[0]))
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    s = round(max(0.0, seconds))
+    return f"{s // 3600}:{s % 3600 // 60:02}:{s % 60:02}" if s >= 3600 else f"{s // 60}:{s % 60:02}"
+
+
+def print_ledger(counts: Mapping[str, int], examples: Mapping[str, str], total: int, rejected: int) -> None:
+    """The table that ends a run."""
+    console = Console()
+    table = Table(title="Ledger", title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("status")
+    table.add_column("rows", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("example", style="dim", overflow="ellipsis", no_wrap=True)
+    for status, n in by_status(counts):
+        style = "green" if status == "ok" else "yellow"
+        table.add_row(Text(status, style=style), f"{n:,}", f"{n / max(total, 1):.1%}", Text(examples.get(status, "")))
+    table.add_row(
+        "sum", f"{sum(counts.values()):,}", "", Text(f"of {total:,} manifest rows", style="dim"), style="bold"
+    )
+    if rejected:
+        table.add_row("rejected lines", f"{rejected:,}", "", Text("see rejected/", style="dim"))
+    console.print(table)
+
+
+def where_time_went(timings: Mapping[str, Any]) -> str:
+    """One sentence: what the model actors did with their time, and what to change."""
+    model, wait, write = (float(timings.get(k, 0)) for k in ("model_s", "wait_s", "write_s"))
+    total = max(model + wait + write, 1e-9)
+    shares = f"actors: model {model / total:.0%}, waiting for images {wait / total:.0%}, storing {write / total:.0%}"
+    if wait > 0.5 * total:
+        advice = "the network or the decoding is the limit: raise download.concurrency or add CPU workers"
+    elif write > 0.3 * total:
+        advice = "storing is the limit: lower images.thumbnail_px or use store.embedding_dtype=float16"
+    else:
+        advice = "the model is the limit: more cores or GPUs make it faster"
+    return f"{shares}; {advice}"

@@ -1,0 +1,160 @@
+"""run.json and attempts/: what a run folder is of, who may write into it, what happened.
+
+An attempt's number is taken with an exclusive create; a worker of an older attempt sees the newer number
+before it commits and stops. `shape` holds everything that shapes the scores: two runs into one folder must
+agree on it.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aistudio.config import JobConfig, parse_config
+from aistudio.errors import ConfigError, RunMismatchError
+from aistudio.store import Store, open_store
+
+RUN_KEY = "run.json"
+_PACKAGES = (
+    "aistudio",
+    "ray",
+    "torch",
+    "torchvision",
+    "transformers",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "opencv-python-headless",
+)
+_SECRET = re.compile(r"auth|token|cookie|key|secret|password", re.IGNORECASE)
+
+
+def now() -> str:
+    """UTC, ISO 8601, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def run_shape(config: JobConfig, manifest: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides which rows and scores the run folder ends with. Download settings do not."""
+    return {
+        "manifest": manifest,
+        "models": {stage: info["fingerprint"] for stage, info in models.items()},
+        "images": config.images.model_dump(mode="json", exclude={"decode_timeout_s"}),
+        "precision": config.engine.precision,
+        "embedding_dtype": config.store.embedding_dtype,
+    }
+
+
+def fingerprint(shape: dict[str, Any]) -> str:
+    """sha256 of the shape, hex; every score file carries it."""
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two shapes differ, one readable line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
+    return [] if old == new else [f"{path}: the run folder has {old!r}, now {new!r}"]
+
+
+def load_run(store: Store) -> dict[str, Any] | None:
+    """run.json, or None in a new folder."""
+    return store.read_json(RUN_KEY) if store.exists(RUN_KEY) else None
+
+
+def refuse_other_run(record: dict[str, Any], shape: dict[str, Any], place: str) -> None:
+    """Raises RunMismatchError naming every difference when the folder is of another run."""
+    found = differences(record["shape"], shape)
+    if found:
+        lines = "\n  ".join(found)
+        raise RunMismatchError(
+            f"{place} holds a run with other settings:\n  {lines}\n"
+            "choose another output, or start over on this folder with --set start_over=true --yes"
+        )
+
+
+def claim_attempt(store: Store) -> int:
+    """Take the next attempt number; from now on older attempts may not commit."""
+    number = latest_attempt(store)
+    claimed = False
+    while not claimed:
+        number += 1
+        about = {"attempt": number, "host": socket.gethostname(), "pid": os.getpid(), "started_at": now()}
+        claimed = store.write_json(f"attempts/{number:06d}.json", about, overwrite=False)
+    return number
+
+
+def latest_attempt(store: Store) -> int:
+    """The newest attempt's number, 0 when there was none."""
+    return max((int(e.key[-11:-5]) for e in store.list("attempts/")), default=0)
+
+
+def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """The beginning of run.json; no secret is in it."""
+    return {
+        "state": "running",
+        "started_at": now(),
+        "command": _command(),
+        "config": without_secrets(config),
+        "shape": shape,
+        "fingerprint": fingerprint(shape),
+        "models": models,
+        "versions": _versions(),
+        "host": {
+            "name": socket.gethostname(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+        },
+        "attempt": attempt,
+    }
+
+
+def without_secrets(config: JobConfig) -> dict[str, Any]:
+    """The merged configuration as plain data; values of secret-looking headers are replaced by `***`."""
+    data = config.model_dump(mode="json")
+    headers = data["download"]["headers"]
+    data["download"]["headers"] = {k: "***" if _SECRET.search(k) else v for k, v in headers.items()}
+    return data
+
+
+def _command() -> list[str]:
+    """The command line, header values left out."""
+    return [re.sub(r"^(download\.headers[^=]*)=.*", r"\1=***", a) for a in (Path(sys.argv[0]).name, *sys.argv[1:])]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def stored_settings(run: str, overrides: Sequence[str] = ()) -> JobConfig:
+    """The configuration that a run folder was made with, `output` being where it lies now.
+
+    Args:
+        run: local folder or s3:// prefix; `--set store.…` overrides are used to open it.
+
+    Raises:
+        ConfigError: no run there, or a wrong override.
+    """
+    opening = [item for item in overrides if item.startswith("store.")]
+    base = {"manifest": {"path": "-", "format": "csv"}, "output": run, "models": {"recall": "-"}}
+    store = open_store(run, parse_config(base, "--set", opening).store)
+    record = load_run(store)
+    if record is None:
+        raise ConfigError(f"{run}: no run.json there; is this a run folder?")
+    return parse_config({**record["config"], "output": run, "start_over": False}, f"{run}/run.json", overrides)

@@ -1,0 +1,271 @@
+"""The scoring run: checks, snapshot, work list, workers, ledger, run.json.
+
+`prepare` finds every mistake that can be found before a GPU is spent; `score` does the work. Scores are
+committed shard by shard by the workers (workers.py); the driver only lists, counts and reports, so its
+memory does not grow with the manifest.
+"""
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import ray.data
+from ray.exceptions import RayError
+
+from aistudio.config import JobConfig, load_model_config
+from aistudio.errors import AIStudioError, ConfigError, ManifestError, OutputError, StoreError
+from aistudio.models import check_weights
+from aistudio.pipeline import run_record
+from aistudio.pipeline.coordinator import start_coordinator
+from aistudio.pipeline.engine import engine, our_error
+from aistudio.pipeline.inputs import InputFile
+from aistudio.pipeline.ledger import Ledger, check_run, done_shards
+from aistudio.pipeline.plan import make_plan
+from aistudio.pipeline.progress import Progress
+from aistudio.pipeline.snapshot import Snapshot, find_manifest, load_snapshot, make_snapshot, manifest_identity
+from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext
+from aistudio.store import Store, open_store
+
+_TASK_RETRIES = 8  # deaths of workers that one shard may cost before the run gives up; a poison row costs three
+
+
+class Prepared(NamedTuple):
+    """A checked configuration: everything found that can be found without starting the work."""
+
+    config: JobConfig
+    store: Store
+    files: list[InputFile]
+    columns: Any
+    models: dict[str, dict[str, Any]]
+    shape: dict[str, Any]
+    record: dict[str, Any] | None  # run.json of an earlier attempt
+
+
+class Result(NamedTuple):
+    """How a scoring run ended."""
+
+    ledger: Ledger
+    record: dict[str, Any]
+    did_nothing: bool  # the run was finished already
+
+
+def prepare(config: JobConfig) -> Prepared:
+    """Check configuration, manifest, weights and output.
+
+    Raises:
+        ConfigError, ManifestError, WeightsError, OutputError, RunMismatchError: what a user must change.
+    """
+    models = {"recall": _model_info(config.models.recall)}
+    if config.models.ranking:
+        models["ranking"] = _model_info(config.models.ranking)
+    table = config.models.poi_table
+    if table and not table.startswith("s3://") and not Path(table).exists():
+        raise ConfigError(f"models.poi_table: {table}: no such file; jobs.poi_table makes one")
+    config = _absolute(config)
+    store = open_store(config.output, config.store)
+    try:
+        store.check_writable()
+    except StoreError as e:
+        raise OutputError(f"output: cannot be written: {e}") from None
+    files, columns, identity = _manifest(config, store)
+    shape = run_record.run_shape(config, identity, models)
+    record = run_record.load_run(store)
+    if record is not None and not config.start_over:
+        run_record.refuse_other_run(record, shape, config.output)
+    return Prepared(config, store, files, columns, models, shape, record)
+
+
+def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result:
+    """Run to the end, or resume. With `retry`, score failed rows of a finished run again (() = all of them).
+
+    Raises:
+        AIStudioError: the run failed part-way; what is stored is intact and the same call resumes.
+    """
+    config, store = prepared.config, prepared.store
+    if config.start_over:
+        _empty(store)
+    elif retry is None and (finished := _finished(prepared)):
+        return finished
+    with _stop_signals(), engine(config.engine) as resources:
+        plan = make_plan(config.engine, resources)
+        attempt = run_record.claim_attempt(store)
+        record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
+        record["plan"] = plan._asdict()
+        store.write_json(run_record.RUN_KEY, record)
+        try:
+            snapshot = load_snapshot(store) or make_snapshot(config, prepared.files, prepared.columns)
+            run = RunContext(config.model_dump(mode="json"), plan, f"run-{attempt}-{record['fingerprint'][:12]}",
+                             attempt, record["fingerprint"], retry)  # fmt: skip
+            work = _work_list(store, snapshot, retry)
+            record |= _run(run, work, snapshot)
+        except (RayError, AIStudioError) as e:
+            _record_failure(store, record, e)
+            raise (our_error(e) or AIStudioError(f"the run failed part-way: {e}")) from e
+        except KeyboardInterrupt:
+            _record_failure(store, record, None)
+            raise
+    return Result(_close(store, record), record, False)
+
+
+def _model_info(path: str) -> dict[str, Any]:
+    config = load_model_config(path)
+    info = check_weights(config)
+    return {"conf": path, "name": config.name, "family": config.family, "fingerprint": info.fingerprint}
+
+
+def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, dict[str, Any]]:
+    """Files, columns and identity of the manifest; a finished snapshot stands in for one that is gone."""
+    try:
+        files, columns = find_manifest(config)
+    except ManifestError:
+        snapshot = load_snapshot(store)
+        settings = config.manifest.model_dump(mode="json")
+        if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
+            raise
+        return [], None, snapshot.identity
+    return files, columns, manifest_identity(config, files)
+
+
+def _absolute(config: JobConfig) -> JobConfig:
+    """A local output as an absolute path: workers may run elsewhere."""
+    if config.output.startswith("s3://"):
+        return config
+    return config.model_copy(update={"output": str(Path(config.output).absolute())})
+
+
+def _finished(prepared: Prepared) -> Result | None:
+    record = prepared.record
+    if record is None or record["state"] != "complete":
+        return None
+    ledger = check_run(prepared.store)
+    return Result(ledger, record, True) if ledger.complete else None
+
+
+def _empty(store: Store) -> None:
+    for prefix in ("run.json", "manifest/", "scores/", "texts/", "rejected/", "metrics/", "report/", "selection/"):
+        for entry in store.list(prefix):
+            store.delete(entry.key)
+
+
+def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) -> list[str]:
+    done = done_shards(store)
+    if retry is not None:
+        return [s.name for s in snapshot.shards if s.name in done]
+    return [s.name for s in snapshot.shards if s.name not in done]
+
+
+def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]:
+    """Score the listed shards; returns what run.json says of it."""
+    coordinator = start_coordinator(run.coordinator)
+    pending = sum(s.rows for s in snapshot.shards if s.name in set(work))
+    counts: Counter[str] = Counter()
+    started = time.monotonic()
+    already = 0 if run.retry is not None else snapshot.num_rows - pending
+    poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
+    with Progress(poll, already + pending, already) as progress:
+        for batch in _dataset(run, work).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in batch["counts"].to_pylist():
+                counts.update(dict(row))
+    wall_s = time.monotonic() - started
+    facts = ray.get(coordinator.facts.remote(), timeout=10)
+    ray.kill(coordinator)
+    seconds = {k: round(v, 2) for k, v in counts.items() if k.endswith("_s")}
+    return {
+        "facts": facts,
+        "timings": {
+            "wall_s": round(wall_s, 2),
+            "first_row_s": progress.first_row_s,
+            "images_per_s": round(pending / wall_s, 2) if wall_s else None,
+            "num_bytes": int(counts["bytes"]),
+            **seconds,
+        },
+        "timeline": progress.timeline,
+    }
+
+
+def _dataset(run: RunContext, work: list[str]) -> Any:
+    """The Ray Data plan: one block, one row per shard."""
+    plan = run.plan
+    if not work:
+        return ray.data.from_arrow(pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())}))
+    names = ray.data.from_arrow([pa.table({"shard": [name]}) for name in work])
+    common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+    lives = {"ray_remote_args_fn": _lives}
+    encode = common | lives | {
+        "num_cpus": plan.cpus_per_actor,
+        "num_gpus": plan.gpus_per_actor or None,
+        "compute": _pool(min(plan.num_actors, len(work)), plan.shards_in_flight),
+        "fn_constructor_args": (run,),
+    }  # fmt: skip
+    if plan.kind == "fused":
+        return names.map_batches(FusedWorker, **encode)
+    fetch = common | lives | {"num_cpus": 1, "compute": _pool(min(plan.num_fetchers, len(work)), 2)}
+    specs = tuple(_image_specs(run))
+    return names.map_batches(FetchWorker, fn_constructor_args=(run, specs), **fetch).map_batches(EncodeWorker, **encode)
+
+
+def _image_specs(run: RunContext) -> Iterator[Any]:
+    """Pixel formats that the models take, as Encoders.specs orders them."""
+    stages = (run.config["models"][stage] for stage in ("recall", "ranking"))
+    specs = [check_weights(load_model_config(path)).image_spec for path in stages if path]
+    yield from dict.fromkeys(specs)
+
+
+def _lives() -> dict[str, int]:
+    return {"max_restarts": -1, "max_task_retries": _TASK_RETRIES}
+
+
+def _pool(size: int, calls: int) -> Any:
+    return ray.data.ActorPoolStrategy(
+        size=size,
+        max_tasks_in_flight_per_actor=calls + 1,
+        max_concurrent_calls_per_actor=calls,
+        enable_true_multi_threading=True,
+    )
+
+
+def _close(store: Store, record: dict[str, Any]) -> Ledger:
+    """Count what is stored, write the final run.json."""
+    ledger = check_run(store, fingerprint=record["fingerprint"])
+    record["state"] = "complete" if ledger.complete else "incomplete"
+    record["finished_at"] = run_record.now()
+    record["rows"] = {"manifest": ledger.num_manifest, "rejected": ledger.num_rejected, "stored": ledger.num_stored}
+    record["counts"] = ledger.counts
+    for info in record["models"].values():
+        info.setdefault("image_tower", record.get("facts", {}).get("image_tower"))
+    store.write_json(run_record.RUN_KEY, record)
+    return ledger
+
+
+def _record_failure(store: Store, record: dict[str, Any], e: BaseException | None) -> None:
+    record["state"] = "stopped" if e is None else "failed"
+    record["error"] = None if e is None else str(our_error(e) or e)[:2000]
+    record["finished_at"] = run_record.now()
+    try:
+        if run_record.latest_attempt(store) == record["attempt"]:
+            store.write_json(run_record.RUN_KEY, record)
+    except StoreError:
+        return  # a full disk must not hide the first error
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM acts as Ctrl-C: both end the run with a resumable folder. Only in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,248 @@
+"""The manifest, normalised once into `<output>/manifest/`, cut into fixed shards: the work list of a run.
+
+Files are grouped; each group is one Ray task that streams its files into shard files of `shard_rows` rows
+and its rejected lines into `rejected/`. Memory is a few batches per task, whatever the manifest's size.
+`manifest/_index.json` is written last: a snapshot without it is made again, over itself, with the same
+rows. A resumed run reads only the snapshot.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import ray.data
+from pydantic import BaseModel
+
+from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
+from aistudio.config import JobConfig
+from aistudio.errors import ManifestError
+from aistudio.pipeline.inputs import InputFile, list_images, list_inputs, open_input
+from aistudio.schema import REJECTED_SCHEMA, candidate_schema
+from aistudio.store import Store, open_store
+
+INDEX_KEY = "manifest/_index.json"
+_GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
+_BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
+
+
+class Shard(NamedTuple):
+    """A unit of work and commit: one snapshot file, later one score file of the same name."""
+
+    name: str
+    rows: int
+
+
+class Snapshot(BaseModel):
+    """manifest/_index.json."""
+
+    shards: list[Shard]
+    passthrough: list[tuple[str, str]]  # name, Arrow type
+    num_rejected: int
+    rejected_reasons: dict[str, int]
+    identity: dict[str, Any]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(s.rows for s in self.shards)
+
+
+def manifest_key(shard: str) -> str:
+    return f"manifest/{shard}.parquet"
+
+
+def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
+    """What makes a run folder one of this manifest: files with size and version, and how they are read."""
+    listing = hashlib.sha256(json.dumps([list(f) for f in files]).encode()).hexdigest()
+    settings = config.manifest.model_dump(mode="json")
+    return {
+        **settings,
+        "num_files": len(files),
+        "num_bytes": sum(max(f.size, 0) for f in files),
+        "files_sha256": listing,
+    }
+
+
+def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
+    """The manifest's files and resolved columns (None for a folder of images), without reading them whole.
+
+    Raises:
+        ManifestError: nothing there, unreadable, or a needed column is missing.
+    """
+    if config.manifest.format == "folder":
+        root, paths = list_images(config.manifest, config.store)
+        return [InputFile(root, len(paths), hashlib.sha256("\n".join(paths).encode()).hexdigest())], None
+    files = list_inputs(config.manifest, config.store)
+    with open_input(files[0], config.store) as stream:
+        return files, inspect_manifest(stream, files[0].path, config.manifest)
+
+
+def load_snapshot(store: Store) -> Snapshot | None:
+    """The finished snapshot of a run folder, or None."""
+    return Snapshot.model_validate(store.read_json(INDEX_KEY)) if store.exists(INDEX_KEY) else None
+
+
+def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | None) -> Snapshot:
+    """Write the snapshot through Ray Data and return its index.
+
+    Raises:
+        ManifestError: unreadable file, no usable row at all, row ids that occur twice (named).
+    """
+    store = open_store(config.output, config.store)
+    groups = _groups(files, single=config.manifest.limit is not None or columns is None)
+    rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
+    task = _NormaliseGroup(config.model_dump(mode="json"), files, columns, many=len(groups) > 1 or len(files) > 1)
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(task, batch_size=1, num_cpus=0.5)
+    shards: list[Shard] = []
+    reasons: dict[str, int] = {}
+    fields: set[tuple[tuple[str, str], ...]] = set()
+    for row in dataset.iter_rows():
+        shards += [Shard(*s) for s in json.loads(row["shards"])]
+        fields.add(tuple((n, t) for n, t in json.loads(row["passthrough"])))
+        for reason, n in json.loads(row["reasons"]).items():
+            reasons[reason] = reasons.get(reason, 0) + n
+    shards.sort()
+    if not shards:
+        raise ManifestError(f"manifest.path: {config.manifest.path}: no usable row; rejected: {reasons or 'none'}")
+    if len(fields) > 1:
+        raise ManifestError(f"manifest.path: the files have different columns: {sorted(fields)[:2]}")
+    snapshot = Snapshot(
+        shards=shards,
+        passthrough=list(fields.pop()),
+        num_rejected=sum(reasons.values()),
+        rejected_reasons=reasons,
+        identity=manifest_identity(config, files),
+    )
+    if "row_id" in config.manifest.columns:
+        _refuse_duplicates(store, snapshot)
+    store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
+    return snapshot
+
+
+def _groups(files: list[InputFile], single: bool) -> list[tuple[int, int]]:
+    """Runs of consecutive files, as (first, last + 1), of about _GROUP_BYTES each."""
+    if single:
+        return [(0, len(files))]
+    groups, first, size = [], 0, 0
+    for i, file in enumerate(files):
+        size += max(file.size, 0)
+        if size >= _GROUP_BYTES:
+            groups.append((first, i + 1))
+            first, size = i + 1, 0
+    if first < len(files):
+        groups.append((first, len(files)))
+    return groups
+
+
+class _NormaliseGroup:
+    """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task."""
+
+    def __init__(self, config: dict[str, Any], files: list[InputFile], columns: Columns | None, many: bool) -> None:
+        self.config, self.files, self.columns, self.many = config, files, columns, many
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        config = JobConfig.model_validate(self.config)
+        group, first, last = (int(batch[k][0]) for k in ("group", "first", "last"))
+        writer = _ShardWriter(open_store(config.output, config.store), f"{group:05d}", config.engine.shard_rows)
+        for candidates in _limited(self._batches(config, first, last, writer), config.manifest.limit):
+            writer.add(candidates)
+        writer.finish()
+        return {
+            "shards": [json.dumps(writer.shards)],
+            "reasons": [json.dumps(writer.reasons)],
+            "passthrough": [json.dumps(writer.passthrough)],
+        }
+
+    def _batches(self, config: JobConfig, first: int, last: int, writer: "_ShardWriter") -> Iterator[pa.Table]:
+        for index in range(first, last):
+            for batch in self._read(config, index):
+                writer.reject(batch.rejected)
+                yield batch.candidates
+
+    def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
+        if self.columns is None:
+            root, paths = list_images(config.manifest, config.store)
+            yield from folder_candidates(paths, root, config.manifest)
+            return
+        file = self.files[index]
+        prefix = f"{index}-" if self.many else ""
+        with open_input(file, config.store) as stream:
+            columns = self.columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
+            stream.seek(0)
+            yield from read_manifest(stream, file.path, config.manifest, columns, id_prefix=prefix)
+
+
+def _limited(batches: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    left = limit
+    for batch in batches:
+        if left is None:
+            yield batch
+            continue
+        yield batch.slice(0, left)
+        left -= batch.num_rows
+        if left <= 0:
+            return
+
+
+class _ShardWriter:
+    """Cuts a stream of candidate tables into shard files of exactly `shard_rows` rows (the last one shorter)."""
+
+    def __init__(self, store: Store, prefix: str, shard_rows: int) -> None:
+        self.store, self.prefix, self.shard_rows = store, prefix, shard_rows
+        self.shards: list[Shard] = []
+        self.reasons: dict[str, int] = {}
+        self.passthrough: list[tuple[str, str]] = []
+        self._waiting: list[pa.Table] = []
+        self._rejected: list[pa.Table] = []
+        self._rejected_files = 0
+
+    def add(self, candidates: pa.Table) -> None:
+        if candidates.num_rows == 0:
+            return
+        self._waiting.append(candidates)
+        while sum(t.num_rows for t in self._waiting) >= self.shard_rows:
+            table = pa.concat_tables(self._waiting)
+            self._write(table.slice(0, self.shard_rows))
+            self._waiting = [table.slice(self.shard_rows)]
+
+    def reject(self, rejected: pa.Table) -> None:
+        if rejected.num_rows == 0:
+            return
+        for reason in rejected["reason"].to_pylist():
+            kind = reason.split(":")[0]
+            self.reasons[kind] = self.reasons.get(kind, 0) + 1
+        self._rejected.append(rejected)
+        if sum(t.num_rows for t in self._rejected) >= 10_000:
+            self._flush_rejected()
+
+    def finish(self) -> None:
+        rest = pa.concat_tables(self._waiting) if self._waiting else None
+        if rest is not None and rest.num_rows:
+            self._write(rest)
+        self._flush_rejected()
+
+    def _write(self, table: pa.Table) -> None:
+        shard = Shard(f"{self.prefix}-{len(self.shards):06d}", table.num_rows)
+        table = table.combine_chunks()
+        num_candidate = len(candidate_schema([]))
+        self.passthrough = [(f.name, str(f.type)) for f in list(table.schema)[num_candidate:]]
+        self.store.write_table(manifest_key(shard.name), table)
+        self.shards.append(shard)
+
+    def _flush_rejected(self) -> None:
+        if self._rejected:
+            key = f"rejected/{self.prefix}-{self._rejected_files:06d}.parquet"
+            self.store.write_table(key, pa.concat_tables(self._rejected).cast(REJECTED_SCHEMA))
+            self._rejected, self._rejected_files = [], self._rejected_files + 1
+
+
+def _refuse_duplicates(store: Store, snapshot: Snapshot) -> None:
+    """Row ids taken from the manifest must be unique; buckets by hash bound the memory."""
+    num_buckets = -(-snapshot.num_rows // _BUCKET_ROWS)
+    for bucket in range(num_buckets):
+        ids = (store.read_table(manifest_key(s.name), ["row_id"])["row_id"] for s in snapshot.shards)
+        twice = find_duplicates((chunk for column in ids for chunk in column.chunks), bucket, num_buckets)
+        if twice:
+            names = ", ".join(twice[:5])
+            raise ManifestError(f"manifest: row_id must be unique; {len(twice)} occur more than once, such as {names}")

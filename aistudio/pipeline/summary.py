@@ -1,0 +1,78 @@
+"""What `score` prints before and after: the plan of a dry run, the closing ledger, the way on after a stop."""
+
+from typing import TYPE_CHECKING
+
+from aistudio.errors import StoreError
+from aistudio.pipeline.ledger import Ledger, check_run
+from aistudio.pipeline.plan import local_resources, make_plan
+from aistudio.pipeline.progress import duration, print_ledger, where_time_went
+from aistudio.store import Store
+
+if TYPE_CHECKING:
+    from aistudio.pipeline.score import Prepared, Result
+
+
+def print_dry_run(prepared: "Prepared") -> None:
+    """Stages, resources, counts and what will be written; nothing is started."""
+    config = prepared.config
+    resources = local_resources()
+    plan = make_plan(config.engine, resources)
+    size = sum(max(f.size, 0) for f in prepared.files)
+    passthrough = [f.name for f in prepared.columns.passthrough] if prepared.columns else []
+    print("Dry run: configuration, manifest, weights and output are in order. Nothing was started.\n")
+    print(f"  manifest    {len(prepared.files)} file(s), {size:,} bytes, format {config.manifest.format}")
+    print(f"  kept beside the scores: {', '.join(passthrough) or 'nothing'}")
+    for stage, info in prepared.models.items():
+        print(f"  {stage:<11} {info['name']} ({info['family']}), fingerprint {info['fingerprint'][:16]}")
+    print(f"  resources   {resources}{' (of the cluster: not asked)' if config.engine.address else ''}")
+    for line in plan.lines():
+        print(f"  plan        {line}")
+    print(f"  shards      {config.engine.shard_rows} rows each: one file in scores/, the unit of commit and resume")
+    print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
+    if prepared.record:
+        print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
+
+
+def print_summary(result: "Result", store: Store, output: str) -> None:
+    """The ledger, the speed, where the time went, the next command."""
+    ledger, record = result.ledger, result.record
+    if result.did_nothing:
+        print(f"This run is finished; nothing to do ({output}).")
+    print_ledger(ledger.counts, examples(store, ledger), ledger.num_manifest, ledger.num_rejected)
+    timings = record.get("timings", {})
+    if not result.did_nothing and timings.get("wall_s"):
+        rate, first = timings.get("images_per_s"), timings.get("first_row_s")
+        print(f"{duration(timings['wall_s'])} wall, {rate} images/s, first row after {first} s")
+        print(where_time_went(timings))
+    if ledger.complete:
+        print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")
+        print(f"next: python -m jobs.aggregate --run {output}")
+    else:
+        print(f"The ledger does NOT add up: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
+        for problem in ledger.problems[:10]:
+            print(f"  {problem}")
+
+
+def print_stopped(store: Store, command: str) -> None:
+    """After Ctrl-C or SIGTERM: what is stored and how to go on."""
+    print("\nStopped. What is stored is whole.")
+    try:
+        ledger = check_run(store)
+        print(f"{ledger.num_stored:,} of {ledger.num_manifest:,} rows are stored.")
+    except StoreError:
+        print("The manifest snapshot was not finished; nothing is scored yet.")
+    print(f"resume: {command}")
+
+
+def examples(store: Store, ledger: Ledger) -> dict[str, str]:
+    """For each failed status one error text, from the first files that have it."""
+    wanted = {s for s in ledger.counts if s != "ok"}
+    found: dict[str, str] = {}
+    for entry in store.list("scores/"):
+        if not wanted - found.keys():
+            break
+        table = store.read_table(entry.key, ["status", "error"])
+        for status, error in zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True):
+            if status != "ok":
+                found.setdefault(status, error or "")
+    return found

@@ -1,0 +1,199 @@
+"""What runs inside Ray's workers: one shard in, one committed score file and one summary row out.
+
+`FusedWorker` does it all in one actor. `FetchWorker` and `EncodeWorker` are the two halves of the staged
+plan; between them travels one row per shard whose pixels are one uint8 tensor column.
+"""
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from aistudio.config import JobConfig
+from aistudio.errors import FencedError
+from aistudio.pipeline.coordinator import Start, find_coordinator
+from aistudio.pipeline.encoders import Encoders
+from aistudio.pipeline.plan import Plan
+from aistudio.pipeline.run_record import latest_attempt
+from aistudio.pipeline.shards import Counts, Distinct, ShardScorer, distinct_images, failed_rows, store_shard
+from aistudio.pipeline.snapshot import manifest_key
+from aistudio.pipeline.sources import ImageRow, ImageSource
+from aistudio.pipeline.tensors import pack_images, unpack_images
+from aistudio.store import open_store
+
+
+class RunContext(NamedTuple):
+    """What every worker of a run knows; small and picklable."""
+
+    config: dict[str, Any]  # JobConfig as plain data
+    plan: Plan
+    coordinator: str
+    attempt: int
+    fingerprint: str  # of everything that shapes the scores; written into each score file
+    retry: tuple[str, ...] | None  # None: a scoring run; else re-score failed rows with these statuses (() = all)
+
+
+class _Work(NamedTuple):
+    name: str
+    rows: pa.Table
+    distinct: Distinct
+    previous: pa.Table | None  # stored scores, when only failed rows are scored again
+    chosen: np.ndarray | None  # their row numbers
+
+
+class _Worker:
+    """What both kinds of model actor share: finding the work, committing the result, telling the coordinator."""
+
+    def __init__(self, run: RunContext) -> None:
+        self.run = run
+        self.config = JobConfig.model_validate(run.config)
+        self.store = open_store(self.config.output, self.config.store)
+        self.coordinator = find_coordinator(run.coordinator)
+
+    def begin(self, name: str) -> Start:
+        return Start(*_get(self.coordinator.begin.remote(name, os.getpid())))
+
+    def work(self, name: str) -> _Work:
+        rows = self.store.read_table(manifest_key(name))
+        if self.run.retry is None:
+            return _Work(name, rows, distinct_images(rows), None, None)
+        previous = self.store.read_table(f"scores/{name}.parquet")
+        chosen = failed_rows(previous, self.run.retry)
+        rows = rows.take(pa.array(chosen))
+        return _Work(name, rows, distinct_images(rows), previous, chosen)
+
+    def stored_already(self, name: str) -> pa.Table | None:
+        """Summary of a shard whose file an earlier try stored before its worker could report it."""
+        if self.run.retry is not None or not self.store.exists(f"scores/{name}.parquet"):
+            return None
+        status = self.store.read_table(f"scores/{name}.parquet", ["status"])["status"]
+        counts: Counts = defaultdict(float, Counter(status.to_pylist()))
+        _get(self.coordinator.done.remote(name, dict(counts)))
+        return _summary(name, counts)
+
+    def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
+        """Score, commit, report."""
+        table, texts, counts = scorer.score(
+            work.rows, work.distinct, images, lambda c: self.coordinator.progress.remote(work.name, c)
+        )
+        started = time.perf_counter()
+        newest = latest_attempt(self.store)
+        if newest > self.run.attempt:
+            raise FencedError(
+                f"attempt {newest} has taken over {self.config.output}; this one ({self.run.attempt}) stops"
+            )
+        if work.previous is not None and work.chosen is not None:
+            table = _merge(work.previous, table, work.chosen)
+            self.store.write_table(f"scores/{work.name}.parquet", table, self._metadata(work))
+        else:
+            store_shard(self.store, work.name, table, texts, self._metadata(work))
+        counts["write_s"] += time.perf_counter() - started
+        _get(self.coordinator.done.remote(work.name, dict(counts)))
+        return _summary(work.name, counts)
+
+    def _metadata(self, work: _Work) -> dict[str, str]:
+        return {
+            "aistudio.shard": work.name,
+            "aistudio.attempt": str(self.run.attempt),
+            "aistudio.fingerprint": self.run.fingerprint,
+        }
+
+
+class FusedWorker(_Worker):
+    """Download, decode, encode and store in one actor; several shards at once hide slow downloads."""
+
+    def __init__(self, run: RunContext) -> None:
+        super().__init__(run)
+        _limit_threads(run.plan.torch_threads)
+        self.encoders = Encoders(self.config, run.plan)
+        self.coordinator.note.remote(self.encoders.facts())
+        self.source = ImageSource(self.config, self.encoders.specs)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
+
+    def shard(self, name: str) -> pa.Table:
+        if (stored := self.stored_already(name)) is not None:
+            return stored
+        start, work = self.begin(name), self.work(name)
+        if not start.careful:
+            images = self.source.images(work.distinct.requests)
+            return self.finish(work, ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
+        images = self.source.images_one_by_one(
+            work.distinct.requests,
+            start.poison,
+            lambda index: _get(self.coordinator.in_hand.remote(name, index)),
+        )
+        return self.finish(work, ShardScorer(self.config, self.encoders, 1), images)
+
+
+class FetchWorker(_Worker):
+    """Staged plan, CPU half: a shard's name in, its decoded images out (one row per shard)."""
+
+    def __init__(self, run: RunContext, specs: tuple[Any, ...]) -> None:
+        super().__init__(run)
+        self.source = ImageSource(self.config, specs)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
+
+    def fetch(self, name: str) -> pa.Table:
+        start, requests = self.begin(name), self.work(name).distinct.requests
+        if not start.careful:
+            return pack_images(name, self.source.images(requests))
+        images = self.source.images_one_by_one(
+            requests, start.poison, lambda index: _get(self.coordinator.in_hand.remote(name, index))
+        )
+        return pack_images(name, images)
+
+
+class EncodeWorker(_Worker):
+    """Staged plan, GPU half: a shard's decoded images in, its committed score file and summary out."""
+
+    def __init__(self, run: RunContext) -> None:
+        super().__init__(run)
+        _limit_threads(run.plan.torch_threads)
+        self.encoders = Encoders(self.config, run.plan)
+        self.coordinator.note.remote(self.encoders.facts())
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.shard(batch.slice(i, 1)) for i in range(batch.num_rows)])
+
+    def shard(self, packed: pa.Table) -> pa.Table:
+        name, images = unpack_images(packed)
+        if (stored := self.stored_already(name)) is not None:
+            return stored
+        return self.finish(self.work(name), ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
+
+
+def _get(reference: Any) -> Any:
+    import ray
+
+    return ray.get(reference, timeout=60)
+
+
+def _limit_threads(num_threads: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(num_threads)
+    cv2.setNumThreads(1)
+
+
+def _merge(previous: pa.Table, table: pa.Table, chosen: np.ndarray) -> pa.Table:
+    """`previous` with the rows at `chosen` replaced by `table`'s, order kept."""
+    take = np.arange(previous.num_rows)
+    take[chosen] = previous.num_rows + np.arange(len(chosen))
+    both = pa.concat_tables([previous, table.cast(previous.schema.remove_metadata())])
+    return both.take(pa.array(take))
+
+
+def _summary(name: str, counts: Counts) -> pa.Table:
+    return pa.table({"shard": [name], "counts": [sorted((k, float(v)) for k, v in counts.items())]}, schema=_SUMMARY)
+
+
+_SUMMARY = pa.schema([("shard", pa.string()), ("counts", pa.map_(pa.string(), pa.float64()))])

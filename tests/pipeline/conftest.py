@@ -1,0 +1,84 @@
+"""Tiny models with deterministic weights, and configurations that use them: the whole job in seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from aistudio.config import JobConfig, parse_config
+from aistudio.models._checkpoint import save_weights
+from aistudio.models.align import AlignArch, AlignModel
+from aistudio.models.align import state_dict_published as align_state
+from aistudio.models.siamese_poi import SiameseArch, SiamesePoiModel
+from aistudio.models.siamese_poi import state_dict_published as siamese_state
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789西湖长城"]
+ARCH: dict[str, Any] = {
+    "image": {"width_mult": 0.25, "depth_mult": 0.2, "dim": 24, "static_size": 32},
+    "text": {
+        "hidden": 16,
+        "layers": 1,
+        "heads": 2,
+        "intermediate": 24,
+        "vocab_size": len(WORDS),
+        "max_tokens": 12,
+        "max_positions": 16,
+    },
+    "dim": 16,
+}
+
+
+def _write_model(folder: Path, stage: str, family: str, state: dict[str, torch.Tensor]) -> str:
+    save_weights(state, folder / f"{stage}.safetensors")
+    conf = {
+        "family": family,
+        "name": f"tiny-{stage}",
+        "weights": {"path": str(folder / f"{stage}.safetensors")},
+        "tokenizer": str(folder),
+        "image": {"size": 32},
+        "arch": ARCH,
+    }
+    path = folder / f"{stage}.yaml"
+    path.write_text(yaml.safe_dump(conf), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Conf files: `recall`, `ranking` (shares the image tower) and `other_ranking` (has its own)."""
+    folder = tmp_path_factory.mktemp("tiny_models")
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    torch.manual_seed(7)
+    recall, ranking, other = (
+        AlignModel(AlignArch(**ARCH)),
+        SiamesePoiModel(SiameseArch(**ARCH)),
+        SiamesePoiModel(SiameseArch(**ARCH)),
+    )
+    ranking.align_model.load_state_dict(recall.state_dict())
+    return {
+        "recall": _write_model(folder, "recall", "align", align_state(recall)),
+        "ranking": _write_model(folder, "ranking", "siamese_poi", siamese_state(ranking)),
+        "other_ranking": _write_model(folder, "other_ranking", "siamese_poi", siamese_state(other)),
+    }
+
+
+@pytest.fixture
+def make_config(tmp_path: Path, tiny_models: dict[str, str]) -> Callable[..., JobConfig]:
+    """`make_config(manifest_path, **sections)`: a job on tiny models that writes into tmp_path/run."""
+
+    def make(manifest: str | Path, format: str = "csv", ranking: str | None = "ranking", **sections: Any) -> JobConfig:
+        data: dict[str, Any] = {
+            "manifest": {"path": str(manifest), "format": format},
+            "output": str(tmp_path / "run"),
+            "models": {"recall": tiny_models["recall"], "ranking": tiny_models[ranking] if ranking else None},
+            "download": {"allow_private_addresses": True, "backoff_s": 0.05, "timeout_s": 2, "read_timeout_s": 1},
+            "engine": {"shard_rows": 8, "num_actors": 1, "batch_size": 4, "plan": "fused"},
+        }
+        for name, value in sections.items():
+            data[name] = {**data[name], **value} if isinstance(data.get(name), dict) else value
+        return parse_config(data, "test")
+
+    return make

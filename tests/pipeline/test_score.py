@@ -1,0 +1,148 @@
+"""The whole scoring run on tiny models, real HTTP, real Ray, real Parquet."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from aistudio.errors import RunMismatchError
+from aistudio.pipeline.score import prepare, score
+from aistudio.store import open_store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray():
+    """One Ray for the module; a logical GPU lets the staged plan run."""
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def write_manifest(path: Path, urls: list[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f)
+        writer.writerow(["item_id", "image_url", "text", "colour"])
+        writer.writerows((f"item{i % 5}", url, f"text {i % 5}", "red") for i, url in enumerate(urls))
+    return path
+
+
+def stored(config) -> "pq.pd.DataFrame":
+    store = open_store(config.output)
+    return pq.read_table(f"{store.root}/scores").to_pandas()
+
+
+def urls_of(image_server, n: int) -> list[str]:
+    faults = {3: "404/x.jpg", 7: "html/y.jpg", 11: "empty/z.jpg"}
+    return [image_server.url(faults.get(i, f"ok/{i % 17}.jpg")) for i in range(n)]
+
+
+def test_every_manifest_row_is_stored_once_with_its_outcome(image_server, tmp_path, make_config):
+    urls = [*urls_of(image_server, 30), "ftp://nope/x.jpg"]
+    config = make_config(write_manifest(tmp_path / "m.csv", urls))
+    result = score(prepare(config))
+    rows = stored(config)
+    assert result.ledger.complete and result.record["state"] == "complete"
+    assert list(rows["row_id"].sort_values(key=lambda s: s.astype(int))) == [str(i) for i in range(31)]
+    assert Counter(rows["status"]) == {"ok": 27, "http_error": 1, "not_an_image": 1, "empty": 1, "bad_url": 1}
+    assert result.record["counts"] == Counter(rows["status"])
+    ok = rows[rows.status == "ok"]
+    assert np.allclose(np.linalg.norm(np.stack(ok["embedding"]), axis=1), 1, atol=1e-5)
+    assert ok["rank_score"].notna().all() and ok["recall_score"].between(-1, 1).all()
+    failed = rows[rows.status != "ok"]
+    assert failed["embedding"].isna().all() and failed["error"].notna().all() and failed["recall_score"].isna().all()
+    assert set(rows["colour"]) == {"red"}
+    assert result.record["models"]["ranking"]["image_tower"] == "shared"
+
+
+def test_a_url_that_rows_of_a_shard_share_is_fetched_once(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", [image_server.url("ok/same.jpg")] * 8))
+    score(prepare(config))
+    assert image_server.hits["/ok/same.jpg"] == 1
+    assert len(stored(config)) == 8
+
+
+def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make_config):
+    manifest = write_manifest(tmp_path / "m.csv", urls_of(image_server, 20))
+    tables = []
+    for i, engine in enumerate(
+        [{"plan": "fused", "batch_size": 1}, {"plan": "staged", "batch_size": 7, "device": "cpu"}]
+    ):
+        config = make_config(manifest, ranking="other_ranking", engine={"shard_rows": 6 + i, **engine})
+        config = config.model_copy(update={"output": str(tmp_path / f"run{i}")})
+        record = score(prepare(config)).record
+        assert record["models"]["ranking"]["image_tower"] == "own"
+        tables.append(stored(config).set_index("row_id").sort_index())
+    fused, staged = tables
+    assert (fused["status"] == staged["status"]).all()
+    assert fused["final_url"].equals(staged["final_url"]) and fused["content_hash"].equals(staged["content_hash"])
+    for column in ("recall_score", "rank_score"):
+        assert np.nanmax(np.abs(fused[column] - staged[column])) <= 1e-5
+    ok = fused.status == "ok"
+    for column in ("embedding", "rank_embedding"):
+        assert np.abs(np.stack(fused[ok][column]) - np.stack(staged[ok][column])).max() <= 1e-5
+
+
+def test_resume_scores_only_what_is_missing_and_ends_equal(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 40)))
+    score(prepare(config))
+    before = stored(config).set_index("row_id").sort_index()
+    store = open_store(config.output)
+    lost = store.list("scores/")[2]
+    store.delete(lost.key)
+    hits = sum(image_server.hits.values())
+    result = score(prepare(config))
+    after = stored(config).set_index("row_id").sort_index()
+    assert result.ledger.complete and result.record["attempt"] == 2
+    assert sum(image_server.hits.values()) - hits <= 8 * 4  # one shard's rows, retries included
+    assert np.nanmax(np.abs(before["recall_score"] - after["recall_score"])) <= 1e-6
+    assert (before["status"] == after["status"]).all()
+
+
+def test_a_finished_run_does_nothing(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
+    score(prepare(config))
+    hits = dict(image_server.hits)
+    result = score(prepare(config))
+    assert result.did_nothing and dict(image_server.hits) == hits
+
+
+def test_a_run_folder_of_other_settings_is_refused_by_name(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
+    score(prepare(config))
+    other = config.model_copy(update={"images": config.images.model_copy(update={"thumbnail_px": 32})})
+    with pytest.raises(RunMismatchError, match=r"images\.thumbnail_px: the run folder has 160, now 32"):
+        prepare(other)
+    with pytest.raises(RunMismatchError, match=r"models\.ranking"):
+        prepare(config.model_copy(update={"models": config.models.model_copy(update={"ranking": None})}))
+
+
+def test_start_over_empties_the_folder(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
+    score(prepare(config))
+    fresh = config.model_copy(
+        update={"start_over": True, "images": config.images.model_copy(update={"thumbnail_px": 0})}
+    )
+    assert score(prepare(fresh)).ledger.complete
+    assert stored(fresh)["thumbnail"].isna().all()
+
+
+def test_retry_replaces_only_failed_rows_of_the_wanted_status(image_server, tmp_path, make_config):
+    page = image_server.url("later.jpg")
+    image_server.add("later.jpg", b"gone", status=404)
+    urls = [*urls_of(image_server, 9), page]
+    config = make_config(write_manifest(tmp_path / "m.csv", urls))
+    score(prepare(config))
+    image_server.add("later.jpg", image_server.image)
+    before = stored(config).set_index("row_id")
+    result = score(prepare(config), retry=("http_error:4xx",))
+    after = stored(config).set_index("row_id")
+    assert result.ledger.complete
+    assert before.loc["9", "status"] == "http_error" and after.loc["9", "status"] == "ok"
+    assert after.loc["9", "recall_score"] == pytest.approx(after.loc["0", "recall_score"], abs=2)
+    assert after.loc["3", "status"] == "http_error"  # still 404
+    assert after.loc["7", "status"] == "not_an_image"
+    assert before.drop(index="9")["recall_score"].equals(after.drop(index="9")["recall_score"])
