@@ -7,15 +7,17 @@ published weights were trained on what it gives: alpha is dropped, not composite
 import hashlib
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aistudio.config import ImageSpec, ImagesSettings
-from aistudio.images._sniff import describe, hazard, image_format, other_image
+from aistudio.images._sniff import describe, hazard, image_format, other_image, tiff_ends_early, webp_canvas
 from aistudio.images.transform import resize, shrink
 from aistudio.schema import Status
 
@@ -101,21 +103,31 @@ def _open(body: bytes, settings: ImagesSettings) -> tuple[Image.Image, tuple[int
     danger = hazard(body, kind)
     if danger is not None:
         raise _Undecodable(Status.UNSUPPORTED_IMAGE, danger)
-    # Our own limit below comes before any pixel is decoded. Pillow's is one number for the process, and between one
-    # and two times that number only warns.
-    Image.MAX_IMAGE_PIXELS = None
+    _prepare_pillow()
+    canvas = webp_canvas(body) if kind == "WEBP" else None
+    if canvas is not None:
+        _check_pixels(canvas, settings.max_pixels)
     try:
         image = Image.open(io.BytesIO(body), formats=(kind,))
     except _DECODER_ERRORS as e:
         raise _damaged(kind, body, e, None) from e
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise _Undecodable(
-            Status.IMAGE_TOO_LARGE,
-            f"{width:,} x {height:,} pixels; images.max_pixels is {settings.max_pixels:,}",
-            image.size,
-        )
+    _check_pixels(image.size, settings.max_pixels)
     return image, image.size
+
+
+@cache
+def _prepare_pillow() -> None:
+    # Our own limit comes before any pixel is decoded. Pillow's is one number for the process, and between one and two
+    # times that number only warns. Its warnings about odd files would fill the log: the row's error says it.
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        text = f"{width:,} x {height:,} pixels; images.max_pixels is {max_pixels:,}"
+        raise _Undecodable(Status.IMAGE_TOO_LARGE, text, size)
 
 
 def _load_rgb(
@@ -181,4 +193,4 @@ def _ends_early(kind: str, body: bytes, image: Image.Image | None) -> bool:
         ends = [a + b for a, b in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)]
         if ends and max(ends) > len(body):
             return True
-    return int.from_bytes(body[4:8], "little" if body[:2] == b"II" else "big") >= len(body)
+    return tiff_ends_early(body)

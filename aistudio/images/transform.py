@@ -72,6 +72,7 @@ def _shortest_then_crop(image: Image.Image, shortest: int, size: int) -> Image.I
     if long <= _MAX_ASPECT * short:
         resized = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
         return resized.crop((left, top, left + size, top + size))
+    # Not bit-exact: Pillow then takes its two passes in the other order and rounds differently in between.
     x, y = width / new_width, height / new_height
     box = (left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y))
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
