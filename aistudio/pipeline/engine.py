@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import ray
 import ray.data
 import ray.exceptions
+from ray.util.annotations import RayDeprecationWarning
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
@@ -48,6 +50,8 @@ def engine(settings: EngineSettings) -> Iterator[Resources]:
 def _start(settings: EngineSettings) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home from a batch job
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # announces its default at each start
+    # Ray Data always passes actor arguments through the object store, and the core complains of it at each start.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = settings.address or os.environ.get("RAY_ADDRESS")
     try:
@@ -65,6 +69,8 @@ def _configure_data() -> None:
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.target_max_block_size = None  # a block is a shard: never split by size
+    # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
+    warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run
     for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -125,22 +125,20 @@ def duration(seconds: float) -> str:
 
 
 def print_ledger(counts: Mapping[str, int], examples: Mapping[str, str], total: int, rejected: int) -> None:
-    """The table that ends a run."""
-    console = Console()
-    table = Table(title="Ledger", title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("status")
-    table.add_column("rows", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("example", style="dim", overflow="ellipsis", no_wrap=True)
+    """The table that ends a run; an example's text is cut to the terminal's width, or 120 columns elsewhere."""
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else 120
+    console.print(f"[bold]{'status':<20}{'rows':>12}{'share':>8}  example[/]", soft_wrap=True)
     for status, n in by_status(counts):
-        style = "green" if status == "ok" else "yellow"
-        table.add_row(Text(status, style=style), f"{n:,}", f"{n / max(total, 1):.1%}", Text(examples.get(status, "")))
-    table.add_row(
-        "sum", f"{sum(counts.values()):,}", "", Text(f"of {total:,} manifest rows", style="dim"), style="bold"
+        example = Text(examples.get(status, "")[: max(0, width - 42)], style="dim")
+        colour = "green" if status == "ok" else "yellow"
+        line = Text.assemble((f"{status:<20}", colour), f"{n:>12,}{n / max(total, 1):>8.1%}  ", example)
+        console.print(line, soft_wrap=True)
+    console.print(
+        f"[bold]{'sum':<20}{sum(counts.values()):>12,}[/]          of {total:,} manifest rows", soft_wrap=True
     )
     if rejected:
-        table.add_row("rejected lines", f"{rejected:,}", "", Text("see rejected/", style="dim"))
-    console.print(table)
+        console.print(f"{'rejected lines':<20}{rejected:>12,}          see rejected/", soft_wrap=True)
 
 
 def where_time_went(timings: Mapping[str, Any]) -> str:
