@@ -1,0 +1,105 @@
+"""A Hugging Face model's folders, local or from the hub, and what its image processor does. No tower is built here."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from pydantic import Field
+
+from aistudio.config import ImageSpec, ModelConfig, Settings
+from aistudio.errors import WeightsError
+from aistudio.models._files import file_sha256, require_files
+
+WANTED = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
+RESAMPLE = {3: "bicubic", 2: "bilinear"}  # Pillow's numbers
+
+
+class HfArch(Settings):
+    """Where the parts are; null means the folder of `weights.path`."""
+
+    model: str | None = None  # folder or hub id of the dual encoder
+    text_model: str | None = None  # folder or hub id of a text tower of its own
+    text_weights: str | None = None  # file that replaces that tower's weights (fine-tuned)
+    revision: str | None = None  # of the hub repository
+    max_tokens: int | None = Field(None, ge=3)  # null: what the text tower can take
+    padding: Literal["longest", "max_length"] = "longest"  # max_length, without a mask: SigLIP was trained so
+
+
+class Folders:
+    """The local folders of a model, found or fetched."""
+
+    def __init__(self, cfg: ModelConfig, arch: HfArch) -> None:
+        self.files = {} if arch.model else require_files(cfg)
+        self.model = _folder(arch.model or str(Path(cfg.weights.path).parent), arch.revision)
+        self.text = _folder(arch.text_model, arch.revision) if arch.text_model else self.model
+        for folder in (self.model, self.text):
+            found = (path for pattern in WANTED for path in folder.glob(pattern))
+            self.files |= {str(path): file_sha256(path) for path in found}
+        if arch.text_weights:
+            if not Path(arch.text_weights).is_file():
+                raise WeightsError(f"{arch.text_weights}: no such weights file (arch.text_weights of {cfg.name})")
+            self.files[arch.text_weights] = file_sha256(arch.text_weights)
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    """A local folder as it is, else a hub repository's files. Raises WeightsError when neither can be had."""
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") != 1 or name.startswith(("/", ".")):
+        raise WeightsError(f"{name}: no such folder; fetch it with python -m jobs.weights fetch")
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED), local_files_only=offline))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as e:
+        first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise WeightsError(
+            f"{name}: neither a local folder nor a hub model that can be had here ({first}); "
+            "copy the model's folder to this machine and name it in arch.model"
+        ) from None
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """transformers reports damaged or foreign files by many exceptions; all mean that the folder is not usable."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as e:
+        raise WeightsError(f"{folder}: not a usable model folder: {type(e).__name__}: {e}") from None
+
+
+def image_spec(folder: Path) -> ImageSpec:
+    """Pixels as the folder's own image processor makes them.
+
+    Raises:
+        WeightsError: no processor, or one that does something else than resize, crop and normalise.
+    """
+    with explained(folder):
+        p = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+    size, kernel = _plain(p.size), RESAMPLE.get(int(p.resample))
+    crop = _plain(getattr(p, "crop_size", None)) if getattr(p, "do_center_crop", False) else None
+    mean, std = tuple(p.image_mean), tuple(p.image_std)
+    if not (p.do_resize and p.do_normalize and kernel) or abs(p.rescale_factor * 255 - 1) > 1e-6:
+        raise WeightsError(f"{folder}: an image processor that does not resize (bilinear or bicubic) and normalise")
+    if crop and kernel == "bicubic" and "shortest_edge" in size and crop["height"] == crop["width"]:
+        return ImageSpec(
+            size=crop["height"],
+            resize="pil_bicubic_center_crop",
+            resize_shortest=size["shortest_edge"],
+            mean=mean,
+            std=std,
+        )
+    if not crop and "height" in size and size["height"] == size["width"]:
+        way: Literal["pil_bicubic", "pil_bilinear"] = "pil_bicubic" if kernel == "bicubic" else "pil_bilinear"
+        return ImageSpec(size=size["height"], resize=way, mean=mean, std=std)
+    raise WeightsError(f"{folder}: image processor with size {size}, crop {crop}, {kernel} is not supported")
+
+
+def _plain(size: Any) -> dict[str, int]:
+    """A processor's size as a dict without its unset entries."""
+    entries = size if isinstance(size, dict) else vars(size) if hasattr(size, "__dict__") else {}
+    return {key: value for key, value in entries.items() if value is not None}
