@@ -1,0 +1,1 @@
+"""A catalogue that draws itself: rendered sights, their preferences, manifests and a local image server."""
