@@ -6,6 +6,7 @@ Sizes and times carry their unit in the name. Settings hold values only; nothing
 network, a model or a data path.
 """
 
+import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ class EngineSettings(Settings):
     plan: Literal["auto", "fused", "staged"] = "auto"  # fused: CPU; staged: pixels go to GPU actors
     num_actors: int | Literal["auto"] = "auto"  # model actors
     shards_in_flight: int = Field(3, ge=1)  # per actor: hides one shard's slow downloads behind another's compute
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the models; auto: cuda when the actors are given GPUs
     num_gpus_per_actor: float = Field(1.0, gt=0)
     num_fetchers: int | Literal["auto"] = "auto"  # download + decode actors of the staged plan
     decode_threads: int = Field(2, ge=1)
@@ -120,6 +122,15 @@ class MetricsSettings(Settings):
         return sorted(set(k))
 
 
+class SelectSettings(Settings):
+    """Two-stage selection: recall gate, ranking order, near-duplicates out."""
+
+    num_images: int = Field(3, ge=1)  # per item
+    recall_threshold: float | None = None  # smallest recall_score that passes
+    recall_top_m: int | None = Field(None, ge=1)  # of an item's images, so many reach the ranking
+    duplicate_cosine: float | None = Field(0.97, gt=-1, le=1)  # more alike than this: duplicates; null: same bytes only
+
+
 class ReportSettings(Settings):
     """How the report looks; nothing here changes a number."""
 
@@ -127,6 +138,8 @@ class ReportSettings(Settings):
     price_per_hour: float | None = Field(None, ge=0)  # of the machine or cluster, any currency
     queries_per_page: int = Field(50, ge=1)
     images_per_query: int = Field(12, ge=1)
+    max_queries: int = Field(1000, ge=1)  # with pictures; of more, the worst, the best and a sample between
+    map_images: int = Field(20_000, ge=0)  # on the embedding map; 0: no map
     paper: dict[str, float] = {}  # metric -> number the paper reports, shown beside ours
 
 
@@ -141,6 +154,7 @@ class JobConfig(Settings):
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
     metrics: MetricsSettings = MetricsSettings()
+    select: SelectSettings = SelectSettings()
     report: ReportSettings = ReportSettings()
     start_over: bool = False  # together with --yes: empties a run folder made with other settings
 
@@ -191,8 +205,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
     return parse_config(data, str(path))
 
 
-def parse_config(data: dict[str, Any], source: str) -> JobConfig:
-    """Validate a mapping; `source` is the name used in messages."""
+def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> JobConfig:
+    """Validate a mapping (such as the config that a run recorded), overridden; `source` is the name in messages."""
+    data = copy.deepcopy(data)
+    for item in overrides:
+        _apply_override(data, item)
     return _validate(JobConfig, data, source)
 
 

@@ -7,7 +7,7 @@ is what commits and attempt numbers stand on. What the files mean is told by sch
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -80,7 +80,7 @@ class Store:
         text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
         return self.write_bytes(key, (text + "\n").encode(), overwrite=overwrite)
 
-    def read_table(self, key: str, columns: list[str] | None = None, *, verify: bool = False) -> pa.Table:
+    def read_table(self, key: str, columns: Sequence[str] | None = None, *, verify: bool = False) -> pa.Table:
         """A Parquet file as a table; columns that the file lacks are left out.
 
         Args:

@@ -136,6 +136,10 @@ class SiameseRanking:
         """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
         return self._images(pixels)
 
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """N strings -> (N,dim) float32 unit rows, by this model's own text tower; POI tables need them."""
+        return self._texts(list(texts))
+
     def rank(self, image_vectors: np.ndarray, texts: Sequence[str], poi_names: Sequence[str | None]) -> np.ndarray:
         """Scores (N,) float32, higher is better.
 
