@@ -34,7 +34,8 @@ class Folders:
     """The local folders of a model, found or fetched."""
 
     def __init__(self, cfg: ModelConfig, arch: HfArch) -> None:
-        self.files = {} if arch.model else require_files(cfg)
+        # Files of a hub model are not listed in the conf; those that can be fetched by it are.
+        self.files = {} if arch.model and not cfg.weights.url else require_files(cfg)
         self.model = _folder(arch.model or str(Path(cfg.weights.path).parent), arch.revision)
         self.text = _folder(arch.text_model, arch.revision) if arch.text_model else self.model
         for folder in (self.model, self.text):
