@@ -4,9 +4,10 @@ Bound to 127.0.0.1 on a free port, in a thread of its own, until `close()`. Path
 other path without a fault answers with one drawn JPEG. `hits` counts requests per path as it was sent, `heads` keeps
 the last request head per path, `peak` is the largest number of requests being answered at once.
 
-Faults: 404 403 410 500 503 429 (Retry-After: 1 once) 429date flaky (500 twice, then fine) timeout slow stall truncate reset
-reset_once empty html garbage cut_jpeg huge redirect redirect_loop redirect_file redirect_private redirect_cookie gzip gzip_bomb
-gzip_cut gzip_bad deflate deflate_raw brotli bad_header no_length chunked chunked_cut.
+Faults: 404 403 410 500 503 429 (Retry-After: 1 once) 429date flaky (500 twice, then fine) timeout slow stall truncate
+reset reset_once empty html garbage cut_jpeg huge redirect redirect_loop redirect_file redirect_s3 redirect_private
+redirect_hex redirect_cookie gzip gzip_bomb gzip_cut gzip_bad deflate deflate_raw brotli bad_header no_length chunked
+chunked_cut.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import gzip
 import io
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -41,9 +43,10 @@ def draw_jpeg(seed: int = 0, size: tuple[int, int] = (160, 120), quality: int = 
 class ImageServer:
     """`with ImageServer() as server: server.url("404/a.jpg")`."""
 
-    def __init__(self, *, latency_s: float = 0.0) -> None:
+    def __init__(self, *, latency_s: float = 0.0, ssl_context: ssl.SSLContext | None = None) -> None:
         self.image = draw_jpeg()
         self.latency_s = latency_s
+        self._ssl = ssl_context
         self.hits: Counter[str] = Counter()
         self.heads: dict[str, str] = {}
         self.peak = self.active = 0
@@ -79,7 +82,7 @@ class ImageServer:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._handle, "127.0.0.1", 0, backlog=512)
+        server = await asyncio.start_server(self._handle, "127.0.0.1", 0, backlog=512, ssl=self._ssl)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()

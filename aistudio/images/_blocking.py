@@ -28,6 +28,8 @@ def read_file(path: str, max_bytes: int) -> Fetched:
             body = file.read(max_bytes + 1) if info.st_size <= max_bytes else None
     except OSError as e:
         raise _file_failure(path, e) from e
+    except ValueError as e:  # a lone surrogate, for instance
+        raise FetchFailed(Status.BAD_URL, f"not a file name: {_text(e)}") from e
     if body is None or len(body) > max_bytes:
         raise FetchFailed(Status.TOO_LARGE, f"the file has {info.st_size:,} bytes; download.max_bytes is {max_bytes:,}")
     if not body:
@@ -60,17 +62,24 @@ class S3Reader:
         """An object of at most `max_bytes`. Raises FetchFailed."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        answered = False
         try:
             with self._lock:
                 client = self._client = self._client or s3_client(self._settings)
             answer = client.get_object(Bucket=bucket, Key=key)
+            answered = True
             with answer["Body"] as stream:
                 size = answer["ContentLength"]
                 body = stream.read(max_bytes + 1) if size <= max_bytes else b""
         except ClientError as e:
             raise _s3_refusal(bucket, key, e.response) from e
         except (BotoCoreError, OSError, ValueError) as e:
-            raise _s3_failure(e) from e
+            failure = _s3_failure(e)
+            failure.retry = answered  # boto3 has retried all but the reading of the body
+            raise failure from e
+        if len(body) < size <= max_bytes:  # boto3 checks this only when it reads without a limit
+            text = f"the body ended early: {len(body):,} of {size:,} bytes"
+            raise FetchFailed(Status.CONNECTION_ERROR, text, retry=True)
         if size > max_bytes or len(body) > max_bytes:
             raise FetchFailed(Status.TOO_LARGE, f"the object has {size:,} bytes; download.max_bytes is {max_bytes:,}")
         if not body:
@@ -93,7 +102,7 @@ def _s3_refusal(bucket: str, key: str, response: object) -> FetchFailed:
 def _s3_failure(e: Exception) -> FetchFailed:
     from botocore import exceptions as boto
 
-    text = " ".join(str(e).split())[:400] or type(e).__name__
+    text = _text(e)
     if isinstance(e, boto.ConnectTimeoutError | boto.ReadTimeoutError | TimeoutError):
         return FetchFailed(Status.TIMEOUT, text)
     if isinstance(e, boto.NoCredentialsError | boto.PartialCredentialsError | boto.TokenRetrievalError):
@@ -103,3 +112,7 @@ def _s3_failure(e: Exception) -> FetchFailed:
     if isinstance(e, boto.ParamValidationError | boto.NoRegionError | ValueError):
         return FetchFailed(Status.BAD_URL, text)
     return FetchFailed(Status.CONNECTION_ERROR, text)
+
+
+def _text(e: Exception) -> str:
+    return " ".join(str(e).split())[:400] or type(e).__name__

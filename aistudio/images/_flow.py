@@ -27,6 +27,7 @@ class Stream:
         self.results: queue.SimpleQueue[tuple[int, Fetched | BaseException]] = queue.SimpleQueue()
         self.owed_rows = self.owed_bytes = 0
         self.begun = self.held_bytes = 0
+        self.present = 0  # rows let in by the budget and not yet consumed
         self.tasks: set[asyncio.Task[None]] = set()
 
 
@@ -37,19 +38,24 @@ class Budget:
         self._limit = limit
         self._used = 0.0
         self._mean = float(_FIRST_GUESS_BYTES)
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[Stream, asyncio.Future[None]]] = deque()
 
-    async def reserve(self) -> float:
-        """Waits for room for one body of mean size. Something is always let in when nothing is there."""
-        while self._used and self._used + self._mean > self._limit:
+    async def reserve(self, stream: Stream) -> float:
+        """Waits for room for one body of mean size.
+
+        A stream of which nothing is there is always let in: otherwise the unread results of one stream could hold
+        up another for ever, and with it the thread that reads both.
+        """
+        while stream.present and self._used + self._mean > self._limit:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters.append((stream, waiter))
             try:
                 await waiter
             except asyncio.CancelledError:
                 self._wake()  # it may have been this one's turn
                 raise
         amount = self._mean
+        stream.present += 1
         self._used += amount
         return amount
 
@@ -66,11 +72,20 @@ class Budget:
             self._used = 0.0
         self._wake()
 
+    def consumed(self, stream: Stream, num_rows: int, num_bytes: int) -> None:
+        """The consumer has taken rows and their bodies."""
+        stream.present -= num_rows
+        self.release(num_bytes)
+        if not stream.present:
+            waiting = next((w for s, w in self._waiters if s is stream and not w.done()), None)
+            if waiting is not None:
+                waiting.set_result(None)
+
     def _wake(self) -> None:
         # One at a time is too slow after a large body went, all at once is a stampede: wake what might fit.
         fits = max(1, int((self._limit - self._used) / max(self._mean, 1.0))) if self._used < self._limit else 0
         while fits and self._waiters:
-            waiter = self._waiters.popleft()
+            _, waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 fits -= 1

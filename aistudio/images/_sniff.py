@@ -63,6 +63,7 @@ _TIFF_TYPE_BYTES = {
 }
 _MAX_TIFF_TAGS = 1000  # real files have 10 to 60
 _MAX_PNG_CHUNKS = 100_000
+_MAX_JPEG_SCANS = 200  # encoders write about 10
 
 
 def image_format(body: bytes) -> str | None:
@@ -137,12 +138,16 @@ def hazard(body: bytes, image_format: str) -> str | None:
     """Why a file would cost a decoder far more than its size, before one looks at it; None when it would not.
 
     Pillow reads all of a TIFF's tags, overlapping or not, and walks PNG chunks in Python, holding the GIL (4 s for the
-    1.6 million empty ones that fit into 20 MB).
+    1.6 million empty ones that fit into 20 MB). Each scan of a progressive JPEG, a few bytes when empty, is a pass of
+    libjpeg over the whole picture.
     """
     if image_format == "TIFF":
         return _tiff_hazard(body)
     if image_format == "PNG":
         return _png_hazard(body)
+    if image_format == "JPEG":
+        num_scans = body.count(b"\xff\xda")  # compressed data holds no such pair, markers do
+        return f"a JPEG with {num_scans:,} scans" if num_scans > _MAX_JPEG_SCANS else None
     return None
 
 

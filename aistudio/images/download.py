@@ -159,7 +159,7 @@ class Downloader:
             stream.begun = index + 1
 
     def _consumed(self, stream: Stream, num_rows: int, num_bytes: int) -> None:
-        self._budget.release(num_bytes)
+        self._budget.consumed(stream, num_rows, num_bytes)
         if stream in self._streams:
             stream.held_bytes -= num_bytes
             self._begin(stream, num_rows)
@@ -172,7 +172,7 @@ class Downloader:
             self._budget.release(stream.held_bytes)
 
     async def _row(self, stream: Stream, index: int) -> None:
-        reserved = await self._budget.reserve()
+        reserved = await self._budget.reserve(stream)
         kept = 0
         outcome: Fetched | BaseException
         try:

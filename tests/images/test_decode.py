@@ -287,6 +287,23 @@ def test_png_with_a_million_chunks_and_with_a_text_bomb() -> None:
     assert _one(_png(1, 1, 8, 2, rows, extra=bomb)).status is Status.UNSUPPORTED_IMAGE
 
 
+def test_progressive_jpeg_with_thousands_of_scans() -> None:
+    """Minutes of work in a small file: each of the scans makes libjpeg walk the whole picture."""
+    body = FILES["jpeg progressive"]
+    scan = body[body.rindex(b"\xff\xda") : -2]
+    got = _one(body[:-2] + scan * 1000 + b"\xff\xd9")
+    assert got.status is Status.UNSUPPORTED_IMAGE
+    assert "scans" in (got.error or "")
+
+
+def test_tiff_with_a_giant_tile() -> None:
+    entries = [(256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 5), (262, 3, 1), (277, 3, 1)]
+    entries += [(322, 4, 65_536), (323, 4, 65_536), (324, 4, 8), (325, 4, 100)]
+    tags = b"".join(struct.pack("<HHLL", tag, kind, 1, value) for tag, kind, value in entries)
+    body = b"II*\0" + struct.pack("<L", 200) + bytes(192) + struct.pack("<H", len(entries)) + tags + bytes(4)
+    assert _one(body).status is Status.UNSUPPORTED_IMAGE
+
+
 def test_empty() -> None:
     assert _one(b"").status is Status.EMPTY
 
