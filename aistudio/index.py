@@ -196,7 +196,7 @@ class TopK:
         if k < 1:
             raise ValueError(f"k must be 1 or more, found {k}")
         self.k = self.num_best = k
-        self.queries_QD = queries_QD
+        self._queries_QD: Floats | None = queries_QD
         self._sieve = sieve
         num = len(queries_QD)
         self._scores_QK = np.full((num, k), -np.inf)
@@ -207,8 +207,15 @@ class TopK:
     def update(self, embeddings_ND: Floats, ids_N: Ints) -> None:
         """Add gallery rows, (N, D) with their ids (N,). Raises ValueError as `Sieve.scan` does."""
         if self._sieve is None:
-            self._sieve = Sieve(self.queries_QD)
+            if self._queries_QD is None:
+                raise ValueError("a TopK that was pickled can be merged and read, not updated")
+            self._sieve = Sieve(self._queries_QD)
         self._sieve.scan(embeddings_ND, ids_N, [self])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Candidates alone travel between processes, not the queries."""
+        self._compact_if(0)
+        return self.__dict__ | {"_queries_QD": None, "_sieve": None}
 
     def thresholds(self) -> Floats:
         self._compact_if(len(self._scores_QK) * min(self.k, TILE_ROWS))
@@ -288,8 +295,8 @@ class RankCounter:
         self._lowest_Q = np.full(num_queries, np.inf)
         has = self._start_Q1[1:] > self._start_Q1[:-1]
         self._lowest_Q[has] = self._score_P[self._start_Q1[:-1][has]]
-        # beaten[i]: gallery rows that come before pair i but not before pair i + 1 of the same query
-        self._beaten_P = np.zeros(len(self._query_P), dtype=np.int64)
+        # counts[i]: gallery rows that come before pair i but not before pair i + 1 of the same query
+        self.counts = np.zeros(len(self._query_P), dtype=np.int64)
 
     def thresholds(self) -> Floats:
         return self._lowest_Q
@@ -302,7 +309,7 @@ class RankCounter:
             lo, hi = self._start_Q1[query], self._start_Q1[query + 1]
             if lo < hi:
                 part = Survivors(found.query_S[start:end], found.row_S[start:end], found.score_S[start:end])
-                self._beaten_P[lo:hi] += self._count(part, block, slice(lo, hi), block.error_Q[query])
+                self.counts[lo:hi] += self._count(part, block, slice(lo, hi), block.error_Q[query])
 
     def _count(self, found: Survivors, block: Block, pairs: slice, error: float) -> Ints:
         """Survivors of one query by the best relevant pair that they come before: (R,)."""
@@ -327,14 +334,14 @@ class RankCounter:
             below_S[i] += np.count_nonzero(tied_ids > id_S[i])
         return below_S
 
-    def merge(self, other: "RankCounter") -> None:
-        """Add the counts of another part, made from the same pairs."""
-        self._beaten_P += other._beaten_P
+    def add(self, counts: Ints) -> None:
+        """Add the `counts` of another part, made from the same pairs."""
+        self.counts += counts
 
     def ranks(self) -> Ints:
         """(P,) int64 from 1, in the order in which the pairs were given. 1 everywhere when nothing was scanned."""
         # a row that comes before the best pair comes before all others of the query too: sums from the best down
-        total = np.cumsum(self._beaten_P[::-1])[::-1]
+        total = np.cumsum(self.counts[::-1])[::-1]
         after = np.append(total, 0)[self._start_Q1[1:]]
         ranks = np.empty(len(total), dtype=np.int64)
         ranks[self._order] = 1 + total - after[self._query_P] if len(total) else total

@@ -1,5 +1,7 @@
 """aistudio/index.py against whole-matrix twins in float64: ties, blocking, partitions, bounds."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -126,8 +128,18 @@ def test_ranks_equal_the_whole_matrix(seed, device):
         Sieve(queries, device).scan(rows[piece], ids[piece], [counter, TopK(3, queries)])
         counters.append(counter)
     for other in counters[1:]:
-        counters[0].merge(other)
+        counters[0].add(other.counts)
     assert counters[0].ranks().tolist() == [order[q].index(ids[r]) + 1 for q, r in zip(query, row, strict=True)]
+
+
+def test_a_part_travels_without_the_queries():
+    queries, rows, ids = gallery(4)
+    top = TopK(4, queries)
+    top.update(rows, ids)
+    again = pickle.loads(pickle.dumps(top))
+    assert np.array_equal(again.result()[1], top.result()[1])
+    with pytest.raises(ValueError, match="not updated"):
+        again.update(rows, ids)
 
 
 def test_rank_counter_without_pairs():
