@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, path: str, pause_s: float) -> None:
         file = (self.server.folder / path).resolve()
-        if not path.startswith("images/") or not file.is_relative_to(self.server.folder) or not file.is_file():
+        if not file.is_relative_to(self.server.folder / "images") or not file.is_file():
             self._answer(404, b"no such picture\n", "text/plain")
             return
         self._answer(200, file.read_bytes(), mimetypes.guess_type(file.name)[0] or "image/jpeg", pause_s)

@@ -1,0 +1,1 @@
+"""How the demo weights are made: renderings, contrastive training of the recall model, the ranking head, measuring."""
