@@ -161,7 +161,7 @@ def _redirect_target(url: URL, location: str) -> URL:
         joined = urljoin(str(url), location.strip())
         return parse_http_url(joined, quote_spaces=True)
     except (BadURL, ValueError) as e:
-        raise FetchFailed(Status.BAD_URL, f"redirected to {location[:200]!r}: {e}") from None
+        raise FetchFailed(Status.BAD_URL, f"redirected to {redact(location)[:200]!r}: {e}") from None
 
 
 def _failure(e: Exception, settings: DownloadSettings) -> FetchFailed:
@@ -200,4 +200,4 @@ def _timeout_text(e: TimeoutError, settings: DownloadSettings) -> str:
 
 
 def _text(e: object) -> str:
-    return " ".join(str(e).split())[:300] or type(e).__name__
+    return redact(" ".join(str(e).split()))[:300] or type(e).__name__

@@ -100,8 +100,9 @@ def parse_http_url(text: str, *, quote_spaces: bool = False) -> URL:
     try:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname
-    except ValueError as e:
-        raise BadURL(f"not a valid URL: {e}") from None
+    except ValueError:
+        # Python's own text quotes the "port", which may be a password: http://user:secret/x@host
+        raise BadURL("not a valid URL: its host or port is malformed") from None
     if parts.scheme not in ("http", "https"):
         raise BadURL(f"the scheme {parts.scheme or '(none)'}: is not http or https")
     if not host:

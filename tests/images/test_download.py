@@ -186,8 +186,11 @@ def test_no_password_in_any_outcome(image_server) -> None:
         ("http://user:hunter2@127.0.0.1:1/x", base + "404/x"),
         "http://user:hunter2@h ost/",
         "http://user:hunter2@host:port/",
+        "http://user:hunter2/x@127.0.0.1/",
         "s3://user:hunter2@/",
+        "file://user:hunter2@host/x",
         image_server.add("to", b"", status=302, headers="Location: http://a:hunter2@127.0.0.1:1/x y\r\n"),
+        image_server.add("to3", b"", status=302, headers=f"Location: ftp://a:{'hunter2' * 50}@h/\r\n"),
         image_server.add("to2", b"", status=302, headers="Location: ftp://a:hunter2@h/\r\n"),
     )
     for fetched in got:
