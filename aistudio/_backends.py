@@ -4,10 +4,12 @@ import contextlib
 import errno
 import io
 import os
+import random
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -38,14 +40,34 @@ class LocalBackend:
             raise _os_error(e, self.root / key) from None
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        folder = self.root / prefix.rpartition("/")[0]
+        for path in self._files(self.root / prefix.rpartition("/")[0]):
+            key = path.relative_to(self.root).as_posix()
+            if not key.startswith(prefix) or path.name.startswith("."):
+                continue
+            try:
+                yield Entry(key, path.stat().st_size)
+            except FileNotFoundError:
+                continue  # deleted since the folder was read
+            except OSError as e:
+                raise _os_error(e, path) from None
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        def fail(e: OSError) -> NoReturn:
+            raise e  # a folder that cannot be read must not look empty: finished shards would be scored again
+
         try:
-            for path in folder.rglob("*"):
-                key = path.relative_to(self.root).as_posix()
-                if key.startswith(prefix) and not path.name.startswith(".") and path.is_file():
-                    yield Entry(key, path.stat().st_size)
+            for place, _, names in os.walk(folder, onerror=fail):
+                yield from (Path(place, name) for name in names)
+        except (FileNotFoundError, NotADirectoryError):
+            return
         except OSError as e:
             raise _os_error(e, folder) from None
+
+    def sweep(self, prefix: str) -> None:
+        for path in self._files(self.root / prefix):
+            if path.name.startswith(".") and path.name.endswith(".tmp"):
+                with contextlib.suppress(OSError):  # somebody else's rubbish is no reason to stop
+                    path.unlink()
 
     def read(self, key: str) -> bytes:
         try:
@@ -68,25 +90,38 @@ class LocalBackend:
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
-            if overwrite:
-                temporary.replace(path)
-            else:
-                path.hardlink_to(temporary)  # unlike rename, fails when the name is taken
+            written = _publish(temporary, path, overwrite)
             _sync_folder(path.parent)
-        except FileExistsError:
-            return False
         except OSError as e:
             raise _os_error(e, path) from None
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        return True
+        return written
 
     def delete(self, key: str) -> None:
         try:
             (self.root / key).unlink(missing_ok=True)
         except OSError as e:
             raise _os_error(e, self.root / key) from None
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
+    if overwrite:
+        temporary.replace(path)
+        return True
+    try:
+        path.hardlink_to(temporary)  # unlike rename, fails when the name is taken
+    except FileExistsError:
+        return False
+    except OSError as e:
+        if e.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise StoreError(
+                f"{path.parent}: this file system has no hard links, which whole-or-absent files need here; "
+                "choose an output on a local disk or on S3"
+            ) from None
+        raise
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -110,6 +145,7 @@ class S3Backend:
 
     def __init__(self, root: str, settings: StoreSettings) -> None:
         self.root = root
+        self.retries = settings.retries
         self.bucket, prefix = split_s3_url(root)
         self.prefix = prefix.rstrip("/") + "/" if prefix else ""
         self.client: Any = s3_client(settings)
@@ -118,7 +154,7 @@ class S3Backend:
         try:
             return int(self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"])
         except ClientError as e:
-            if e.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+            if _code(e) in ("404", "NoSuchKey", "NotFound"):
                 return None
             raise self._error(e, key) from None
         except BotoCoreError as e:
@@ -133,11 +169,11 @@ class S3Backend:
         except (ClientError, BotoCoreError) as e:
             raise self._error(e, prefix) from None
 
+    def sweep(self, prefix: str) -> None:
+        """Nothing to do: one PUT leaves nothing unfinished behind."""
+
     def read(self, key: str) -> bytes:
-        try:
-            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
-        except (ClientError, BotoCoreError) as e:
-            raise self._error(e, key) from None
+        return self._get(key)
 
     def open(self, key: str) -> BinaryIO:
         size = self.size(key)
@@ -146,23 +182,47 @@ class S3Backend:
         return io.BufferedReader(_RangeReader(self, key, size), 1 << 16)
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
-        try:
-            bounds = f"bytes={start}-{stop - 1}"
-            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=bounds)["Body"].read()
-        except (ClientError, BotoCoreError) as e:
-            raise self._error(e, key) from None
+        return self._get(key, Range=f"bytes={start}-{stop - 1}")
+
+    def _get(self, key: str, **arguments: str) -> bytes:
+        for attempt in range(self.retries + 1):
+            try:
+                body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **arguments)["Body"]
+            except (ClientError, BotoCoreError) as e:
+                raise self._error(e, key) from None
+            try:
+                return body.read()
+            except BotoCoreError as e:  # the client's own retries end with the answer's headers
+                if attempt == self.retries:
+                    raise self._error(e, key) from None
+            _pause(attempt)
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def write(self, key: str, data: bytes, overwrite: bool) -> bool:
-        condition = {} if overwrite else {"IfNoneMatch": "*"}
-        try:
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
-        except ClientError as e:
-            if not overwrite and e.response["Error"]["Code"] in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
-                return False
-            raise self._error(e, key) from None
-        except BotoCoreError as e:
-            raise self._error(e, key) from None
-        return True
+        for attempt in range(self.retries + 1):
+            try:
+                self._put(key, data, {} if overwrite else {"IfNoneMatch": "*"})
+                return True
+            except ClientError as e:
+                code = "" if overwrite else _code(e)
+                if code in ("PreconditionFailed", "412"):
+                    return False
+                if code in ("NotImplemented", "501"):
+                    return self._write_unconditionally(key, data)
+                # Another writer is at it: only the next answer tells whether it won.
+                if code not in ("ConditionalRequestConflict", "409") or attempt == self.retries:
+                    raise self._error(e, key) from None
+            except BotoCoreError as e:
+                raise self._error(e, key) from None
+            _pause(attempt)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _write_unconditionally(self, key: str, data: bytes) -> bool:
+        """For stores without conditional writes: two writers at the same moment both write, the last one stays."""
+        return False if self.size(key) is not None else self.write(key, data, overwrite=True)
+
+    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
 
     def delete(self, key: str) -> None:
         try:
@@ -172,6 +232,14 @@ class S3Backend:
 
     def _error(self, e: Exception, key: str) -> StoreError:
         return StoreError(f"{self.root}/{key}: {e}")
+
+
+def _code(e: ClientError) -> str:
+    return str(e.response["Error"]["Code"])
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
 
 
 class _RangeReader(io.RawIOBase):

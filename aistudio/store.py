@@ -123,9 +123,13 @@ class Store:
         )  # fmt: skip
         return self.write_bytes(key, sink.getvalue(), overwrite=overwrite)
 
+    def sweep(self, prefix: str) -> None:
+        """Remove the unfinished writes that killed processes left in a folder; only for who owns the folder."""
+        self._backend.sweep(prefix)
+
     def check_writable(self) -> None:
-        """Write and remove a probe file. Raises StoreError when that fails."""
-        self.write_bytes("_probe", b"aistudio")
+        """Write and remove a probe file, the way commits are written. Raises StoreError when that fails."""
+        self.write_bytes("_probe", b"aistudio", overwrite=False)
         self.delete("_probe")
 
 
