@@ -21,6 +21,8 @@ _FIELDS = {
     "content_hash": pa.string(),
     "thumbnail": pa.binary(),
     "decode_s": pa.float64(),
+    "fetched": pa.bool_(),
+    "used_fallback": pa.bool_(),
 }
 
 

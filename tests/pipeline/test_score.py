@@ -146,3 +146,16 @@ def test_retry_replaces_only_failed_rows_of_the_wanted_status(image_server, tmp_
     assert after.loc["3", "status"] == "http_error"  # still 404
     assert after.loc["7", "status"] == "not_an_image"
     assert before.drop(index="9")["recall_score"].equals(after.drop(index="9")["recall_score"])
+
+
+def test_a_fallback_stands_in_for_an_image_that_does_not_decode(image_server, tmp_path, make_config):
+    manifest = tmp_path / "m.csv"
+    bad, good = image_server.url("html/y.jpg"), image_server.url("ok/1.jpg")
+    lines = ["item_id,image_url,fallback_url", f"a,{bad},{good}", f"b,{bad},{image_server.url('404/z.jpg')}"]
+    manifest.write_text("\n".join([*lines, f"c,{image_server.url('404/x.jpg')},{good}"]) + "\n")
+    config = make_config(manifest, ranking=None)
+    score(prepare(config))
+    rows = stored(config).set_index("item_id")
+    assert rows["status"].to_dict() == {"a": "ok", "b": "not_an_image", "c": "ok"}
+    assert rows.loc["a", "final_url"] == rows.loc["c", "final_url"] == good
+    assert "fallback_url: http_error" in rows.loc["b", "error"]
