@@ -129,4 +129,4 @@ def _probabilities(p: Floats) -> None:
 
 def _both(labels: Floats, weight_N: Floats | None) -> bool:
     present = labels if weight_N is None else labels[np.asarray(weight_N) > 0]
-    return len(np.unique(present)) == 2
+    return len(present) > 0 and present.min() < present.max()

@@ -94,9 +94,10 @@ def ctr_lift(chosen_N: ArrayLike, shown_N: ArrayLike, weight_N: ArrayLike | None
 
     sum(chosen) / sum(shown) - 1, pairs weighted alike (or by `weight_N`). NaN when nothing was clicked.
     """
-    weight = np.ones(len(np.asarray(chosen_N))) if weight_N is None else np.asarray(weight_N)
-    shown = float(weight @ np.asarray(shown_N, dtype=np.float64))
-    return float(weight @ np.asarray(chosen_N, dtype=np.float64)) / shown - 1 if shown > 0 else float("nan")
+    chosen, shown = np.asarray(chosen_N, dtype=np.float64), np.asarray(shown_N, dtype=np.float64)
+    weight = np.ones(len(chosen)) if weight_N is None else np.asarray(weight_N)
+    total = float((weight * shown).sum())  # not `@`: thousands of tiny threaded products cost seconds
+    return float((weight * chosen).sum()) / total - 1 if total > 0 else float("nan")
 
 
 def kendall_tau_per_item(item_N: ArrayLike, ctr_N: ArrayLike, score_N: ArrayLike) -> dict[Any, float]:

@@ -11,18 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 MISSING = "(missing)"
 SMALL = "(small slices)"
 QUANTILES = 4
+MANY = 10  # distinct numbers from which on they are cut into quantiles
 
 
 def groups(values: list[Any], min_size: int) -> dict[str, NDArray[np.int64]]:
     """Group name -> indices of its units; every unit is in exactly one group.
 
-    Numbers (not all equal to one of ten values or fewer) are cut into four quantiles named by their bounds; everything
-    else is grouped by value. None and NaN form a group of their own. Groups smaller than `min_size` are pooled into
+    Numbers of more than ten distinct values are cut into four quantiles named by their bounds; everything else is
+    grouped by value. None and NaN form a group of their own. Groups smaller than `min_size` are pooled into
     "(small slices)", which is shown however small it is. Empty for no values.
     """
     present = [v for v in values if not _missing(v)]
     numeric = bool(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
-    names = _quantile_names(values) if numeric and len(set(present)) > 10 else [_name(v) for v in values]
+    names = _quantile_names(values) if numeric and len(set(present)) > MANY else [_name(v) for v in values]
     found: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         found.setdefault(name, []).append(i)

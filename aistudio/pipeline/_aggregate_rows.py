@@ -1,11 +1,10 @@
-"""What `aggregate` reads of a run folder: rows without pixels, queries with their vectors, relevance, vector blocks.
+"""What `aggregate` reads of a run folder beside image vectors: rows, queries with their vectors, relevance.
 
-A gallery row's id is its place in the manifest: number of its score file (files sorted by name) times 2**32 plus its
-row in the file. Ties in a ranking go by it. Leaves out: the search (_aggregate_search.py), pairs (_aggregate_pairs.py).
+Leaves out: image vectors (_aggregate_gallery.py), the search (_aggregate_search.py), pairs (_aggregate_pairs.py).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +12,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from aistudio.errors import ConfigError, StoreError
-from aistudio.index import checked
+from aistudio.pipeline._aggregate_gallery import ID_STEP, File, matrix
 from aistudio.schema import Status
 from aistudio.store import Store, open_store
 
-ID_STEP = 2**32
 MIXED = "(mixed)"
 PAIR_COLUMNS = ("pair_id", "side", "ctr")
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating)
-
-File = tuple[int, str]  # number, key
 
 
 @dataclass
@@ -128,10 +123,10 @@ def text_vectors(store: Store, texts: Sequence[str]) -> tuple[NDArray[np.bool_],
     for entry in store.list("texts/"):
         table = store.read_table(entry.key, ["text", "embedding"])
         table = table.filter(pc.is_valid(table["embedding"]))
-        matrix = _matrix(table["embedding"], store.path(entry.key))
+        rows_ND = matrix(table["embedding"], store.path(entry.key))
         for row, text in enumerate(table["text"].to_pylist()):
             if text in place and place[text] not in vectors:
-                vectors[place[text]] = matrix[row]
+                vectors[place[text]] = rows_ND[row]
     has = np.array([place[text] in vectors for text in texts], dtype=bool)
     rows = [vectors[place[text]] for text, found in zip(texts, has, strict=True) if found]
     return has, np.stack(rows) if rows else np.empty((0, 1), dtype=np.float32)
@@ -203,63 +198,3 @@ def read_qrels(path: str, query_ids: Sequence[str], items: Sequence[str], store:
     for row, q, gain in triples:  # a query named by both of its names counts once
         best[row, q] = max(gain, best.get((row, q), 0.0))
     return relevance("row_id", [k[0] for k in best], [k[1] for k in best], list(best.values())), notes
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """Ok rows of the gallery: vectors, ids and the values of one column."""
-
-    rows_ND: NDArray[np.float32]
-    ids_N: NDArray[np.int64]
-    values_N: pa.Array
-
-
-def vector_blocks(store: Store, files: Sequence[File], block_rows: int, column: str = "item_id") -> Iterator[Vectors]:
-    """The gallery in blocks of about `block_rows`: small files are put together, large ones read in parts.
-
-    Raises:
-        StoreError: a file is damaged, or a vector of an ok row holds NaN; names the file.
-    """
-    held: list[Vectors] = []
-    for number, key in files:
-        for part in _parts(store, number, key, block_rows, column):
-            held.append(part)
-            if sum(len(v.ids_N) for v in held) >= block_rows:
-                yield _joined(held)
-                held = []
-    if held:
-        yield _joined(held)
-
-
-def _parts(store: Store, number: int, key: str, block_rows: int, column: str) -> Iterator[Vectors]:
-    start = number * ID_STEP
-    with store.open(key) as f:
-        try:
-            for batch in pq.ParquetFile(f).iter_batches(block_rows, columns=[column, "status", "embedding"]):
-                good = pc.and_(pc.equal(batch["status"], Status.OK.value), pc.is_valid(batch["embedding"]))
-                ids = start + np.flatnonzero(good.to_numpy(zero_copy_only=False))
-                start += batch.num_rows
-                kept = batch.filter(good)
-                if kept.num_rows:
-                    yield Vectors(_matrix(kept["embedding"], store.path(key)), ids, kept[column])
-        except (pa.ArrowException, OSError) as e:
-            raise StoreError(f"{store.path(key)}: damaged or not a score file: {e}") from None
-
-
-def _joined(parts: list[Vectors]) -> Vectors:
-    if len(parts) == 1:
-        return parts[0]
-    return Vectors(
-        np.concatenate([p.rows_ND for p in parts]), np.concatenate([p.ids_N for p in parts]),
-        pa.concat_arrays([p.values_N for p in parts]),
-    )  # fmt: skip
-
-
-def _matrix(column: pa.Array | pa.ChunkedArray, place: str) -> NDArray[np.float32]:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    width = column.type.list_size
-    try:
-        return checked(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width), f"{place}: embedding")
-    except ValueError as e:
-        raise StoreError(str(e)) from None

@@ -2,7 +2,7 @@
 
 The same functions run in this process for a small run (Ray's start would take longer than the work) and as Ray tasks
 for a large one. What comes back to the driver are ids and scores of the best rows and one rank per relevant pair,
-never vectors. Leaves out: what the ranks mean (metrics/), reading (_aggregate_rows.py).
+never vectors. Leaves out: what the ranks mean (metrics/), reading (_aggregate_rows.py, _aggregate_gallery.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,8 @@ from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError, StoreError
 from aistudio.index import RankCounter, Sieve, TopK, exact_scores
 from aistudio.pipeline import engine
-from aistudio.pipeline._aggregate_rows import File, Relevance, vector_blocks
+from aistudio.pipeline._aggregate_gallery import File, vector_blocks
+from aistudio.pipeline._aggregate_rows import Relevance
 from aistudio.store import Store
 
 PARALLEL_BYTES = 400 * 2**20  # of score files: below, starting Ray costs more than it saves

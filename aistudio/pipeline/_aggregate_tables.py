@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from aistudio.metrics import retrieval
-from aistudio.pipeline._aggregate_rows import ID_STEP, File
+from aistudio.pipeline._aggregate_gallery import ID_STEP, File
 from aistudio.pipeline._aggregate_search import Found, Workers
 from aistudio.store import Store
 

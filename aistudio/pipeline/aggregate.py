@@ -12,8 +12,8 @@
     about.json          counts, rules, what was left out and why
 
 A query is a distinct (item, text); the gallery is all ok rows; relevant are rows of the same item, or what a qrels
-file says. Leaves out: reading (_aggregate_rows), search (_aggregate_search), pairs (_aggregate_pairs), table
-layouts (_aggregate_tables), definitions (metrics/).
+file says. Leaves out: reading (_aggregate_rows, _aggregate_gallery), search (_aggregate_search), pairs
+(_aggregate_pairs), table layouts (_aggregate_tables), definitions (metrics/).
 """
 
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from aistudio.metrics.slices import groups as slice_groups
 from aistudio.pipeline import _aggregate_pairs as ab
 from aistudio.pipeline import _aggregate_rows as rows
 from aistudio.pipeline import _aggregate_tables as tables
+from aistudio.pipeline._aggregate_gallery import File
 from aistudio.pipeline._aggregate_search import HISTOGRAM_EDGES, Found, Workers, count_scores, search, workers
 from aistudio.schema import Status
 from aistudio.store import Store
@@ -86,7 +87,7 @@ def aggregate(store: Store, settings: MetricsSettings, engine: EngineSettings | 
 
 
 def _retrieval(
-    store: Store, files: list[rows.File], queries: pd.DataFrame, settings: MetricsSettings, pool: Workers, out: Results
+    store: Store, files: list[File], queries: pd.DataFrame, settings: MetricsSettings, pool: Workers, out: Results
 ) -> None:
     queries = queries.assign(query_id=rows.name_queries(queries))
     has, vectors = rows.text_vectors(store, queries["text"].tolist())

@@ -1,0 +1,84 @@
+"""The gallery of `aggregate`: image vectors of all ok rows, from score files, in blocks of bounded size.
+
+A gallery row's id is its place in the manifest: number of its score file (files sorted by name) times 2**32 plus its
+row in the file. Ties in a ranking go by it. Leaves out: what is searched for (_aggregate_search.py).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from aistudio.errors import StoreError
+from aistudio.index import checked
+from aistudio.schema import Status
+from aistudio.store import Store
+
+ID_STEP = 2**32
+
+File = tuple[int, str]  # number, key
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Ok rows of the gallery: vectors, ids and the values of one column."""
+
+    rows_ND: NDArray[np.float32]
+    ids_N: NDArray[np.int64]
+    values_N: pa.Array
+
+
+def vector_blocks(store: Store, files: Sequence[File], block_rows: int, column: str = "item_id") -> Iterator[Vectors]:
+    """The gallery in blocks of about `block_rows`: small files are put together, large ones read in parts.
+
+    Raises:
+        StoreError: a file is damaged, or a vector of an ok row holds NaN; names the file.
+    """
+    held: list[Vectors] = []
+    for number, key in files:
+        for part in _parts(store, number, key, block_rows, column):
+            held.append(part)
+            if sum(len(v.ids_N) for v in held) >= block_rows:
+                yield _joined(held)
+                held = []
+    if held:
+        yield _joined(held)
+
+
+def _parts(store: Store, number: int, key: str, block_rows: int, column: str) -> Iterator[Vectors]:
+    start = number * ID_STEP
+    with store.open(key) as f:
+        try:
+            for batch in pq.ParquetFile(f).iter_batches(block_rows, columns=[column, "status", "embedding"]):
+                good = pc.and_(pc.equal(batch["status"], Status.OK.value), pc.is_valid(batch["embedding"]))
+                ids = start + np.flatnonzero(good.to_numpy(zero_copy_only=False))
+                start += batch.num_rows
+                kept = batch.filter(good)
+                if kept.num_rows:
+                    yield Vectors(matrix(kept["embedding"], store.path(key)), ids, kept[column])
+        except (pa.ArrowException, OSError) as e:
+            raise StoreError(f"{store.path(key)}: damaged or not a score file: {e}") from None
+
+
+def _joined(parts: list[Vectors]) -> Vectors:
+    if len(parts) == 1:
+        return parts[0]
+    return Vectors(
+        np.concatenate([p.rows_ND for p in parts]), np.concatenate([p.ids_N for p in parts]),
+        pa.concat_arrays([p.values_N for p in parts]),
+    )  # fmt: skip
+
+
+def matrix(column: pa.Array | pa.ChunkedArray, place: str) -> NDArray[np.float32]:
+    """A column of vectors as (rows, D) float32. Raises StoreError on NaN, naming `place` and the row."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    width = column.type.list_size
+    try:
+        return checked(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width), f"{place}: embedding")
+    except ValueError as e:
+        raise StoreError(str(e)) from None
