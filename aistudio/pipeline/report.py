@@ -1,0 +1,330 @@
+"""Stored rows and metrics -> `<run>/report/`, a folder that opens from disk.
+
+Which pages there are depends on what the run folder holds. How they look is the reports room's business;
+here the rows are streamed in and the files written out. Needs no engine and no network.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from aistudio.config import ReportSettings
+from aistudio.errors import StoreError
+from aistudio.pipeline._report_rows import Place, batches, fetch, sample_vectors, scan_scores
+from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, selection, slices
+from aistudio.reports.cards import Card, Deck, deck_files
+from aistudio.reports.figures import figure_files
+from aistudio.reports.page import PAGES, Site, assets, render
+from aistudio.reports.safe import csv_bytes
+from aistudio.reports.summary import markdown
+from aistudio.schema import RESERVED_COLUMNS
+from aistudio.store import Store
+
+_WRITERS = 8  # small files written at once: on S3 a PUT is mostly waiting
+_REJECTS = 50
+_SHOWN_RIGHT_PAIRS = 200  # beside the mistakes, to see what the model gets right
+
+
+def write_report(store: Store, settings: ReportSettings) -> str:
+    """Write the report of the run in `store` and return the path of its index.html.
+
+    Raises:
+        StoreError: the folder holds no run, or cannot be read or written.
+    """
+    if not store.exists("run.json"):
+        raise StoreError(f"{store.root}: no run.json here; a report needs a run folder made by `score`")
+    return _Report(store, settings).write()
+
+
+class _Report:
+    """One report in the making: what was read, what is to be fetched, what was written."""
+
+    def __init__(self, store: Store, settings: ReportSettings) -> None:
+        self.store, self.settings = store, settings
+        self.run: dict[str, Any] = store.read_json("run.json")
+        self.metrics = _json(store, "metrics/metrics.json") or {}
+        self.written: set[str] = set()
+        self._pool = ThreadPoolExecutor(_WRITERS)
+        self._writes: list[Future[bool]] = []
+        self.fields: dict[Place, dict[str, Any]] = {}
+        self.thumbs: dict[Place, str] = {}
+
+    def write(self) -> str:
+        with self._pool:
+            old = {e.key for e in self.store.list("report/")}
+            queries, images = self._queries()
+            pair_rows, chosen_items = self._pairs(), self._selected()
+            self.scan = scan_scores(self.store, _row_ids(pair_rows, chosen_items))
+            numbers = {key: i for i, key in enumerate(self.scan.files)}
+            places = {(r["file"], r["row_index"]) for rows in images.values() for r in rows} | {
+                *self.scan.places.values()
+            }
+            self._fetch(places, numbers)
+            self.pages = ["index"]
+            self._cards("gallery", *self._gallery(queries, images))
+            self._cards("pairs", *self._pair_cards(pair_rows))
+            self._cards("selection", *self._selection_cards(chosen_items))
+            shown = self._map()
+            self._render(shown)
+            self._finish(old)
+        return self.store.path("report/index.html")
+
+    def put(self, path: str, data: bytes) -> None:
+        self.written.add(f"report/{path}")
+        self._writes.append(self._pool.submit(self.store.write_bytes, f"report/{path}", data))
+
+    def put_all(self, files: dict[str, bytes]) -> None:
+        for path, data in files.items():
+            self.put(path, data)
+
+    def _finish(self, old: set[str]) -> None:
+        for write in self._writes:
+            write.result()
+        for key in old - self.written:  # pictures and chunks of an earlier report
+            self.store.delete(key)
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def _queries(self) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+        """Rows of per_query.parquet that get a card, worst first, and their rows of top.parquet."""
+        key, top = "metrics/per_query.parquet", "metrics/top.parquet"
+        if not (self.store.exists(key) and self.store.exists(top)):
+            return [], {}
+        names = self.store.read_metadata(key)[0].names
+        self.quality = gallery.quality_column(names)
+        values = _floats(self.store, key, ["first_rank", *([self.quality] if self.quality else [])])
+        self.num_queries = len(values["first_rank"])
+        order = gallery.worst_first(values.get(self.quality or ""), values["first_rank"])
+        position = {int(order[p]): int(p) for p in gallery.shown_positions(len(order), self.settings.max_queries)}
+        wanted = [
+            "query_id",
+            "item_id",
+            "text",
+            "num_relevant",
+            "first_rank",
+            *([self.quality] if self.quality else []),
+        ]
+        queries = [q | {"_position": position[i]} for i, q in _take(batches(self.store, key, wanted), set(position))]
+        queries.sort(key=lambda q: q["_position"])
+        ids = pa.array([q["query_id"] for q in queries], pa.string())
+        images: dict[str, list[dict[str, Any]]] = {}
+        for batch in batches(self.store, top):
+            for row in batch.filter(pc.is_in(batch["query_id"], value_set=ids)).to_pylist():
+                images.setdefault(row["query_id"], []).append(row)
+        return queries, {q: _shown_images(rows, self.settings.images_per_query) for q, rows in images.items()}
+
+    def _pairs(self) -> list[dict[str, Any]]:
+        """The pairs that get a card: mistakes first."""
+        key = "metrics/pairs.parquet"
+        if not self.store.exists(key):
+            return []
+        table = pa.concat_tables([pa.table(b) for b in _columns(self.store, key, ["correct", "margin"])])
+        self.num_pairs = table.num_rows
+        correct = table["correct"].to_pylist()
+        order = pairs.confidence_order(table["margin"].to_pylist(), correct)
+        wrong = [i for i in order if not correct[i]][: self.settings.max_queries]
+        right = [i for i in order if correct[i]]
+        step = max(1, -(-len(right) // _SHOWN_RIGHT_PAIRS))
+        position = {i: p for p, i in enumerate([*wrong, *right[::step]])}
+        rows = [r | {"_position": position[i]} for i, r in _take(batches(self.store, key), set(position))]
+        return sorted(rows, key=lambda r: r["_position"])
+
+    def _selected(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of selection/*.parquet of the items that get a card, in stored order."""
+        items: dict[str, list[dict[str, Any]]] = {}
+        seen: set[str] = set()
+        for entry in self.store.list("selection/"):
+            if not entry.key.endswith(".parquet"):
+                continue
+            for batch in batches(self.store, entry.key):
+                fresh = [i for i in dict.fromkeys(batch["item_id"].to_pylist()) if i not in seen]
+                seen.update(fresh)
+                items |= {i: [] for i in fresh[: max(0, self.settings.max_queries - len(items))]}
+                shown = pa.array(list(items), pa.string())
+                for row in batch.filter(pc.is_in(batch["item_id"], value_set=shown)).to_pylist():
+                    items[row["item_id"]].append(row)
+        self.num_items = len(seen)
+        return items
+
+    def _fetch(self, places: set[Place], numbers: dict[str, int]) -> None:
+        for place, fields, thumbnail in fetch(self.store, places):
+            self.fields[place] = fields
+            if thumbnail:
+                path = f"thumbs/{numbers.get(place[0], 99_999):05d}/{place[1]}.webp"
+                self.thumbs[place] = path
+                self.put(path, thumbnail)
+
+    # --- pages ---------------------------------------------------------------------------------------------
+
+    def _picture(self, place: Place | None, row: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        if place is None:
+            return None, {k: row.get(k) for k in ("row_id", "item_id", "image_url")}
+        return self.thumbs.get(place), self.fields.get(
+            place, {k: row.get(k) for k in ("row_id", "item_id", "image_url")}
+        )
+
+    def _gallery(
+        self, queries: list[dict[str, Any]], images: dict[str, list[dict[str, Any]]]
+    ) -> tuple[Deck, list[Card]]:
+        cards = []
+        for query in queries:
+            rows = []
+            for row in images.get(query["query_id"], []):
+                thumb, fields = self._picture((row["file"], row["row_index"]), row)
+                rows.append(row | {"thumb": thumb, "fields": fields})
+            cards.append(
+                gallery.query_card(query, query["_position"], self.quality, rows, self.settings.images_per_query)
+            )
+        total = self.num_queries if queries else 0
+        return gallery.deck(total, self.settings.queries_per_page, self.quality if queries else None), cards
+
+    def _pair_cards(self, rows: list[dict[str, Any]]) -> tuple[Deck, list[Card]]:
+        cards = []
+        for row in rows:
+            for side in ("a", "b"):
+                row_id = row.get(f"row_id_{side}")
+                picture = self._picture(self.scan.places.get(row_id or ""), {"row_id": row_id})
+                row[f"thumb_{side}"], row[f"fields_{side}"] = picture
+            cards.append(pairs.pair_card(row, row["_position"]))
+        return pairs.deck(self.num_pairs if rows else 0, self.settings.queries_per_page), cards
+
+    def _selection_cards(self, items: dict[str, list[dict[str, Any]]]) -> tuple[Deck, list[Card]]:
+        cards = []
+        for position, (item_id, rows) in enumerate(items.items()):
+            for row in rows:
+                row["thumb"], row["fields"] = self._picture(self.scan.places.get(row["row_id"]), row)
+            cards.append(selection.item_card(item_id, rows, position, self.settings.images_per_query))
+        return selection.deck(self.num_items, self.settings.queries_per_page), cards
+
+    def _cards(self, page: str, deck: Deck, cards: list[Card]) -> None:
+        if cards:
+            self.pages.append(page)
+            self.put_all(deck_files(deck, cards))
+
+    def _map(self) -> dict[str, Any] | None:
+        if not self.settings.map_images:
+            return None
+        vectors, rows, thumbnails = sample_vectors(self.store, self.scan, self.settings.map_images)
+        if len(rows) < 3:
+            return None
+        own = [n for n in rows[0] if n not in RESERVED_COLUMNS]
+        known = [*own, "item_id", "recall_score", "rank_score", "width", "height", "num_bytes"]
+        total = self.scan.counts.get("ok", 0)
+        files, shares = embedding_map.map_files(vectors, rows, thumbnails, known, total)
+        self.put_all(files)
+        self.pages.append("map")
+        return {"shown": len(rows), "total": total, "variance": f"{100 * sum(shares):.0f} %"}
+
+    def _render(self, map_facts: dict[str, Any] | None) -> None:
+        run, settings, store = self.run, self.settings, self.store
+        config = run.get("config") or {}
+        confidence = f"{100 * float((config.get('metrics') or {}).get('confidence', 0.95)):g}"
+        failures = self.scan.failures.groups()
+        examples = {g["status"]: next((s["error"] for s in g["samples"] if s["error"]), "") for g in failures}
+        ledger = overview.ledger(run, dict(self.scan.counts), examples)
+        rows = overview.metric_rows(self.metrics, settings.paper)
+        figures = curves.figures(_json(store, "metrics/curves.json") or {})
+        sliced = slices.slice_tables(_pylist(store, "metrics/slices.parquet"))
+        comparisons = [
+            compare.comparison(e.key, store.read_json(e.key))
+            for e in store.list("metrics/compare_")
+            if e.key.endswith(".json")
+        ]  # fmt: skip
+        rejects = self._rejects() if ledger["rejected"] else []
+        present = {"metrics": rows, "failures": failures or rejects, "compare": comparisons}
+        self.pages += [page for page, content in present.items() if content]
+        site = self._site()
+        throughput = overview.throughput(run)
+        speed = overview.speed(run, ledger["total"], settings.price_per_hour)
+        front = [throughput] if throughput else []
+
+        self.put_all(figure_files("index", front) | figure_files("metrics", figures))
+        self.put("index.html", render(
+            site, "index", ledger=ledger, headline=overview.headline(rows), confidence=confidence, figures=front,
+            speed=speed, shares=overview.time_shares(run), facts=overview.facts(run), source=overview.source(run),
+            models=overview.model_names(run), config=yaml.safe_dump(config, allow_unicode=True) if config else "",
+        ))  # fmt: skip
+        if rows:
+            notes = (_json(store, "metrics/about.json") or {}).get("notes") or []
+            any_paper = any(r["paper"] is not None for r in rows)
+            self.put("metrics.html", render(
+                site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
+                notes=notes,
+            ))  # fmt: skip
+            columns = ["name", "value", "low", "high", "n", "paper"]
+            self.put("data/metrics.csv", csv_bytes(columns, ([r[c] for c in columns] for r in rows)))
+        for table in sliced:
+            self.put(table["csv_path"], table["csv"])
+        if "failures" in self.pages:
+            self.put("failures.html", render(
+                site, "failures", groups=failures, failed=ledger["failed"], total=ledger["total"], rejects=rejects,
+                rejected=ledger["rejected"],
+            ))  # fmt: skip
+        if comparisons:
+            self.put("compare.html", render(site, "compare", comparisons=comparisons))
+            self.put_all({c["csv_path"]: c["csv"] for c in comparisons if c["csv_path"]})
+        if map_facts:
+            self.put("map.html", render(site, "map", **map_facts))
+        for page in ("gallery", "pairs", "selection"):
+            if page in self.pages:
+                self.put(f"{page}.html", render(site, page))
+        self.put_all({f"assets/{name}": data for name, data in assets().items()})
+        self.put("report.md", markdown(site, ledger, rows, speed, failures))
+
+    def _site(self) -> Site:
+        title = self.settings.title or self.store.root.rstrip("/").rsplit("/", 1)[-1]
+        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        pages = tuple(p for p in PAGES if p in self.pages)
+        return Site(title, self.store.root, str(self.run.get("state") or "unknown"), at, pages)
+
+    def _rejects(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for entry in self.store.list("rejected/"):
+            if len(found) < _REJECTS and entry.key.endswith(".parquet"):
+                found += self.store.read_table(entry.key).slice(0, _REJECTS - len(found)).to_pylist()
+        return found
+
+
+def _row_ids(pair_rows: list[dict[str, Any]], items: dict[str, list[dict[str, Any]]]) -> set[str]:
+    ids = {r.get(f"row_id_{side}") for r in pair_rows for side in ("a", "b")}
+    return {i for i in ids | {r["row_id"] for rows in items.values() for r in rows} if i is not None}
+
+
+def _shown_images(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first `most` of the top and the last `most` of the low-scored ones, as the card shows them."""
+    rows = sorted(rows, key=lambda r: (r["rank"] is None, r["rank"] or 0))
+    return [r for r in rows if r["part"] == "top"][:most] + [r for r in rows if r["part"] != "top"][-most:]
+
+
+def _take(parts: Iterable[pa.RecordBatch], wanted: set[int]) -> list[tuple[int, dict[str, Any]]]:
+    """(row number, row) of the wanted row numbers, reading batch by batch."""
+    start, found = 0, []
+    numbers = np.array(sorted(wanted), np.int64)
+    for batch in parts:
+        inside = numbers[(numbers >= start) & (numbers < start + batch.num_rows)]
+        found += list(zip(inside.tolist(), batch.take(pa.array(inside - start)).to_pylist(), strict=True))
+        start += batch.num_rows
+    return found
+
+
+def _columns(store: Store, key: str, columns: list[str]) -> list[pa.RecordBatch]:
+    return list(batches(store, key, columns))
+
+
+def _floats(store: Store, key: str, columns: list[str]) -> dict[str, np.ndarray]:
+    table = store.read_table(key, columns)
+    return {c: table[c].cast(pa.float64()).to_numpy().astype(np.float64) for c in columns}
+
+
+def _json(store: Store, key: str) -> Any:
+    return store.read_json(key) if store.exists(key) else None
+
+
+def _pylist(store: Store, key: str) -> list[dict[str, Any]]:
+    return store.read_table(key).to_pylist() if store.exists(key) else []

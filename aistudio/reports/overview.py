@@ -1,0 +1,203 @@
+"""What the overview shows: facts of the run, the ledger, headline metrics, throughput, cost.
+
+Takes run.json and metrics.json as they were stored and tolerates what is missing: an older run, or one
+that stopped half-way, still gets a page.
+"""
+
+import itertools
+import re
+from typing import Any
+
+from aistudio.reports.failures import ADVICE
+from aistudio.reports.figures import Figure, Series
+from aistudio.reports.page import count, duration
+
+# Names under which the paper reports what we call otherwise.
+PAPER_NAMES = {"hit_rate@5": "recall@5", "pairwise_accuracy": "AUC"}
+
+_EXPLAINED: tuple[tuple[str, str], ...] = (  # metric name (pattern) -> what it says, in one line
+    (r"hit_rate@(\d+)", "queries with a right image among the first {0}"),
+    (r"recall@(\d+)", "share of a query's right images among the first {0}"),
+    (r"precision@(\d+)", "share of right images among the first {0}"),
+    (r"ndcg@(\d+)", "graded order of the first {0}, discounted by rank"),
+    (r"map@(\d+)", "average precision of the first {0}, mean over queries"),
+    (r"cmc@(\d+)", "rank-{0} identification"),
+    (r"map", "average precision, mean over queries"),
+    (r"mrr", "one over the rank of the first right image"),
+    (r"r_precision", "precision at as many images as are right"),
+    (r"median_rank", "rank of the first right image, median"),
+    (r"pairwise_accuracy", "pairs ordered as their click rates are"),
+    (r"pairwise_accuracy_ties_half", "the same, equal scores counting half"),
+    (r"roc_auc", "a clicked image scores above an unclicked one"),
+    (r"average_precision", "area under the precision-recall curve"),
+    (r"log_loss", "of the predicted winner; lower is better"),
+    (r"ece", "expected calibration error; lower is better"),
+    (r"kendall_tau", "agreement of two orders, per item"),
+    (r"ctr_lift", "click rate of the chosen image over the shown one"),
+)
+_HEADLINE = ("hit_rate@5", "recall@5", "map", "ndcg@10", "mrr", "pairwise_accuracy", "roc_auc", "ctr_lift")
+_NOT_STEPS = ("wall_s", "first_row_s", "images_per_s", "rows_per_s")  # of the timings that end in _s
+_UNBOUNDED = ("median_rank", "log_loss", "ctr_lift", "kendall_tau")  # not on a scale from 0 to 1
+
+
+def explain(metric: str) -> str:
+    """One line that says what a metric measures; "" for a name that is not ours."""
+    for pattern, text in _EXPLAINED:
+        if m := re.fullmatch(pattern, metric):
+            return text.format(*m.groups())
+    return ""
+
+
+def metric_rows(metrics: dict[str, Any], paper: dict[str, float]) -> list[dict[str, Any]]:
+    """All metrics of metrics.json (`{name: {value, low, high, n}}`) as rows of a table, in stored order."""
+    rows = []
+    for name, m in metrics.items():
+        if not isinstance(m, dict):
+            continue
+        bounded = name not in _UNBOUNDED
+        row = {"name": name, "explained": explain(name), "paper": paper.get(name), "bounded": bounded}
+        row |= {k: m.get(k) for k in ("value", "low", "high", "n")}
+        row["paper_name"] = PAPER_NAMES.get(name)
+        rows.append(row)
+    return rows
+
+
+def headline(rows: list[dict[str, Any]], most: int = 6) -> list[dict[str, Any]]:
+    """The few metrics worth a large figure: those the paper reports first, then the usual ones, then any."""
+    known = {r["name"]: r for r in rows if r["value"] is not None}
+    order = [n for n in known if known[n]["paper"] is not None]
+    order += [n for n in _HEADLINE if n in known and n not in order]
+    order += [n for n in known if n not in order and len(order) < min(most, 3)]
+    return [known[n] for n in order[:most]]
+
+
+def ledger(run: dict[str, Any], counts: dict[str, int], examples: dict[str, str]) -> dict[str, Any]:
+    """Rows by status, and whether they add up.
+
+    Args:
+        run: run.json; `rows` says how many the manifest had.
+        counts: stored rows per status.
+        examples: status -> one error text.
+    """
+    rows_in = run.get("rows") or {}
+    total = sum(counts.values())
+    expected = rows_in.get("manifest")
+    statuses = sorted(counts, key=lambda s: (s != "ok", -counts[s], s))
+    return {
+        "total": total,
+        "ok": counts.get("ok", 0),
+        "failed": total - counts.get("ok", 0),
+        "expected": expected,
+        "rejected": rows_in.get("rejected") or 0,
+        "adds_up": expected is None or expected == total,
+        "rows": [
+            {"status": s, "rows": counts[s], "meaning": ADVICE.get(s, ("",))[0], "example": examples.get(s, "")}
+            for s in statuses
+        ],
+    }
+
+
+def facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What was run, as groups of (label, value); nothing is shown for what is not recorded."""
+    config, host, models = run.get("config") or {}, run.get("host") or {}, run.get("models") or {}
+    manifest = config.get("manifest") or {}
+    data: list[tuple[str, Any]] = [("manifest", _joined(manifest.get("path"))), ("format", manifest.get("format"))]
+    data += [("command", _command(run.get("command"))), ("fingerprint", _short(run.get("fingerprint")))]
+    when: list[tuple[str, Any]] = [
+        ("started", run.get("started_at")),
+        ("finished", run.get("finished_at")),
+        ("attempt", run.get("attempt")),
+    ]
+    where = [(k, _joined(v)) for k, v in host.items()]
+    versions = [(k, _joined(v)) for k, v in (run.get("versions") or {}).items()]
+    groups = [("Data", data), ("When", when), ("Where", where), ("Versions", versions)]
+    groups[1:1] = [(f"{role.capitalize()} model", _model(m)) for role, m in models.items() if isinstance(m, dict)]
+    shown = [(title, [(k.replace("_", " "), str(v)) for k, v in rows if v not in (None, "")]) for title, rows in groups]
+    return [(title, rows) for title, rows in shown if rows]
+
+
+def source(run: dict[str, Any]) -> str:
+    """The manifest's path; "a manifest" when it is not recorded."""
+    return _joined(((run.get("config") or {}).get("manifest") or {}).get("path")) or "a manifest"
+
+
+def model_names(run: dict[str, Any]) -> str:
+    """The models in words: `a` or `a and b`; "" when none is recorded."""
+    models = (run.get("models") or {}).values()
+    return " and ".join(str(m["name"]) for m in models if isinstance(m, dict) and m.get("name"))
+
+
+def _model(model: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(k, _short(v) if k == "fingerprint" else v) for k, v in model.items() if not isinstance(v, dict | list)]
+
+
+def _short(digest: object) -> str | None:
+    text = str(digest or "")
+    return None if not text else text if len(text) <= 20 else f"{text[:16]}…"
+
+
+def _command(command: object) -> str | None:
+    return " ".join(map(str, command)) if isinstance(command, list) else str(command) if command else None
+
+
+def _joined(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+
+
+def throughput(run: dict[str, Any], bins: int = 60) -> Figure | None:
+    """Rows per second over time from the timeline of run.json; None when there are fewer than three points.
+
+    Rows are committed a shard at a time, so the rate is taken over bins of equal time, each at least
+    as long as the mean gap between two commits.
+    """
+    line = [p for p in run.get("timeline") or [] if isinstance(p, list | tuple) and len(p) >= 2]
+    if len(line) < 3 or line[-1][0] <= line[0][0]:
+        return None
+    bins = max(2, min(bins, len(line) // 2))
+    start, step = line[0][0], (line[-1][0] - line[0][0]) / bins
+    done = [_interpolate(line, start + i * step) for i in range(bins + 1)]
+    points = [[round(start + (i + 0.5) * step, 3), (done[i + 1] - done[i]) / step] for i in range(bins)]
+    return Figure(
+        "throughput", "Throughput", "rows finished per second, over the run", "line", "seconds since the start",
+        "rows per second", [Series("rows/s", points, area=True)], x_min=0,
+    )  # fmt: skip
+
+
+def _interpolate(line: list[Any], t: float) -> float:
+    for (t0, n0, *_), (t1, n1, *_) in itertools.pairwise(line):
+        if t <= t1:
+            return n0 + (n1 - n0) * ((t - t0) / (t1 - t0) if t1 > t0 else 1.0)
+    return line[-1][1]
+
+
+def time_shares(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the time went: the `*_s` timings but the wall clock, longest first, with their share of the longest."""
+    timings = run.get("timings") or {}
+    spent = {k[:-2]: v for k, v in timings.items() if k.endswith("_s") and k not in _NOT_STEPS}
+    spent = {k: float(v) for k, v in spent.items() if isinstance(v, int | float) and v > 0}
+    longest = max(spent.values(), default=0.0)
+    total = sum(spent.values())
+    return [
+        {"name": k.replace("_", " "), "time": duration(v), "width": 100 * v / longest, "share": 100 * v / total}
+        for k, v in sorted(spent.items(), key=lambda kv: -kv[1])
+    ]
+
+
+def speed(run: dict[str, Any], total: int, price_per_hour: float | None) -> list[tuple[str, str, str]]:
+    """(label, value, note) of wall time, rate and what a million images cost at a price per hour."""
+    timings = run.get("timings") or {}
+    wall, rate = timings.get("wall_s"), timings.get("images_per_s")
+    if rate is None and wall:
+        rate = total / wall
+    cards = []
+    if wall:
+        cards.append(("Wall time", duration(wall), f"{count(total)} rows"))
+    if rate:
+        cards.append(("Rate", f"{rate:,.1f}" if rate < 1000 else count(rate), "images per second"))
+        cards.append(("A million images", duration(1e6 / rate), "at this rate"))
+        if price_per_hour is not None:
+            cost = price_per_hour * 1e6 / rate / 3600
+            cards.append(("Cost of a million", f"{cost:,.2f}", f"at {price_per_hour:g} per hour"))
+    return cards
