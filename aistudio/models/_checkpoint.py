@@ -78,11 +78,10 @@ def _torch_load(path: Path, mmap: bool) -> Any:
 
 
 def _unpickling_reason(message: str) -> str:
-    asked = re.search(r"GLOBAL (\S+) was not an allowed global|global (\S+)|class (\S+)", message)
-    wanted = next((g for g in asked.groups() if g), "") if asked else ""
-    if "Unsupported" in message or wanted:
-        what = f"asks for {wanted}" if wanted else "asks for more than tensors"
-        return f"refused: the file {what}, which tensors do not need; opening it could run foreign code"
+    asked = re.search(r"GLOBAL (\S+)", message)
+    if asked or re.search(r"Can only (create|build)|REDUCE|NumPy scalar", message):
+        what = asked.group(1) if asked else "an object that is not a tensor"
+        return f"refused: the file asks for {what}, which tensors do not need; opening it could run foreign code"
     return "not a weights file, or damaged; fetch it again"
 
 
@@ -97,7 +96,7 @@ def _plain_numpy_scalars() -> Iterator[None]:
 
 def _plain_scalar(dtype: Any, data: Any = None) -> Any:
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biuf" or not isinstance(data, bytes):
-        raise pickle.UnpicklingError("Unsupported NumPy scalar")
+        raise pickle.UnpicklingError("NumPy scalar that is not a plain number")
     return np.frombuffer(data, dtype)[0]
 
 
