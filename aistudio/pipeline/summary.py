@@ -33,7 +33,7 @@ def print_dry_run(prepared: "Prepared") -> None:
         print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
 
 
-def print_summary(result: "Result", store: Store, output: str) -> None:
+def print_summary(result: "Result", store: Store, output: str, *, next_step: bool = True) -> None:
     """The ledger, the speed, where the time went, the next command."""
     ledger, record = result.ledger, result.record
     if result.did_nothing:
@@ -46,7 +46,8 @@ def print_summary(result: "Result", store: Store, output: str) -> None:
         print(where_time_went(timings))
     if ledger.complete:
         print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")
-        print(f"next: python -m jobs.aggregate --run {output}")
+        if next_step:
+            print(f"next: python -m jobs.aggregate --run {output}")
     else:
         print(f"The ledger does NOT add up: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
         for problem in ledger.problems[:10]:

@@ -1,0 +1,34 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench train clean
+
+demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
+	$(BIN)/python -m jobs.demo
+
+test: $(READY)  ## every test that needs no GPU, network or cloud account
+	$(BIN)/python -m pytest -q
+
+check: $(READY)  ## style, types, import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## what is measured in reports/bench
+	$(BIN)/python benchmarks/topk.py
+
+train: $(READY)  ## the demo weights again, from nothing
+	$(BIN)/python -m jobs.train
+
+# The stamp is made last, so that an interrupted installation is taken up again.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,90 @@
+"""The demo: draw a catalogue, serve it over HTTP on this machine, run the whole job on it, twice.
+
+Once over its recall manifest (every picture of every sight, some broken on purpose), once over its A/B pairs.
+Nothing is special about these runs but the address permission and the port.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aistudio.config import JobConfig, load_config
+from aistudio.demo.catalogue import CatalogueInfo, write_catalogue
+from aistudio.demo.server import CatalogueServer
+from aistudio.pipeline.aggregate import aggregate
+from aistudio.pipeline.engine import engine
+from aistudio.pipeline.report import write_report
+from aistudio.pipeline.score import Result, prepare, score
+from aistudio.pipeline.select import select_run
+from aistudio.store import open_store
+
+CONFS = {"sights": "conf/demo.yaml", "pairs": "conf/demo_pairs.yaml"}
+
+
+class DemoRun(NamedTuple):
+    """One of the demo's two runs."""
+
+    result: Result
+    metrics: dict[str, dict[str, Any]]
+    report: str  # path of index.html
+    folder: str
+
+
+class Demo(NamedTuple):
+    """Everything that the demo did."""
+
+    catalogue: CatalogueInfo
+    runs: dict[str, DemoRun]
+
+    @property
+    def as_expected(self) -> bool:
+        """The ledgers add up, and the broken pictures ended as they had to."""
+        whole = all(run.result.ledger.complete for run in self.runs.values())
+        return whole and self.runs["sights"].result.ledger.counts == self.catalogue.expected_status
+
+
+def run_demo(folder: str | Path, say: Any = print, **sizes: int) -> Demo:
+    """Draw, serve, score, aggregate, select, report below `folder`; earlier results there are replaced.
+
+    Args:
+        say: called with one line per step.
+        sizes: num_sights, images_per_sight, num_pairs of the catalogue.
+    """
+    catalogue = Path(folder) / "catalogue"
+    say(f"drawing the catalogue into {catalogue} …")
+    info = write_catalogue(catalogue, **sizes)
+    say(f"{info.num_images} pictures of {info.num_sights} sights, {info.num_rows} rows, {info.num_pairs} pairs")
+    manifests = {"sights": info.recall_manifest, "pairs": info.pairs_manifest}
+    with CatalogueServer(catalogue) as server:
+        configs = {
+            name: load_config(conf, _overrides(Path(folder) / name, catalogue / manifests[name], server))
+            for name, conf in CONFS.items()
+        }
+        say(f"serving it on {server.url}")
+        with engine(configs["sights"].engine) as resources:
+            say(f"Ray: {resources}")
+            results = {name: _score(name, config, say) for name, config in configs.items()}
+    return Demo(info, {name: _finish(configs[name], result, say) for name, result in results.items()})
+
+
+def _overrides(output: Path, manifest: Path, server: CatalogueServer) -> list[str]:
+    [(prefix, target)] = server.url_map.items()
+    return [
+        f"manifest.path={manifest}",
+        f"output={output}",
+        f'download.url_map={{"{prefix}": "{target}"}}',
+        "download.allow_private_addresses=true",
+        "start_over=true",
+    ]
+
+
+def _score(name: str, config: JobConfig, say: Any) -> Result:
+    say(f"\nscoring {name} …")
+    return score(prepare(config))
+
+
+def _finish(config: JobConfig, result: Result, say: Any) -> DemoRun:
+    store = open_store(config.output, config.store)
+    metrics = aggregate(store, config.metrics, config.engine)["metrics"]
+    select_run(store, config)
+    report = write_report(store, config.report)
+    return DemoRun(result, metrics, report, config.output)
