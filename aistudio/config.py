@@ -271,7 +271,7 @@ def _explain(model: type[Settings], err: Any, source: str) -> str:
         return f"{source}: {key} is not a setting; {hint}"
     if err["type"] == "missing":
         return f"{source}: {key} is missing"
-    return f"{source}: {key}: {err['msg']} (found {err.get('input')!r})"
+    return f"{source}: {key}: {err['msg'].removeprefix('Value error, ')} (found {err.get('input')!r})"
 
 
 def _fields_at(model: type[Settings], loc: list[str]) -> list[str]:

@@ -42,16 +42,23 @@ class Demo(NamedTuple):
         return whole and self.runs["sights"].result.ledger.counts == self.catalogue.expected_status
 
 
-def run_demo(folder: str | Path, say: Any = print, **sizes: int) -> Demo:
+def run_demo(
+    folder: str | Path,
+    *,
+    num_sights: int | None = None,
+    images_per_sight: int = 10,
+    num_pairs: int = 400,
+    say: Any = print,
+) -> Demo:
     """Draw, serve, score, aggregate, select, report below `folder`; earlier results there are replaced.
 
     Args:
+        num_sights, images_per_sight, num_pairs: of the catalogue; None: all sights.
         say: called with one line per step.
-        sizes: num_sights, images_per_sight, num_pairs of the catalogue.
     """
     catalogue = Path(folder) / "catalogue"
     say(f"drawing the catalogue into {catalogue} …")
-    info = write_catalogue(catalogue, **sizes)
+    info = write_catalogue(catalogue, num_sights=num_sights, images_per_sight=images_per_sight, num_pairs=num_pairs)
     say(f"{info.num_images} pictures of {info.num_sights} sights, {info.num_rows} rows, {info.num_pairs} pairs")
     manifests = {"sights": info.recall_manifest, "pairs": info.pairs_manifest}
     with CatalogueServer(catalogue) as server:

@@ -72,8 +72,7 @@ def _configure_data() -> None:
     # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run
-    for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures reach the user once, as our message
 
 
 def cluster_resources() -> Resources:
@@ -81,6 +80,14 @@ def cluster_resources() -> Resources:
     total = ray.cluster_resources()
     nodes = sum(1 for n in ray.nodes() if n["Alive"])
     return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes)
+
+
+def innermost(e: BaseException) -> str:
+    """`Type: message` of the error at the bottom of what Ray raised, without the traceback that Ray puts into it."""
+    while (cause := getattr(e, "cause", None) or e.__cause__) is not None and cause is not e:
+        e = cause
+    lines = str(e).strip().splitlines()
+    return f"{type(e).__name__}: {lines[-1] if lines else ''}"
 
 
 def our_error(e: BaseException) -> AIStudioError | None:

@@ -57,7 +57,7 @@ def make_plan(settings: EngineSettings, resources: Resources) -> Plan:
     kind = settings.plan if settings.plan != "auto" else ("staged" if resources.gpus >= 1 else "fused")
     if kind == "fused":
         num_actors = max(1, int(resources.cpus)) if settings.num_actors == "auto" else settings.num_actors
-        cpus, gpus, fetchers = min(1.0, resources.cpus / num_actors), 0.0, 0
+        cpus, gpus, fetchers = min(1.0, resources.cpus), 0.0, 0
     else:
         gpus = settings.num_gpus_per_actor if resources.gpus else 0.0
         auto = int(resources.gpus / gpus) if gpus else max(1, int(resources.cpus) // 2)
