@@ -76,8 +76,9 @@ def open_published(
     Raises:
         WeightsError: a file is missing or not what it should be.
     """
+    files = require_files(cfg)
     vocabulary = require_vocabulary(cfg) / "vocab.txt"
-    files = require_files(cfg) | {str(vocabulary): file_sha256(vocabulary)}
+    files[str(vocabulary)] = file_sha256(vocabulary)
     with torch.device("meta"):
         skeleton = build()
     names = published_names(skeleton)

@@ -17,7 +17,7 @@ def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, opti
     if optimize:
         fold_batch_norm(tower)
     tower.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    if optimize and device.type == "cpu" and one_dnn_available():
+    if optimize and device.type == "cpu" and one_dnn_available(dtype):
         fuse_for_one_dnn(tower)
     return tower
 
@@ -35,9 +35,15 @@ def fold_batch_norm(module: nn.Module) -> None:
                 parent[i + 1] = nn.Identity()
 
 
-def one_dnn_available() -> bool:
-    """Is there the operator that torch.compile's CPU backend uses? It is not part of torch's documented surface."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+def one_dnn_available(dtype: torch.dtype = torch.float32) -> bool:
+    """Is there the operator that torch.compile's CPU backend uses, for this dtype on this processor?
+
+    It is not part of torch's documented surface, hence the look before the leap.
+    """
+    ops = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not hasattr(ops, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and ops._is_mkldnn_bf16_supported())
 
 
 def fuse_for_one_dnn(module: nn.Module) -> None:

@@ -1,0 +1,109 @@
+"""Batches, neighbours, repeats and precision do not change a row."""
+
+import numpy as np
+import pytest
+import tiny_golden
+
+from aistudio.config import ImageSpec, ModelConfig
+from aistudio.errors import ConfigError
+from aistudio.models import load_model
+from aistudio.models._encode import BoundedCache, ImageEncoder, LoadOptions
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    size = tiny_golden.SIZE
+    return np.random.default_rng(0).integers(0, 256, (11, size, size, 3), dtype=np.uint8)
+
+
+def test_batch_size_and_order_change_nothing(tiny: dict[str, ModelConfig], images: np.ndarray) -> None:
+    whole = load_model(tiny["recall"]).encode_images(images)
+    one_by_one = load_model(tiny["recall"])
+    np.testing.assert_allclose(np.concatenate([one_by_one.encode_images(i[None]) for i in images]), whole, atol=2e-6)
+    backwards = load_model(tiny["recall"]).encode_images(np.ascontiguousarray(images[::-1]))
+    np.testing.assert_allclose(backwards[::-1], whole, atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
+
+
+def test_equal_pixels_get_the_very_same_vector(tiny: dict[str, ModelConfig], images: np.ndarray) -> None:
+    model = load_model(tiny["recall"])
+    rows = model.encode_images(images[[0, 1, 2, 0, 3, 4, 0]])
+    assert (rows[0] == rows[3]).all()
+    assert (rows[0] == rows[6]).all()
+    assert (model.encode_images(images[[5, 0]])[1] == rows[0]).all()
+    assert not (rows[1] == rows[0]).all()
+
+
+def test_texts_do_not_notice_their_neighbours(tiny: dict[str, ModelConfig]) -> None:
+    texts = ["海", "海边日落山城古寺", "", "山城的日落", "海"]
+    together = load_model(tiny["recall"]).encode_texts(texts)
+    for text, row in zip(texts, together, strict=True):
+        np.testing.assert_allclose(load_model(tiny["recall"]).encode_texts([text])[0], row, atol=1e-6)
+    assert (together[0] == together[4]).all()
+
+
+def test_nothing_in_nothing_out(tiny: dict[str, ModelConfig], images: np.ndarray) -> None:
+    recall, ranking = load_model(tiny["recall"]), load_model(tiny["ranking"])
+    assert recall.encode_images(images[:0]).shape == (0, tiny_golden.DIM)
+    assert recall.encode_texts([]).shape == (0, tiny_golden.DIM)
+    assert recall.tokenize([]) == []
+    assert ranking.rank(np.empty((0, tiny_golden.DIM), np.float32), [], []).shape == (0,)
+
+
+def test_wrong_pixels_are_refused(tiny: dict[str, ModelConfig], images: np.ndarray) -> None:
+    model = load_model(tiny["recall"])
+    for wrong in (images.astype(np.float32), images[:, :-1], images[0]):
+        with pytest.raises(ValueError, match="expected uint8"):
+            model.encode_images(wrong)
+
+
+def test_read_only_pixels_are_taken(tiny: dict[str, ModelConfig], images: np.ndarray) -> None:
+    frozen = images.copy()
+    frozen.setflags(write=False)
+    model = load_model(tiny["recall"])
+    np.testing.assert_array_equal(model.encode_images(frozen), model.encode_images(images))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_stays_near_and_gives_float32(
+    tiny: dict[str, ModelConfig], images: np.ndarray, precision: str
+) -> None:
+    low, full = load_model(tiny["recall"], precision=precision), load_model(tiny["recall"])
+    for got, want in (
+        (low.encode_images(images), full.encode_images(images)),
+        (low.encode_texts(tiny_golden.TEXTS), full.encode_texts(tiny_golden.TEXTS)),
+    ):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
+        assert ((got * want).sum(1) > 0.995).all()
+        assert (got != want).any()
+
+
+def test_unknown_precision(tiny: dict[str, ModelConfig]) -> None:
+    with pytest.raises(ConfigError, match="precision 'int3' is not known"):
+        load_model(tiny["recall"], precision="int3")
+
+
+def test_normalised_pixels_equal_the_reference_formula(images: np.ndarray) -> None:
+    import torch
+
+    spec = ImageSpec(size=tiny_golden.SIZE)
+    encoder = ImageEncoder(torch.nn.Flatten(), spec, 3, LoadOptions())
+    want = ((images / 255 - np.array(spec.mean)) / np.array(spec.std)).transpose(0, 3, 1, 2).astype(np.float32)
+    np.testing.assert_array_equal(encoder.normalise(images).numpy(), want)
+
+
+def test_cache_is_bounded_and_keeps_the_recently_used() -> None:
+    asked: list[list[int]] = []
+
+    def compute(keys: list[int]) -> list[int]:
+        asked.append(keys)
+        return [key * 10 for key in keys]
+
+    cache: BoundedCache[int, int] = BoundedCache(2)
+    assert cache.get_many([1, 2, 1], compute) == [10, 20, 10]
+    assert cache.get_many([1, 3], compute) == [10, 30]  # 2 goes, 1 was used
+    assert cache.get_many([1], compute) == [10]
+    assert cache.get_many([2, 5, 6, 7], compute) == [20, 50, 60, 70]  # more at once than it keeps
+    assert asked == [[1, 2], [3], [2, 5, 6, 7]]
+    assert len(cache) == 2

@@ -1,0 +1,51 @@
+"""Folding and fusing change an image tower by rounding only."""
+
+import copy
+
+import pytest
+import tiny_golden
+import torch
+from torch import nn
+
+from aistudio.models._efficientnet import ImageArch, StaticPadConv2d, build_image_tower
+from aistudio.models._optimise import FusedConv2d, fold_batch_norm, one_dnn_available, ready_tower
+
+
+@pytest.fixture
+def tower() -> nn.Module:
+    torch.manual_seed(0)
+    net = build_image_tower(ImageArch.model_validate(tiny_golden.ARCH["image"])).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.3, 2)
+    return net
+
+
+def difference(a: nn.Module, b: nn.Module) -> float:
+    x = torch.randn(3, 3, 40, 40)
+    with torch.inference_mode():
+        want = a(x)
+        return float((b(x) - want).abs().max() / want.abs().max())
+
+
+def test_folding_removes_every_norm_and_keeps_the_padding(tower: nn.Module) -> None:
+    folded = copy.deepcopy(tower)
+    fold_batch_norm(folded)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert sum(isinstance(m, StaticPadConv2d) for m in folded.modules()) > 0
+    assert difference(tower, folded) < 1e-5
+
+
+@pytest.mark.skipif(not one_dnn_available(), reason="this torch has no oneDNN")
+def test_fused_tower_is_the_same_function(tower: nn.Module) -> None:
+    ready = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=True)
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in tower.modules())
+    assert sum(isinstance(m, FusedConv2d) for m in ready.modules()) == convolutions
+    assert difference(tower, ready) < 1e-5
+
+
+def test_tower_stays_as_it_is_without_optimisation(tower: nn.Module) -> None:
+    plain = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=False)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
+    assert difference(tower, plain) < 1e-5
