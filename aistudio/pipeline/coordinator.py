@@ -1,10 +1,12 @@
 """One small Ray actor per run that the scoring actors talk to: progress, and the memory of crashes.
 
 It holds counts per shard in work and totals of finished ones, so its size does not grow with the run. A row
-that was in hand when its worker died twice is poison: `begin` tells the next worker to set it aside.
+that was in hand when its worker died twice is poison: `begin` tells the next worker to set it aside. Losing
+this actor loses that memory and some of the display, never a row.
 """
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import ray
@@ -20,53 +22,74 @@ class Start(NamedTuple):
     poison: tuple[int, ...]  # rows (indexes of distinct images) not to touch
 
 
+@dataclass
+class _Work:
+    """One stage of one shard."""
+
+    owner: str | None  # process at work on it; None: that stage is over
+    careful: bool = False
+    in_hand: int | None = None
+    deaths: Counter[int] = field(default_factory=Counter)  # by row
+
+
 class Coordinator:
     """See the module's docstring. All calls are cheap."""
 
     def __init__(self) -> None:
-        self._starts: Counter[str] = Counter()
-        self._in_hand: dict[str, int] = {}
-        self._deaths: dict[str, Counter[int]] = {}
-        self._working: dict[str, dict[str, float]] = {}
+        self._works: dict[tuple[str, str], _Work] = {}  # by shard and stage
+        self._buried: set[str] = set()
+        self._counts: dict[str, dict[str, float]] = {}
         self._total: Counter[str] = Counter()
-        self._pids: dict[str, int] = {}
         self._facts: dict[str, str] = {}
 
-    def begin(self, shard: str, pid: int) -> Start:
-        """A worker starts a shard; a second start means that the first one died (or was retried)."""
-        self._starts[shard] += 1
-        self._working[shard] = {}
-        self._pids[shard] = pid
-        if self._starts[shard] == 1:
-            return Start(False, ())
-        deaths = self._deaths.setdefault(shard, Counter())
-        if shard in self._in_hand:
-            deaths[self._in_hand.pop(shard)] += 1
-        return Start(True, tuple(i for i, n in deaths.items() if n >= POISON_DEATHS))
+    def begin(self, shard: str, stage: str, owner: str) -> Start:
+        """Process `owner` starts a stage of a shard; if another had started it, that one died."""
+        self._counts[shard] = {}
+        work = self._works.setdefault((shard, stage), _Work(owner))
+        if work.owner is not None and work.owner != owner:
+            self._bury(work.owner)
+            work.careful = True
+        work.owner, work.in_hand = owner, None
+        return Start(work.careful, tuple(sorted(i for i, n in work.deaths.items() if n >= POISON_DEATHS)))
 
-    def in_hand(self, shard: str, index: int | None) -> None:
-        """Careful mode: this distinct image is about to be decoded and encoded (None: it went well)."""
-        if index is None:
-            self._in_hand.pop(shard, None)
-        else:
-            self._in_hand[shard] = index
+    def _bury(self, owner: str) -> None:
+        """Blame the row in hand for its process's death, unless another shard there may have caused it."""
+        if owner in self._buried:
+            return
+        self._buried.add(owner)
+        works = [w for w in self._works.values() if w.owner == owner]
+        certain = all(w.careful for w in works)
+        for work in works:
+            if certain and work.in_hand is not None:
+                work.deaths[work.in_hand] += 1
+            work.in_hand = None
+
+    def in_hand(self, shard: str, stage: str, index: int | None) -> None:
+        """Careful mode: this distinct image is about to be decoded or encoded (None: it went well)."""
+        if (shard, stage) in self._works:
+            self._works[shard, stage].in_hand = index
+
+    def end(self, shard: str, stage: str) -> None:
+        """A stage that another one follows is over: its process is free of the shard."""
+        if (shard, stage) in self._works:
+            self._works[shard, stage].owner = None
 
     def progress(self, shard: str, counts: dict[str, float]) -> None:
         """Counts so far of a shard in work: rows by status, `bytes`, seconds by stage."""
-        if shard in self._working:
-            self._working[shard] = counts
+        if shard in self._counts:
+            self._counts[shard] = counts
 
     def done(self, shard: str, counts: dict[str, float]) -> None:
         """Final counts of a shard whose file is stored."""
-        if self._working.pop(shard, None) is not None:
+        if self._counts.pop(shard, None) is not None:
             self._total.update(counts)
-        for memory in (self._starts, self._in_hand, self._deaths, self._pids):
-            memory.pop(shard, None)
+        for key in [k for k in self._works if k[0] == shard]:
+            del self._works[key]
 
     def snapshot(self) -> dict[str, float]:
         """All counts, shards in work included."""
         total = Counter(self._total)
-        for counts in self._working.values():
+        for counts in self._counts.values():
             total.update(counts)
         return dict(total)
 
@@ -77,18 +100,11 @@ class Coordinator:
     def facts(self) -> dict[str, str]:
         return dict(self._facts)
 
-    def pids(self) -> dict[str, int]:
-        """Process that works on each shard in work; the fault campaign aims with it."""
-        return dict(self._pids)
-
 
 def start_coordinator(name: str) -> Any:
     """Start the run's coordinator; `name` is unique to the run's attempt."""
-    return (
-        ray.remote(Coordinator)
-        .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=0, get_if_exists=True)
-        .remote()
-    )
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # trivial code: only ever killed from outside
+    return ray.remote(Coordinator).options(name=name, namespace=NAMESPACE, **options).remote()
 
 
 def find_coordinator(name: str) -> Any:

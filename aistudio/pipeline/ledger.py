@@ -5,7 +5,7 @@ verifies every page's checksum and the fingerprint in every file.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
@@ -16,7 +16,8 @@ from aistudio.schema import Status
 from aistudio.store import Store
 
 _THREADS = 8
-_NAMED = 5  # row ids and problems named in messages
+_NAMED = 5  # row ids named in messages
+_PROBLEMS = 50  # kept in memory and run over; the numbers count all of them
 
 
 class Ledger(NamedTuple):
@@ -28,7 +29,8 @@ class Ledger(NamedTuple):
     counts: dict[str, int]  # rows by status
     num_missing: int
     num_doubled: int
-    problems: list[str]  # at most a few of each kind, each naming file and rows
+    problems: list[str]  # at most some dozens, each naming file and rows
+    damaged: Sequence[str] = ()  # shards whose score file is there but not as it must be
 
     @property
     def complete(self) -> bool:
@@ -40,6 +42,7 @@ class _ShardCheck(NamedTuple):
     missing: list[str]
     doubled: list[str]
     problem: str | None
+    damaged: bool = False
 
 
 def done_shards(store: Store) -> set[str]:
@@ -64,18 +67,24 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     counts: Counter[str] = Counter()
     num_missing = num_doubled = 0
     problems: list[str] = []
+    damaged: list[str] = []
     for shard, check in _checks(store, snapshot, done, deep, fingerprint):
         counts.update(check.counts)
         num_missing += len(check.missing)
         num_doubled += len(check.doubled)
-        if check.problem:
-            problems.append(check.problem)
-        problems += _named("missing", shard, check.missing) + _named("stored twice", shard, check.doubled)
+        if check.damaged:
+            damaged.append(shard.name)
+        if len(problems) < _PROBLEMS:
+            problems += [check.problem] if check.problem else []
+            problems += _named("missing", shard, check.missing) + _named("stored twice", shard, check.doubled)
     problems += [
-        f"scores/{name}.parquet: no such shard in the manifest snapshot" for name in sorted(_strangers(snapshot, done))
+        f"scores/{name}.parquet: no such shard in the manifest snapshot"
+        for name in sorted(_strangers(snapshot, done))[:_PROBLEMS]
     ]
     stored = sum(counts.values())
-    return Ledger(snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems)
+    return Ledger(
+        snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems, damaged
+    )
 
 
 def _strangers(snapshot: Snapshot, done: set[str]) -> set[str]:
@@ -95,27 +104,34 @@ def _checks(
 
 
 def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None) -> _ShardCheck:
-    wanted = store.read_table(manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
+    try:
+        wanted = store.read_table(manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
+    except StoreError as e:
+        return _ShardCheck(Counter(), [f"(all {shard.rows})"], [], str(e))
+    problem = None
+    if len(wanted) != shard.rows:
+        problem = f"{manifest_key(shard.name)}: {len(wanted)} rows, the snapshot's index says {shard.rows}"
     if not done:
-        return _ShardCheck(Counter(), wanted, [], None)
+        return _ShardCheck(Counter(), wanted, [], problem)
     key = f"scores/{shard.name}.parquet"
     try:
-        table = store.read_table(key, None if deep else ["row_id", "status", "error"], verify=deep)
+        table = store.read_table(key, None if deep else ["row_id", "status"], verify=deep)
         carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
+        if deep:
+            store.read_table(f"texts/{shard.name}.parquet", verify=True)
     except StoreError as e:
-        return _ShardCheck(Counter(), wanted, [], str(e))
+        return _ShardCheck(Counter(), wanted, [], str(e), True)
     found = Counter(table["row_id"].to_pylist())
     missing = [r for r in wanted if r not in found]
     doubled = [r for r, n in found.items() if n > 1]
     status = table["status"].to_pylist()
-    problem = None
     if fingerprint and carried != fingerprint:
         problem = f"{key}: scored by another model or settings ({(carried or 'none')[:12]}, run {fingerprint[:12]})"
     elif unknown := set(status) - {s.value for s in Status}:
         problem = f"{key}: unknown status {sorted(map(str, unknown))}"
     elif strangers := set(found) - set(wanted):
         problem = f"{key}: rows that the manifest does not have: {sorted(strangers)[:_NAMED]}"
-    return _ShardCheck(Counter(status), missing, doubled, problem)
+    return _ShardCheck(Counter(status), missing, doubled, problem, bool(problem or missing or doubled))
 
 
 def _named(what: str, shard: Shard, row_ids: list[str]) -> list[str]:

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from aistudio.config import JobConfig, parse_config
-from aistudio.errors import ConfigError, RunMismatchError
+from aistudio.errors import ConfigError, FencedError, RunMismatchError
+from aistudio.images.urls import redact
 from aistudio.store import Store, open_store
 
 RUN_KEY = "run.json"
+HIDDEN = "***"  # stands for a secret that was not stored
 _PACKAGES = (
     "aistudio",
     "ray",
@@ -34,6 +36,7 @@ _PACKAGES = (
     "pillow",
     "opencv-python-headless",
 )
+_ATTEMPT = re.compile(r"attempts/(\d{6,})\.json")
 _SECRET = re.compile(r"auth|token|cookie|key|secret|password", re.IGNORECASE)
 
 
@@ -95,7 +98,29 @@ def claim_attempt(store: Store) -> int:
 
 def latest_attempt(store: Store) -> int:
     """The newest attempt's number, 0 when there was none."""
-    return max((int(e.key[-11:-5]) for e in store.list("attempts/")), default=0)
+    numbers = (_ATTEMPT.fullmatch(e.key) for e in store.list("attempts/"))
+    return max((int(m[1]) for m in numbers if m), default=0)
+
+
+def refuse_if_fenced(store: Store, attempt: int) -> None:
+    """Raises FencedError when a newer attempt has taken over the run folder."""
+    newest = latest_attempt(store)
+    if newest > attempt:
+        raise FencedError(f"attempt {newest} has taken over {store.root}; this one ({attempt}) stops")
+
+
+def open_record(store: Store, record: dict[str, Any], *, new: bool) -> None:
+    """Write run.json at the start of an attempt.
+
+    Args:
+        new: the folder had no run.json; another run that was first is then refused like an older one.
+
+    Raises:
+        RunMismatchError: another run with other settings took the folder at the same moment.
+    """
+    if not store.write_json(RUN_KEY, record, overwrite=not new):
+        refuse_other_run(store.read_json(RUN_KEY), record["shape"], store.root)
+        store.write_json(RUN_KEY, record)
 
 
 def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Any], attempt: int) -> dict[str, Any]:
@@ -120,16 +145,25 @@ def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Any],
 
 
 def without_secrets(config: JobConfig) -> dict[str, Any]:
-    """The merged configuration as plain data; values of secret-looking headers are replaced by `***`."""
-    data = config.model_dump(mode="json")
+    """The merged configuration as plain data; secret-looking headers and credentials in URLs are replaced by `***`."""
+    data: dict[str, Any] = _redacted(config.model_dump(mode="json"))
     headers = data["download"]["headers"]
-    data["download"]["headers"] = {k: "***" if _SECRET.search(k) else v for k, v in headers.items()}
+    data["download"]["headers"] = {k: HIDDEN if _SECRET.search(k) else v for k, v in headers.items()}
     return data
 
 
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_redacted(k): _redacted(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_redacted(v) for v in value]
+    return redact(value) if isinstance(value, str) else value
+
+
 def _command() -> list[str]:
-    """The command line, header values left out."""
-    return [re.sub(r"^(download\.headers[^=]*)=.*", r"\1=***", a) for a in (Path(sys.argv[0]).name, *sys.argv[1:])]
+    """The command line, header values and credentials in URLs left out."""
+    hidden = [re.sub(r"^(.*download\.headers[^=]*)=.*", r"\1=***", a, flags=re.DOTALL) for a in sys.argv[1:]]
+    return [redact(a) for a in (Path(sys.argv[0]).name, *hidden)]
 
 
 def _versions() -> dict[str, str]:

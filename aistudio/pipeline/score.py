@@ -5,12 +5,11 @@ committed shard by shard by the workers (workers.py); the driver only lists, cou
 memory does not grow with the manifest.
 """
 
-import signal
-import threading
+import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from aistudio.config import JobConfig, load_model_config
-from aistudio.errors import AIStudioError, ConfigError, ManifestError, OutputError, StoreError
+from aistudio.errors import AIStudioError, ConfigError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.models import check_weights
 from aistudio.pipeline import run_record
 from aistudio.pipeline.coordinator import start_coordinator
@@ -28,11 +27,21 @@ from aistudio.pipeline.inputs import InputFile
 from aistudio.pipeline.ledger import Ledger, check_run, done_shards
 from aistudio.pipeline.plan import make_plan
 from aistudio.pipeline.progress import Progress
-from aistudio.pipeline.snapshot import Snapshot, find_manifest, load_snapshot, make_snapshot, manifest_identity
+from aistudio.pipeline.snapshot import (
+    INDEX_KEY,
+    Snapshot,
+    find_manifest,
+    load_snapshot,
+    make_snapshot,
+    manifest_identity,
+)
+from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.store import Store, open_store
 
-_TASK_RETRIES = 8  # deaths of workers that one shard may cost before the run gives up; a poison row costs three
+# Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
+# shards that its process had in work, so this is room for dozens of them at once; a worker that dies of itself ends it.
+_TASK_RETRIES = 100
 
 
 class Prepared(NamedTuple):
@@ -88,22 +97,27 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
         AIStudioError: the run failed part-way; what is stored is intact and the same call resumes.
     """
     config, store = prepared.config, prepared.store
-    if config.start_over:
-        _empty(store)
-    elif retry is None and (finished := _finished(prepared)):
+    if retry is not None:
+        _refuse_unfinished(store)
+    elif not config.start_over and (finished := _finished(prepared)):
         return finished
-    with _stop_signals(), engine(config.engine) as resources:
+    with stop_signals() as arm, engine(config.engine) as resources:
+        arm()
         plan = make_plan(config.engine, resources)
         attempt = run_record.claim_attempt(store)
+        if config.start_over:
+            _empty(store)
         record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
         record["plan"] = plan._asdict()
-        store.write_json(run_record.RUN_KEY, record)
+        run_record.open_record(store, record, new=prepared.record is None)
         try:
-            snapshot = load_snapshot(store) or make_snapshot(config, prepared.files, prepared.columns)
-            run = RunContext(config.model_dump(mode="json"), plan, f"run-{attempt}-{record['fingerprint'][:12]}",
+            _clean_up(prepared)
+            snapshot = load_snapshot(store) or make_snapshot(config, prepared.files, prepared.columns, attempt)
+            run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry)  # fmt: skip
             work = _work_list(store, snapshot, retry)
             record |= _run(run, work, snapshot)
+            run_record.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
             raise (our_error(e) or AIStudioError(f"the run failed part-way: {e}")) from e
@@ -148,9 +162,31 @@ def _finished(prepared: Prepared) -> Result | None:
 
 
 def _empty(store: Store) -> None:
-    for prefix in ("run.json", "manifest/", "scores/", "texts/", "rejected/", "metrics/", "report/", "selection/"):
+    # run.json goes last and the snapshot's index before its shards: a crash in between leaves a folder that is still
+    # refused or resumed for what it is. attempts/ stays: an older attempt that is alive must see itself fenced off.
+    prefixes = ("scores/", "texts/", "rejected/", "metrics/", "report/", "selection/", INDEX_KEY, "manifest/")
+    for prefix in (*prefixes, run_record.RUN_KEY):
         for entry in store.list(prefix):
             store.delete(entry.key)
+
+
+def _clean_up(prepared: Prepared) -> None:
+    """Remove what killed processes left half-written, and damaged score files of a run that was thought to be over."""
+    store, record = prepared.store, prepared.record
+    for folder in ("manifest/", "scores/", "texts/", "rejected/"):
+        store.sweep(folder)
+    if record is None or record["state"] not in ("complete", "incomplete") or load_snapshot(store) is None:
+        return
+    for name in check_run(store, fingerprint=record["fingerprint"]).damaged:
+        store.delete(f"scores/{name}.parquet")
+        print(f"scores/{name}.parquet was damaged: its rows are scored again", file=sys.stderr)
+
+
+def _refuse_unfinished(store: Store) -> None:
+    snapshot = load_snapshot(store)
+    missing = None if snapshot is None else {s.name for s in snapshot.shards} - done_shards(store)
+    if missing is None or missing:
+        raise RunMismatchError(f"{store.root}: not a finished run; finish it with jobs.score first")
 
 
 def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) -> list[str]:
@@ -163,7 +199,8 @@ def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) 
 def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]:
     """Score the listed shards; returns what run.json says of it."""
     coordinator = start_coordinator(run.coordinator)
-    pending = sum(s.rows for s in snapshot.shards if s.name in set(work))
+    wanted = set(work)
+    pending = sum(s.rows for s in snapshot.shards if s.name in wanted)
     counts: Counter[str] = Counter()
     started = time.monotonic()
     already = 0 if run.retry is not None else snapshot.num_rows - pending
@@ -252,20 +289,3 @@ def _record_failure(store: Store, record: dict[str, Any], e: BaseException | Non
             store.write_json(run_record.RUN_KEY, record)
     except StoreError:
         return  # a full disk must not hide the first error
-
-
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """SIGTERM acts as Ctrl-C: both end the run with a resumable folder. Only in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

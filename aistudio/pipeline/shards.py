@@ -1,11 +1,11 @@
 """Scoring one shard: its rows and the stream of its images go in, one committed score file comes out.
 
 The same `ShardScorer` serves every plan; where the images come from is the caller's business. Nothing
-about a single row raises: model failures become `model_error` rows.
+about a single row raises: model failures become `model_error` rows (_halving.py finds them).
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aistudio.config import JobConfig
+from aistudio.pipeline._halving import in_halves
 from aistudio.pipeline.encoders import Encoders
 from aistudio.pipeline.sources import ImageRow, Request
 from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
@@ -82,51 +83,74 @@ class ShardScorer:
         started = time.perf_counter()
         table, texts = self._join(rows, distinct, batches)
         counts["model_s"] += time.perf_counter() - started
+        # Only the table knows every row's status: a text or the ranking may have failed after the image went well.
+        for status in Status:
+            counts.pop(status, None)
+        counts.update(Counter(table["status"].to_pylist()))
         return table, texts, counts
 
     def _encode(self, batches: "_Batches", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
         started = time.perf_counter()
-        batches.encode(images)
+        if batches.encode(images) and self._batch_size > 1:
+            self._batch_size //= 2  # the device is full: no use in failing once per batch
         counts["model_s"] += time.perf_counter() - started
         for image in images:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])
 
     def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches") -> tuple[pa.Table, pa.Table]:
-        ok = np.array([o.status == Status.OK for o in batches.outcomes], bool)[distinct.of_row]
         texts = rows["text"].combine_chunks().dictionary_encode()
-        text_vectors = self._encoders.texts(texts.dictionary.to_pylist())
+        text_of_row = texts.indices.to_numpy()
+        text_vectors, text_errors = self._texts(texts.dictionary.to_pylist())
+        outcomes = batches.outcomes
+        ok = np.array([o.status == Status.OK for o in outcomes], bool)[distinct.of_row]
+        errors = {i: text_errors[t] for i, t in enumerate(text_of_row) if ok[i] and t in text_errors}
         vectors = batches.recall[distinct.of_row]
-        recall = np.einsum("nd,nd->n", vectors, text_vectors[texts.indices.to_numpy()])
-        rank, rank_vectors = self._rank(rows, ok, vectors, batches.rank, distinct.of_row)
+        recall = np.einsum("nd,nd->n", vectors, text_vectors[text_of_row])
+        own = None if batches.rank is None else batches.rank[distinct.of_row]
+        rank = np.zeros(rows.num_rows, np.float32)
+        if self._encoders.ranking is not None:
+            wanted = [int(i) for i in np.flatnonzero(ok) if i not in errors]
+            errors |= self._rank(rows, vectors if own is None else own, wanted, rank)
+        ok[list(errors)] = False
         dtype = self._config.store.embedding_dtype
         columns = {name: rows[name] for name in CANDIDATE_COLUMNS}
-        columns |= _outcome_columns(batches.outcomes, distinct.of_row)
+        columns |= _outcome_columns(outcomes, distinct.of_row, errors)
         columns["recall_score"] = pa.array(recall, pa.float32(), mask=~ok)
-        columns["rank_score"] = rank
+        columns["rank_score"] = pa.array(
+            rank, pa.float32(), mask=~ok if self._encoders.ranking is not None else ok | ~ok
+        )
         columns["embedding"] = _vector_column(vectors, ok, dtype)
-        if rank_vectors is not None:
-            columns["rank_embedding"] = _vector_column(rank_vectors, ok, dtype)
-        thumbnails = pa.array([o.thumbnail for o in batches.outcomes], pa.binary())
+        if own is not None:
+            columns["rank_embedding"] = _vector_column(own, ok, dtype)
+        thumbnails = pa.array([o.thumbnail for o in outcomes], pa.binary())
         columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
         columns |= {f.name: rows[f.name] for f in passthrough}
         schema = score_schema(passthrough, vectors.shape[1], dtype, self._encoders.rank_dim)
-        text_columns = {"text": texts.dictionary, "embedding": _vector_column(text_vectors, None, "float32")}
-        text_table = pa.table(text_columns, schema=text_schema(text_vectors.shape[1]))
-        return pa.table([columns[f.name] for f in schema], schema=schema), text_table
+        return pa.table([columns[f.name] for f in schema], schema=schema), _text_table(
+            texts.dictionary, text_vectors, text_errors
+        )
 
-    def _rank(
-        self, rows: pa.Table, ok: np.ndarray, vectors: np.ndarray, own: np.ndarray | None, of_row: np.ndarray
-    ) -> tuple[pa.Array, np.ndarray | None]:
-        if self._encoders.ranking is None:
-            return pa.nulls(rows.num_rows, pa.float32()), None
-        used = vectors if own is None else own[of_row]
-        chosen = rows.filter(pa.array(ok))
-        scores = np.zeros(rows.num_rows, np.float32)
-        if chosen.num_rows:
-            texts, names = chosen["text"].to_pylist(), chosen["poi_names"].to_pylist()
-            scores[ok] = self._encoders.rank(used[ok], texts, names)
-        return pa.array(scores, pa.float32(), mask=~ok), (None if own is None else used)
+    def _texts(self, texts: list[str]) -> tuple[np.ndarray, dict[int, str]]:
+        """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
+        vectors = np.zeros((len(texts), self._encoders.recall.dim), np.float32)
+
+        def encode(chosen: list[int]) -> dict[int, str]:
+            vectors[chosen] = self._encoders.texts([texts[i] for i in chosen])
+            return {}
+
+        return vectors, in_halves(encode, list(range(len(texts)))).errors
+
+    def _rank(self, rows: pa.Table, vectors: np.ndarray, wanted: list[int], scores: np.ndarray) -> dict[int, str]:
+        """Fills `scores` at the wanted rows; returns the failures by row."""
+
+        def rank(chosen: list[int]) -> dict[int, str]:
+            some = rows.select(["text", "poi_names"]).take(pa.array(chosen))
+            texts, names = some["text"].to_pylist(), some["poi_names"].to_pylist()
+            scores[chosen] = self._encoders.rank(vectors[chosen], texts, names)
+            return {i: "the model's score is not finite" for i in chosen if not np.isfinite(scores[i])}
+
+        return in_halves(rank, wanted).errors
 
 
 class _Batches:
@@ -139,41 +163,45 @@ class _Batches:
         self.recall = np.zeros((num_images, encoders.recall.dim), np.float32)
         self.rank = np.zeros((num_images, encoders.rank_dim), np.float32) if encoders.rank_dim else None
 
-    def encode(self, images: Sequence[ImageRow]) -> None:
-        """Encode; out of memory halves the batch, any other failure is pinned to single images."""
-        if not images:
-            return
-        try:
-            recall, rank = self._encoders.encode([i.pixels for i in images])
-        except (RuntimeError, ValueError, MemoryError) as e:
-            if len(images) > 1:
-                self._encode_halves(images, e)
-            else:
-                self._fail(images[0], f"{type(e).__name__}: {e}")
-            return
-        for position, image in enumerate(images):
-            whole = np.isfinite(recall[position]).all() and (rank is None or np.isfinite(rank[position]).all())
-            if not whole:
-                self._fail(image, "the model's vector is not finite")
+    def encode(self, images: Sequence[ImageRow]) -> bool:
+        """Encode; failures are pinned to single images. True when the device's memory was too small for all at once."""
+        halving = in_halves(lambda chosen: self._encode([images[i] for i in chosen], chosen), list(range(len(images))))
+        for position, error in halving.errors.items():
+            image = images[position]
+            self.outcomes[image.number] = image._replace(status=Status.MODEL_ERROR, error=error, pixels=())
+        return halving.out_of_memory
+
+    def _encode(self, images: Sequence[ImageRow], positions: list[int]) -> dict[int, str]:
+        recall, rank = self._encoders.encode([i.pixels for i in images])
+        errors = {}
+        for i, image in enumerate(images):
+            if not (np.isfinite(recall[i]).all() and (rank is None or np.isfinite(rank[i]).all())):
+                errors[positions[i]] = "the model's vector is not finite"
                 continue
-            self.recall[image.number] = recall[position]
+            self.recall[image.number] = recall[i]
             if rank is not None and self.rank is not None:
-                self.rank[image.number] = rank[position]
-
-    def _encode_halves(self, images: Sequence[ImageRow], e: Exception) -> None:
-        # A full device gets half the batch; a bad image among good ones is found the same way.
-        middle = len(images) // 2
-        self.encode(images[:middle])
-        self.encode(images[middle:])
-
-    def _fail(self, image: ImageRow, error: str) -> None:
-        self.outcomes[image.number] = image._replace(status=Status.MODEL_ERROR, error=error[:500], pixels=())
+                self.rank[image.number] = rank[i]
+        return errors
 
 
-def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray) -> dict[str, pa.Array]:
+def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:
+    """Texts that the model took, with their vectors."""
+    whole = np.array([i not in errors for i in range(len(texts))], bool)
+    columns = {"text": texts.filter(pa.array(whole)), "embedding": _vector_column(vectors[whole], None, "float32")}
+    return pa.table(columns, schema=text_schema(vectors.shape[1]))
+
+
+def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: dict[int, str]) -> dict[str, pa.Array]:
+    """Outcomes of the rows' images, but `model_error` where `errors` (by row) says that the rest of a row failed."""
     take = pa.array(of_row)
     fields = [f for f in OUTCOME_FIELDS if f.name not in ("recall_score", "rank_score")]
-    return {f.name: pa.array([_plain(getattr(o, f.name)) for o in outcomes], f.type).take(take) for f in fields}
+    columns = {f.name: pa.array([_plain(getattr(o, f.name)) for o in outcomes], f.type).take(take) for f in fields}
+    if errors:
+        hit = pa.array(np.isin(np.arange(len(of_row)), list(errors)))
+        told = pa.array([errors.get(i) for i in range(len(of_row))], pa.string())
+        columns["status"] = pc.if_else(hit, Status.MODEL_ERROR.value, columns["status"])
+        columns["error"] = pc.if_else(hit, told, columns["error"])
+    return columns
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidate
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.pipeline.inputs import InputFile, list_images, list_inputs, open_input
+from aistudio.pipeline.run_record import refuse_if_fenced
 from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store, open_store
 
@@ -83,10 +84,11 @@ def load_snapshot(store: Store) -> Snapshot | None:
     return Snapshot.model_validate(store.read_json(INDEX_KEY)) if store.exists(INDEX_KEY) else None
 
 
-def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | None) -> Snapshot:
+def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | None, attempt: int) -> Snapshot:
     """Write the snapshot through Ray Data and return its index.
 
     Raises:
+        FencedError: an attempt newer than `attempt` owns the run folder.
         ManifestError: unreadable file, no usable row at all, row ids that occur twice (named).
     """
     store = open_store(config.output, config.store)
@@ -116,6 +118,7 @@ def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | 
     )
     if "row_id" in config.manifest.columns:
         _refuse_duplicates(store, snapshot)
+    refuse_if_fenced(store, attempt)
     store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
     return snapshot
 

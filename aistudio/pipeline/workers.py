@@ -6,6 +6,7 @@ plan; between them travels one row per shard whose pixels are one uint8 tensor c
 
 import os
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -14,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.config import JobConfig
-from aistudio.errors import FencedError
+from aistudio.pipeline._halving import DeviceLostError
+from aistudio.pipeline.care import Care
 from aistudio.pipeline.coordinator import Start, find_coordinator
 from aistudio.pipeline.encoders import Encoders
 from aistudio.pipeline.plan import Plan
-from aistudio.pipeline.run_record import latest_attempt
+from aistudio.pipeline.run_record import refuse_if_fenced
 from aistudio.pipeline.shards import Counts, Distinct, ShardScorer, distinct_images, failed_rows, store_shard
 from aistudio.pipeline.snapshot import manifest_key
 from aistudio.pipeline.sources import ImageRow, ImageSource
@@ -53,9 +55,13 @@ class _Worker:
         self.config = JobConfig.model_validate(run.config)
         self.store = open_store(self.config.output, self.config.store)
         self.coordinator = find_coordinator(run.coordinator)
+        self.process = uuid.uuid4().hex
 
-    def begin(self, name: str) -> Start:
-        return Start(*_get(self.coordinator.begin.remote(name, os.getpid())))
+    def begin(self, name: str, stage: str) -> tuple[Start, Care]:
+        """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run."""
+        refuse_if_fenced(self.store, self.run.attempt)
+        start = Start(*_get(self.coordinator.begin.remote(name, stage, self.process)))
+        return start, Care(start.poison, lambda i: _get(self.coordinator.in_hand.remote(name, stage, i)))
 
     def work(self, name: str) -> _Work:
         rows = self.store.read_table(manifest_key(name))
@@ -71,29 +77,31 @@ class _Worker:
         if self.run.retry is not None or not self.store.exists(f"scores/{name}.parquet"):
             return None
         status = self.store.read_table(f"scores/{name}.parquet", ["status"])["status"]
-        counts: Counts = defaultdict(float, Counter(status.to_pylist()))
-        _get(self.coordinator.done.remote(name, dict(counts)))
-        return _summary(name, counts)
+        return self._report(name, defaultdict(float, Counter(status.to_pylist())))
 
     def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
         """Score, commit, report."""
-        table, texts, counts = scorer.score(
-            work.rows, work.distinct, images, lambda c: self.coordinator.progress.remote(work.name, c)
-        )
-        started = time.perf_counter()
-        newest = latest_attempt(self.store)
-        if newest > self.run.attempt:
-            raise FencedError(
-                f"attempt {newest} has taken over {self.config.output}; this one ({self.run.attempt}) stops"
+        if work.previous is not None and not work.rows.num_rows:
+            return self._report(work.name, defaultdict(float))  # no row to score again: the file stays as it is
+        try:
+            table, texts, counts = scorer.score(
+                work.rows, work.distinct, images, lambda c: self.coordinator.progress.remote(work.name, c)
             )
+        except DeviceLostError:
+            os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
+        started = time.perf_counter()
+        refuse_if_fenced(self.store, self.run.attempt)
         if work.previous is not None and work.chosen is not None:
             table = _merge(work.previous, table, work.chosen)
             self.store.write_table(f"scores/{work.name}.parquet", table, self._metadata(work))
         else:
             store_shard(self.store, work.name, table, texts, self._metadata(work))
         counts["write_s"] += time.perf_counter() - started
-        _get(self.coordinator.done.remote(work.name, dict(counts)))
-        return _summary(work.name, counts)
+        return self._report(work.name, counts)
+
+    def _report(self, name: str, counts: Counts) -> pa.Table:
+        _get(self.coordinator.done.remote(name, dict(counts)))
+        return _summary(name, counts)
 
     def _metadata(self, work: _Work) -> dict[str, str]:
         return {
@@ -119,15 +127,11 @@ class FusedWorker(_Worker):
     def shard(self, name: str) -> pa.Table:
         if (stored := self.stored_already(name)) is not None:
             return stored
-        start, work = self.begin(name), self.work(name)
+        (start, care), work = self.begin(name, "score"), self.work(name)
         if not start.careful:
             images = self.source.images(work.distinct.requests)
             return self.finish(work, ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
-        images = self.source.images_one_by_one(
-            work.distinct.requests,
-            start.poison,
-            lambda index: _get(self.coordinator.in_hand.remote(name, index)),
-        )
+        images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row)
         return self.finish(work, ShardScorer(self.config, self.encoders, 1), images)
 
 
@@ -142,13 +146,13 @@ class FetchWorker(_Worker):
         return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
 
     def fetch(self, name: str) -> pa.Table:
-        start, requests = self.begin(name), self.work(name).distinct.requests
-        if not start.careful:
-            return pack_images(name, self.source.images(requests))
-        images = self.source.images_one_by_one(
-            requests, start.poison, lambda index: _get(self.coordinator.in_hand.remote(name, index))
-        )
-        return pack_images(name, images)
+        (start, care), requests = self.begin(name, "fetch"), self.work(name).distinct.requests
+        if start.careful:
+            packed = pack_images(name, self.source.images_one_by_one(requests, care.poison, care.row))
+        else:
+            packed = pack_images(name, self.source.images(requests))
+        _get(self.coordinator.end.remote(name, "fetch"))
+        return packed
 
 
 class EncodeWorker(_Worker):
@@ -167,7 +171,10 @@ class EncodeWorker(_Worker):
         name, images = unpack_images(packed)
         if (stored := self.stored_already(name)) is not None:
             return stored
-        return self.finish(self.work(name), ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
+        (start, care), work = self.begin(name, "encode"), self.work(name)
+        if start.careful:
+            return self.finish(work, ShardScorer(self.config, self.encoders, 1), care.over(images))
+        return self.finish(work, ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
 
 
 def _get(reference: Any) -> Any:

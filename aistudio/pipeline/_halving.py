@@ -1,0 +1,52 @@
+"""Calling a model on many items so that one bad item, or a full device, costs as little as possible."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+_MAX_ERROR = 500  # characters kept of a model's error
+
+
+class DeviceLostError(Exception):
+    """The accelerator cannot be used by this process any more; only a new process can."""
+
+
+class Halving(NamedTuple):
+    """`errors` by item; `out_of_memory`: a call had to be halved because the device was full."""
+
+    errors: dict[int, str]
+    out_of_memory: bool
+
+
+def in_halves(call: Callable[[list[int]], dict[int, str]], items: list[int]) -> Halving:
+    """Calls `call` on all items; when that fails, on halves, and so on down to the single items that fail alone.
+
+    Args:
+        call: does its work for the given items and returns errors of single ones, which are not tried again.
+        items: what to call it on; empty: it is not called.
+
+    Raises:
+        DeviceLostError: no call can succeed in this process.
+    """
+    if not items:
+        return Halving({}, False)
+    try:
+        return Halving(call(items), False)
+    except Exception as e:  # noqa: BLE001 - whatever a model raises belongs to rows, and must not end the run
+        error, full, lost = f"{type(e).__name__}: {e}"[:_MAX_ERROR], is_out_of_memory(e), _is_lost(e)
+    # Out here the exception is gone, and with it the frames that kept the failed call's tensors in memory.
+    if lost:
+        raise DeviceLostError(error)
+    if len(items) == 1:
+        return Halving({items[0]: error}, full)
+    middle = len(items) // 2
+    first, second = in_halves(call, items[:middle]), in_halves(call, items[middle:])
+    return Halving(first.errors | second.errors, full or first.out_of_memory or second.out_of_memory)
+
+
+def is_out_of_memory(e: Exception) -> bool:
+    return isinstance(e, MemoryError) or "out of memory" in str(e).lower()
+
+
+def _is_lost(e: Exception) -> bool:
+    # After a device-side assert or an illegal access every further call of the process fails the same way.
+    return "CUDA error" in str(e) and not is_out_of_memory(e)
