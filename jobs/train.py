@@ -1,6 +1,6 @@
 """`python -m jobs.train`: train the demo's recall and ranking weights again, from pictures drawn on the spot.
 
-On 2 cores it takes about a quarter of an hour. Writes recall.safetensors, ranking.safetensors, vocab.txt,
+On 2 cores it takes about a quarter of an hour (11 minutes measured, without the final measuring). Writes recall.safetensors, ranking.safetensors, vocab.txt,
 poi_table.parquet, metrics.json and model_card.md.
 """
 

@@ -31,7 +31,7 @@ class Recipe:
     """Everything that decides the weights besides the conf files; the defaults made weights/demo."""
 
     seed: int = 0
-    recall_images: int = 140  # per sight, for the towers
+    recall_images: int = 100  # per sight, for the towers
     ranking_images: int = 60  # per sight, for the head; others than the towers saw
     num_sights: int | None = None  # None: all
     workers: int = 2

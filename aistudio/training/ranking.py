@@ -24,13 +24,13 @@ from aistudio.schema import poi_table_schema
 class RankingRecipe:
     """How the head is trained; the defaults made weights/demo."""
 
-    steps: int = 1200
+    steps: int = 1500
     pairs_per_batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     dropout: float = 0.1  # of the picture vector's entries, against learning pictures by heart
     offers_per_sight: int = 12
-    log_every: int = 200
+    log_every: int = 250
 
 
 @dataclass(frozen=True)
