@@ -102,8 +102,8 @@ catalogue (seed 2) share no picture with it, only the sights. Clicks are drawn f
 2. Ranking: the towers are frozen (the image tower in both files is bit for bit the same); BCE(sigmoid(s_a - s_b)) on
    pairs of pictures of one sight. {ranking[steps]} steps of {ranking[pairs_per_batch]} pairs.
 
-Made on {date} with torch {torch} on 2 CPU cores shared with other work; time: {minutes}. Everything random
-comes from the seed; equal seeds gave equal weights (to 1e-6) in a miniature run on one thread. How far the numbers below
+Made on {date} with torch {torch} on 2 CPU cores shared with other work; time: {minutes}. Everything
+random comes from the seed; equal seeds gave equal weights (to 1e-6) in a miniature run on one thread. How far the numbers below
 move with another seed, machine or torch build was not measured.
 
 ## Measured on pictures never trained on
