@@ -4,11 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from aistudio.config import JobConfig, StoreSettings, parse_config
-from aistudio.errors import ConfigError
 from aistudio.pipeline.report import write_report
+from aistudio.pipeline.run_record import stored_settings
 from aistudio.reports.page import num_bytes
-from aistudio.store import Store, open_store
+from aistudio.store import open_store
 from jobs.common import run, run_parser
 
 
@@ -18,28 +17,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    store = open_store(args.run, _store_settings(args.run, args.overrides))
-    config = _run_config(store, args.overrides)
+    config = stored_settings(args.run, args.overrides)
+    store = open_store(args.run, config.store)
     index = write_report(store, config.report)
     size = sum(e.size for e in store.list("report/"))
-    link = Path(index).resolve().as_uri() if store.is_local else index
-    print(f"{link}\n{num_bytes(size)} in {store.path('report')}; a summary for terminals is in report.md")
+    print(Path(index).resolve().as_uri() if store.is_local else index)
+    print(f"{num_bytes(size)} in {store.path('report')}; report.md beside it is for terminals")
     return 0
-
-
-def _store_settings(run_folder: str, overrides: Sequence[str]) -> StoreSettings:
-    """How to reach the run folder before its own settings can be read: `--set store...` alone."""
-    bare = {"manifest": {"path": "-", "format": "csv"}, "output": run_folder, "models": {"recall": "-"}}
-    return parse_config(bare, "--set", [o for o in overrides if o.startswith("store.")]).store
-
-
-def _run_config(store: Store, overrides: Sequence[str]) -> JobConfig:
-    if not store.exists("run.json"):
-        raise ConfigError(f"--run {store.root}: no run.json there; give the output folder of `score`")
-    record = store.read_json("run.json")
-    if not isinstance(record.get("config"), dict):
-        raise ConfigError(f"{store.path('run.json')}: no config in it; it was not written by `score`")
-    return parse_config(record["config"], store.path("run.json"), overrides)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,16 @@ Which pages there are depends on what the run folder holds. How they look is the
 here the rows are streamed in and the files written out. Needs no engine and no network.
 """
 
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
-from aistudio.pipeline._report_rows import Place, batches, fetch, sample_vectors, scan_scores
+from aistudio.pipeline._report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
+from aistudio.pipeline._report_rows import Place, fetch, sample_vectors, scan_scores
 from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, selection, slices
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
@@ -28,7 +25,6 @@ from aistudio.store import Store
 
 _WRITERS = 8  # small files written at once: on S3 a PUT is mostly waiting
 _REJECTS = 50
-_SHOWN_RIGHT_PAIRS = 200  # beside the mistakes, to see what the model gets right
 
 
 def write_report(store: Store, settings: ReportSettings) -> str:
@@ -58,18 +54,17 @@ class _Report:
     def write(self) -> str:
         with self._pool:
             old = {e.key for e in self.store.list("report/")}
-            queries, images = self._queries()
-            pair_rows, chosen_items = self._pairs(), self._selected()
-            self.scan = scan_scores(self.store, _row_ids(pair_rows, chosen_items))
+            queries = choose_queries(self.store, self.settings)
+            pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
+            row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
+            self.scan = scan_scores(self.store, row_ids)
             numbers = {key: i for i, key in enumerate(self.scan.files)}
-            places = {(r["file"], r["row_index"]) for rows in images.values() for r in rows} | {
-                *self.scan.places.values()
-            }
+            places = queries.places() | {*self.scan.places.values()}
             self._fetch(places, numbers)
             self.pages = ["index"]
-            self._cards("gallery", *self._gallery(queries, images))
-            self._cards("pairs", *self._pair_cards(pair_rows))
-            self._cards("selection", *self._selection_cards(chosen_items))
+            self._cards("gallery", *self._gallery(queries))
+            self._cards("pairs", *self._pair_cards(pairs_shown))
+            self._cards("selection", *self._selection_cards(items))
             shown = self._map()
             self._render(shown)
             self._finish(old)
@@ -86,71 +81,9 @@ class _Report:
     def _finish(self, old: set[str]) -> None:
         for write in self._writes:
             write.result()
-        for key in old - self.written:  # pictures and chunks of an earlier report
+        self.store.write_bytes("report/index.html", self.index)  # last: it opens onto files that are all there
+        for key in old - self.written - {"report/index.html"}:  # pictures and chunks of an earlier report
             self.store.delete(key)
-
-    # --- reading -------------------------------------------------------------------------------------------
-
-    def _queries(self) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-        """Rows of per_query.parquet that get a card, worst first, and their rows of top.parquet."""
-        key, top = "metrics/per_query.parquet", "metrics/top.parquet"
-        if not (self.store.exists(key) and self.store.exists(top)):
-            return [], {}
-        names = self.store.read_metadata(key)[0].names
-        self.quality = gallery.quality_column(names)
-        values = _floats(self.store, key, ["first_rank", *([self.quality] if self.quality else [])])
-        self.num_queries = len(values["first_rank"])
-        order = gallery.worst_first(values.get(self.quality or ""), values["first_rank"])
-        position = {int(order[p]): int(p) for p in gallery.shown_positions(len(order), self.settings.max_queries)}
-        wanted = [
-            "query_id",
-            "item_id",
-            "text",
-            "num_relevant",
-            "first_rank",
-            *([self.quality] if self.quality else []),
-        ]
-        queries = [q | {"_position": position[i]} for i, q in _take(batches(self.store, key, wanted), set(position))]
-        queries.sort(key=lambda q: q["_position"])
-        ids = pa.array([q["query_id"] for q in queries], pa.string())
-        images: dict[str, list[dict[str, Any]]] = {}
-        for batch in batches(self.store, top):
-            for row in batch.filter(pc.is_in(batch["query_id"], value_set=ids)).to_pylist():
-                images.setdefault(row["query_id"], []).append(row)
-        return queries, {q: _shown_images(rows, self.settings.images_per_query) for q, rows in images.items()}
-
-    def _pairs(self) -> list[dict[str, Any]]:
-        """The pairs that get a card: mistakes first."""
-        key = "metrics/pairs.parquet"
-        if not self.store.exists(key):
-            return []
-        table = pa.concat_tables([pa.table(b) for b in _columns(self.store, key, ["correct", "margin"])])
-        self.num_pairs = table.num_rows
-        correct = table["correct"].to_pylist()
-        order = pairs.confidence_order(table["margin"].to_pylist(), correct)
-        wrong = [i for i in order if not correct[i]][: self.settings.max_queries]
-        right = [i for i in order if correct[i]]
-        step = max(1, -(-len(right) // _SHOWN_RIGHT_PAIRS))
-        position = {i: p for p, i in enumerate([*wrong, *right[::step]])}
-        rows = [r | {"_position": position[i]} for i, r in _take(batches(self.store, key), set(position))]
-        return sorted(rows, key=lambda r: r["_position"])
-
-    def _selected(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of selection/*.parquet of the items that get a card, in stored order."""
-        items: dict[str, list[dict[str, Any]]] = {}
-        seen: set[str] = set()
-        for entry in self.store.list("selection/"):
-            if not entry.key.endswith(".parquet"):
-                continue
-            for batch in batches(self.store, entry.key):
-                fresh = [i for i in dict.fromkeys(batch["item_id"].to_pylist()) if i not in seen]
-                seen.update(fresh)
-                items |= {i: [] for i in fresh[: max(0, self.settings.max_queries - len(items))]}
-                shown = pa.array(list(items), pa.string())
-                for row in batch.filter(pc.is_in(batch["item_id"], value_set=shown)).to_pylist():
-                    items[row["item_id"]].append(row)
-        self.num_items = len(seen)
-        return items
 
     def _fetch(self, places: set[Place], numbers: dict[str, int]) -> None:
         for place, fields, thumbnail in fetch(self.store, places):
@@ -163,44 +96,37 @@ class _Report:
     # --- pages ---------------------------------------------------------------------------------------------
 
     def _picture(self, place: Place | None, row: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        if place is None:
-            return None, {k: row.get(k) for k in ("row_id", "item_id", "image_url")}
-        return self.thumbs.get(place), self.fields.get(
-            place, {k: row.get(k) for k in ("row_id", "item_id", "image_url")}
-        )
+        known = {k: row.get(k) for k in ("row_id", "item_id", "image_url")}  # when its score row is gone
+        return (None, known) if place is None else (self.thumbs.get(place), self.fields.get(place, known))
 
-    def _gallery(
-        self, queries: list[dict[str, Any]], images: dict[str, list[dict[str, Any]]]
-    ) -> tuple[Deck, list[Card]]:
+    def _gallery(self, queries: Queries) -> tuple[Deck, list[Card]]:
         cards = []
-        for query in queries:
+        for position, query in queries.shown.items():
             rows = []
-            for row in images.get(query["query_id"], []):
+            for row in queries.images.get(query["query_id"], []):
                 thumb, fields = self._picture((row["file"], row["row_index"]), row)
                 rows.append(row | {"thumb": thumb, "fields": fields})
-            cards.append(
-                gallery.query_card(query, query["_position"], self.quality, rows, self.settings.images_per_query)
-            )
-        total = self.num_queries if queries else 0
-        return gallery.deck(total, self.settings.queries_per_page, self.quality if queries else None), cards
+            card = gallery.query_card(query, position, queries.quality, rows, self.settings.images_per_query)
+            cards.append(card)
+        return gallery.deck(queries.total, self.settings.queries_per_page, queries.quality), cards
 
-    def _pair_cards(self, rows: list[dict[str, Any]]) -> tuple[Deck, list[Card]]:
+    def _pair_cards(self, chosen: Pairs) -> tuple[Deck, list[Card]]:
         cards = []
-        for row in rows:
+        for position, row in enumerate(chosen.shown):
             for side in ("a", "b"):
                 row_id = row.get(f"row_id_{side}")
                 picture = self._picture(self.scan.places.get(row_id or ""), {"row_id": row_id})
                 row[f"thumb_{side}"], row[f"fields_{side}"] = picture
-            cards.append(pairs.pair_card(row, row["_position"]))
-        return pairs.deck(self.num_pairs if rows else 0, self.settings.queries_per_page), cards
+            cards.append(pairs.pair_card(row, position))
+        return pairs.deck(chosen.total, self.settings.queries_per_page), cards
 
-    def _selection_cards(self, items: dict[str, list[dict[str, Any]]]) -> tuple[Deck, list[Card]]:
+    def _selection_cards(self, items: Items) -> tuple[Deck, list[Card]]:
         cards = []
-        for position, (item_id, rows) in enumerate(items.items()):
+        for position, (item_id, rows) in enumerate(items.shown.items()):
             for row in rows:
                 row["thumb"], row["fields"] = self._picture(self.scan.places.get(row["row_id"]), row)
             cards.append(selection.item_card(item_id, rows, position, self.settings.images_per_query))
-        return selection.deck(self.num_items, self.settings.queries_per_page), cards
+        return selection.deck(items.total, self.settings.queries_per_page), cards
 
     def _cards(self, page: str, deck: Deck, cards: list[Card]) -> None:
         if cards:
@@ -245,11 +171,11 @@ class _Report:
         front = [throughput] if throughput else []
 
         self.put_all(figure_files("index", front) | figure_files("metrics", figures))
-        self.put("index.html", render(
+        self.index = render(
             site, "index", ledger=ledger, headline=overview.headline(rows), confidence=confidence, figures=front,
             speed=speed, shares=overview.time_shares(run), facts=overview.facts(run), source=overview.source(run),
             models=overview.model_names(run), config=yaml.safe_dump(config, allow_unicode=True) if config else "",
-        ))  # fmt: skip
+        )  # fmt: skip
         if rows:
             notes = (_json(store, "metrics/about.json") or {}).get("notes") or []
             any_paper = any(r["paper"] is not None for r in rows)
@@ -289,37 +215,6 @@ class _Report:
             if len(found) < _REJECTS and entry.key.endswith(".parquet"):
                 found += self.store.read_table(entry.key).slice(0, _REJECTS - len(found)).to_pylist()
         return found
-
-
-def _row_ids(pair_rows: list[dict[str, Any]], items: dict[str, list[dict[str, Any]]]) -> set[str]:
-    ids = {r.get(f"row_id_{side}") for r in pair_rows for side in ("a", "b")}
-    return {i for i in ids | {r["row_id"] for rows in items.values() for r in rows} if i is not None}
-
-
-def _shown_images(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """The first `most` of the top and the last `most` of the low-scored ones, as the card shows them."""
-    rows = sorted(rows, key=lambda r: (r["rank"] is None, r["rank"] or 0))
-    return [r for r in rows if r["part"] == "top"][:most] + [r for r in rows if r["part"] != "top"][-most:]
-
-
-def _take(parts: Iterable[pa.RecordBatch], wanted: set[int]) -> list[tuple[int, dict[str, Any]]]:
-    """(row number, row) of the wanted row numbers, reading batch by batch."""
-    start, found = 0, []
-    numbers = np.array(sorted(wanted), np.int64)
-    for batch in parts:
-        inside = numbers[(numbers >= start) & (numbers < start + batch.num_rows)]
-        found += list(zip(inside.tolist(), batch.take(pa.array(inside - start)).to_pylist(), strict=True))
-        start += batch.num_rows
-    return found
-
-
-def _columns(store: Store, key: str, columns: list[str]) -> list[pa.RecordBatch]:
-    return list(batches(store, key, columns))
-
-
-def _floats(store: Store, key: str, columns: list[str]) -> dict[str, np.ndarray]:
-    table = store.read_table(key, columns)
-    return {c: table[c].cast(pa.float64()).to_numpy().astype(np.float64) for c in columns}
 
 
 def _json(store: Store, key: str) -> Any:

@@ -53,6 +53,12 @@ def deck(total: int, per_page: int, quality: str | None) -> Deck:
     return Deck("gallery", "queries", sorts, facets, per_page, total)
 
 
+def parts(images: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of top.parquet as a card shows them: the first `most` by rank, the last `most` of the low-scored ones."""
+    by_rank = sorted(images, key=lambda r: (r["rank"] is None, r["rank"] or 0))
+    return [r for r in by_rank if r["part"] == "top"][:most], [r for r in by_rank if r["part"] != "top"][-most:]
+
+
 def query_card(
     query: dict[str, Any], position: int, quality: str | None, images: list[dict[str, Any]], most: int
 ) -> Card:
@@ -65,9 +71,7 @@ def query_card(
         images: rows of top.parquet with `thumb` and `fields` added.
         most: images per group.
     """
-    by_rank = sorted(images, key=lambda r: (r["rank"] is None, r["rank"] or 0))
-    top = [r for r in by_rank if r["part"] == "top"][:most]
-    low = [r for r in by_rank if r["part"] != "top"][-most:]
+    top, low = parts(images, most)
     first = query.get("first_rank")
     first = None if first is None or first != first else int(first)
     facts = [("first right image", f"rank {first:,}" if first else "none found")]

@@ -56,7 +56,14 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters.update(
-        count=count, share=share, number=number, duration=duration, num_bytes=num_bytes, clip=clip, link=safe_link
+        count=count,
+        share=share,
+        number=number,
+        short=short,
+        duration=duration,
+        num_bytes=num_bytes,
+        clip=clip,
+        link=safe_link,
     )
     return env
 
@@ -84,6 +91,11 @@ def number(value: float | None) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3f}" if 0.001 <= size < 10 else f"{value:.4g}"
+
+
+def short(value: float | None) -> str:
+    """A value without a scale of its own (a rank, a loss): as few digits as it needs, at most four."""
+    return "–" if value is None or value != value else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -35,11 +35,20 @@ def deck(total: int, per_page: int) -> Deck:
     return Deck("selection", "items", sorts, facets, per_page, total)
 
 
+def parts(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """An item's kept rows by position, and the rejected ones, the best score first."""
+    kept = sorted((r for r in rows if r["selected"]), key=lambda r: (r.get("position") is None, r.get("position") or 0))
+    return kept, sorted((r for r in rows if not r["selected"]), key=lambda r: -_order(r))
+
+
+def _order(row: dict[str, Any]) -> float:
+    score = row.get("rank_score") if row.get("rank_score") is not None else row.get("recall_score")
+    return -1e9 if score is None else score
+
+
 def item_card(item_id: str, rows: list[dict[str, Any]], position: int, most: int) -> Card:
     """An item's card. `rows` are rows of selection/*.parquet with `thumb` and `fields` added."""
-    kept = sorted((r for r in rows if r["selected"]), key=lambda r: (r.get("position") is None, r.get("position") or 0))
-    out = [r for r in rows if not r["selected"]]
-    out.sort(key=lambda r: -(r.get("rank_score") or r.get("recall_score") or -1e9))
+    kept, out = parts(rows)
     name = next((r["fields"]["text"] for r in rows if r["fields"].get("text")), item_id)
     facts = [("kept", f"{len(kept)} of {len(rows)}"), ("item", item_id)]
     groups = [("Kept", [_tile(r) for r in kept[:most]])] if kept else []

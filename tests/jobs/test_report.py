@@ -36,10 +36,3 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(AIStudioError, match=r"run\.json") as caught:
         main(["--run", str(tmp_path)])
     assert caught.value.exit_code == 2
-
-
-def test_a_record_without_settings_is_refused(tmp_path):
-    store = open_store(str(tmp_path / "run"))
-    store.write_json("run.json", {"state": "complete"})
-    with pytest.raises(ConfigError, match="no config"):
-        main(["--run", store.root])

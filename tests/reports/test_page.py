@@ -2,7 +2,7 @@
 
 import pytest
 
-from aistudio.reports.page import PAGES, Site, assets, count, duration, num_bytes, number, render, share
+from aistudio.reports.page import PAGES, Site, assets, count, duration, num_bytes, number, render, share, short
 from tests.reports.synthetic_run import HOSTILE
 
 
@@ -26,6 +26,7 @@ def test_number(given, shown):
 
 
 def test_other_formats():
+    assert [short(v) for v in (None, 1.0, 2.5, 12345.6, 0.12345)] == ["–", "1", "2.5", "1.235e+04", "0.1235"]
     assert (count(None), count(1234567)) == ("–", "1,234,567")
     assert (share(1, 3), share(1, 100_000), share(0, 5), share(1, 0)) == ("33.3 %", "< 0.1 %", "0.0 %", "–")
     assert [duration(s) for s in (None, 0.421, 12.34, 245, 7380)] == [
