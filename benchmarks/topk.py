@@ -64,7 +64,7 @@ def bare_product(parts: Iterator[tuple[np.ndarray, np.ndarray]], queries: np.nda
     return sum(timed(lambda r=rows: np.matmul(queries, r.T, out=out[:, : len(r)])) for rows, _ in parts)
 
 
-def faiss_search(folder: Path, queries: np.ndarray, k: int) -> tuple[float, np.ndarray] | None:
+def faiss_search(folder: Path, queries: np.ndarray, k: int, repeat: int) -> tuple[float, np.ndarray] | None:
     try:
         import faiss
     except ImportError:
@@ -72,9 +72,8 @@ def faiss_search(folder: Path, queries: np.ndarray, k: int) -> tuple[float, np.n
     index = faiss.IndexFlatIP(queries.shape[1])
     for rows, _ in read_parts(folder):
         index.add(rows)
-    start = time.perf_counter()
     ids = index.search(queries, k)[1]
-    return time.perf_counter() - start, ids
+    return min(timed(lambda: index.search(queries, k)) for _ in range(repeat)), ids
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -101,7 +100,7 @@ def main() -> int:
         walls.append(time.perf_counter() - start)
         bare.append(bare_product(read_parts(folder), queries))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rival = faiss_search(folder, queries, args.k)
+    rival = faiss_search(folder, queries, args.k, args.repeat)
 
     print(f"{args.rows:,} x {args.dim} float32, {args.queries:,} queries, K = {args.k}; best of {args.repeat}\n")
     print("| what | seconds | times the bare product |\n|---|---|---|")

@@ -58,7 +58,7 @@ def scan_files(files: Sequence[File], store: Store, slices: Sequence[str]) -> Sc
         queries.append(_by_query(frame, numeric))
         if set(PAIR_COLUMNS) <= set(frame.columns):
             frame["id"] = number * ID_STEP + np.arange(len(frame))
-            pairs.append(frame.drop(columns="text")[frame["pair_id"].notna()])
+            pairs.append(frame[frame["pair_id"].notna()])
     return Scan(status, merge_queries(queries, slices), pd.concat(pairs, ignore_index=True) if pairs else None)
 
 
@@ -173,7 +173,11 @@ def read_qrels(path: str, query_ids: Sequence[str], items: Sequence[str], store:
     folder, _, name = path.rpartition("/")
     try:
         with open_store(folder or ".", store.settings).open(name) as f:
-            frame = pd.read_parquet(f) if name.endswith(".parquet") else pd.read_csv(f, sep="\t", dtype=str)
+            frame = (
+                pd.read_parquet(f)
+                if name.endswith(".parquet")
+                else pd.read_csv(f, sep="\t", dtype=str, keep_default_na=False)
+            )
     except (StoreError, OSError, ValueError, pa.ArrowException) as e:
         raise ConfigError(f"metrics.qrels: {path}: cannot be read: {e}") from None
     if not {"query", "row_id"} <= set(frame.columns):

@@ -203,7 +203,7 @@ def _pairs(store: Store, pair_rows: pd.DataFrame, settings: MetricsSettings, out
     p = ab.as_pairs(joined)
     per_pair = {"pairwise_accuracy": ab.pair_metrics.correct(p)}
     per_pair["pairwise_accuracy_ties_half"] = ab.pair_metrics.correct_ties_half(p)
-    for column in settings.slices:
+    for column in (c for c in settings.slices if f"{c}_a" in joined):  # pair_id itself cuts nothing
         out.slices += _slices(column, ab.slice_values(joined, column, rows.MIXED), per_pair, settings)
     table = pa.Table.from_pandas(ab.table(joined), preserve_index=False)
     store.write_table(f"{tables.FOLDER}/pairs.parquet", table)

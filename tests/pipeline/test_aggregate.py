@@ -379,6 +379,15 @@ def test_pairs_without_a_ranking_model_use_the_recall_score(tmp_path):
     assert result["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None, "n": 40}, "one class"
 
 
+def test_any_stored_column_can_slice_pairs(tmp_path):
+    store, _ = pair_run(tmp_path / "run")
+    columns = ["text", "item_id", "pair_id", "side", "status", "width", "rank_score"]
+    aggregate(store, MetricsSettings(slices=columns, **FAST))
+    table = store.read_table("metrics/slices.parquet").to_pandas()
+    per_column = table[table.metric == "pairwise_accuracy"].groupby("column").n.sum()
+    assert per_column.to_dict() == {c: 40 for c in columns if c != "pair_id"}
+
+
 def test_all_pairs_left_out(tmp_path):
     change = {f"r{i}": {"ctr": None} for i in range(80)}
     store, _ = pair_run(tmp_path / "run", **change)
