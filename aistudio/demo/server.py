@@ -5,6 +5,7 @@ redirect_loop/, slow/ and flaky/ do what they are called before the rest of the 
 """
 
 import mimetypes
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,6 +62,11 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.lock = folder, threading.Lock()
         self.num_requests, self.seen = 0, set[str]()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up ends nothing; anything else is shown as usual."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def first_time(self, path: str) -> bool:
         """Whether this path is asked for the first time."""

@@ -55,8 +55,8 @@ def poi_table_of_run(
         names, scores, vectors = [names[i] for i in keep], new_scores[keep], new_vectors[keep]
     if not names:
         raise StoreError(f"{store.root}: no ok image there; run jobs.score first")
-    known = {name: (n, 0, 0) for name, n in numbers.items()} | (counts or {})
-    return build_table(names, scores, vectors, _name_vectors(config, sorted(set(names))), known)
+    known_counts: dict[str, Counts] = {name: (n, 0, 0) for name, n in numbers.items()}
+    return build_table(names, scores, vectors, _name_vectors(config, sorted(set(names))), known_counts | (counts or {}))
 
 
 def read_counts(path: str | Path) -> dict[str, Counts]:
