@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -16,6 +18,10 @@ from aistudio.errors import WeightsError
 from aistudio.models._files import file_sha256, require_files
 
 WANTED = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
+FOLDER_ERRORS = (
+    *(OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError, EOFError),
+    *(pickle.UnpicklingError, safetensors.SafetensorError),
+)
 RESAMPLE = {3: "bicubic", 2: "bilinear"}  # Pillow's numbers
 
 
@@ -69,7 +75,7 @@ def explained(folder: Path) -> Iterator[None]:
     """transformers reports damaged or foreign files by many exceptions; all mean that the folder is not usable."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as e:
+    except FOLDER_ERRORS as e:
         raise WeightsError(f"{folder}: not a usable model folder: {type(e).__name__}: {e}") from None
 
 

@@ -1,5 +1,6 @@
 """Dual encoders against transformers itself, on tiny random models that the tests save."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,35 @@ def test_folder_without_a_processor_is_refused(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(WeightsError, match="not a usable model folder"):
         check_weights(conf(tmp_path))
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._path),)
+
+
+def test_torch_files_are_taken_but_not_trusted(tmp_path: Path) -> None:
+    clip(tmp_path)
+    want = load_model(conf(tmp_path)).encode_texts(TEXTS)
+    state = transformers.CLIPModel.from_pretrained(tmp_path).state_dict()
+    (tmp_path / "model.safetensors").unlink()
+    file = WeightsFile(path=str(tmp_path / "pytorch_model.bin"))
+    cfg = conf(tmp_path).model_copy(update={"weights": file})
+    torch.save(state, file.path)
+    np.testing.assert_array_equal(load_model(cfg).encode_texts(TEXTS), want)
+    for content in (torch.save, lambda state, path: Path(path).write_text("<html>sign in</html>")):
+        content({"a": Hostile(tmp_path / "executed")}, file.path)
+        with pytest.raises(WeightsError, match="not a usable model folder"):
+            load_model(cfg)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_truncated_safetensors(tmp_path: Path) -> None:
+    clip(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="not a usable model folder"):
+        load_model(conf(tmp_path))
