@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rows: int, timeout_s: float) -> tuple[float, int, int]:
-    """Run the job; (wall seconds, driver's peak bytes, peak bytes over all its processes, shared pages counted once)."""
+    """Run the job; (wall seconds, driver's peak bytes, peak bytes over all its processes)."""
     Image.new("RGB", (64, 48), (200, 30, 30)).save(folder / "red.png")
     with (folder / "manifest.csv").open("w", newline="") as f:
         writer = csv.writer(f)

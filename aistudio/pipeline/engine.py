@@ -58,10 +58,24 @@ def _start(settings: EngineSettings) -> None:
         if address:
             ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         else:
-            ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+            with _quiet_stderr():
+                ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as e:
         place = f"the Ray cluster at {address}" if address else "a local Ray"
         raise AIStudioError(f"{place} cannot be reached or started: {e}") from None
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """The core announces its log level on file descriptor 2; real failures come as exceptions."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _configure_data() -> None:
