@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from aistudio.training.card import read_training, write_card, write_metrics
+    from aistudio.training.card import update_metrics, write_card, write_metrics
     from aistudio.training.demo_weights import Recipe, train_demo
     from aistudio.training.evaluate import evaluate_demo
 
@@ -50,11 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.steps is not None:
         recipe = dataclasses.replace(recipe, recall=dataclasses.replace(recipe.recall, steps=args.steps))
     if args.evaluate:
-        training = read_training(out)
+        metrics = evaluate_demo(recall_cfg, ranking_cfg, out)
+        update_metrics(out, metrics)
     else:
         training = train_demo(recall_cfg, ranking_cfg, out, recipe, lambda line: print(line, flush=True))
-    metrics = evaluate_demo(recall_cfg, ranking_cfg, out)
-    write_metrics(out, recipe, metrics, training)
+        metrics = evaluate_demo(recall_cfg, ranking_cfg, out)
+        write_metrics(out, recipe, metrics, training)
     write_card(out)
     for name, found in metrics.items():
         hits, chance = found["hit_rate@5"], found["chance_hit_rate@5"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from aistudio.demo.sights import SIGHTS
+from aistudio.errors import WeightsError
 from aistudio.training.demo_weights import TRAIN_SEED, Recipe
 from aistudio.training.evaluate import Metrics
 
@@ -29,10 +30,20 @@ def write_metrics(out: Path, recipe: Recipe, metrics: dict[str, Metrics], traini
     (out / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_training(out: Path) -> dict[str, float]:
-    """Losses and times recorded by the run that made the weights; empty when there is no metrics.json."""
+def update_metrics(out: Path, metrics: dict[str, Metrics]) -> None:
+    """Put new measurements into metrics.json; how and when the weights were made stays as recorded.
+
+    Raises:
+        WeightsError: there is no metrics.json, or other files lie in the folder than it was written for.
+    """
     path = out / "metrics.json"
-    return dict(json.loads(path.read_text(encoding="utf-8")).get("training", {})) if path.is_file() else {}
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; it is written by `python -m jobs.train` beside the weights")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name, recorded in content["files"].items():
+        if _file(out / name) != recorded:
+            raise WeightsError(f"{out / name}: not the file that {path} describes; train again or restore it")
+    path.write_text(json.dumps({**content, **metrics}, indent=2) + "\n", encoding="utf-8")
 
 
 def write_card(out: Path) -> None:
@@ -102,8 +113,8 @@ catalogue (seed 2) share no picture with it, only the sights. Clicks are drawn f
 2. Ranking: the towers are frozen (the image tower in both files is bit for bit the same); BCE(sigmoid(s_a - s_b)) on
    pairs of pictures of one sight. {ranking[steps]} steps of {ranking[pairs_per_batch]} pairs.
 
-Made on {date} with torch {torch} on 2 CPU cores shared with other work; time: {minutes}. Everything
-random comes from the seed; equal seeds gave equal weights (to 1e-6) in a miniature run on one thread. How far the numbers below
+Made on {date} with torch {torch}; time: {minutes} on 2 CPU cores shared with other work.
+Everything random comes from the seed; equal seeds gave equal weights (to 1e-6) in a miniature run on one thread. How far the numbers below
 move with another seed, machine or torch build was not measured.
 
 ## Measured on pictures never trained on

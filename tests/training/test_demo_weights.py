@@ -1,5 +1,6 @@
 """The whole recipe in miniature: it runs, its files load, and the same seed gives the same weights."""
 
+import json
 import math
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 
 from aistudio.config import load_model_config
 from aistudio.demo.catalogue import write_catalogue
-from aistudio.errors import ConfigError
+from aistudio.errors import ConfigError, WeightsError
 from aistudio.models import load_model
 from aistudio.models.poi_table import PoiTable
-from aistudio.training.card import read_training, write_card, write_metrics
+from aistudio.training.card import update_metrics, write_card, write_metrics
 from aistudio.training.demo_weights import Recipe, train_demo
 from aistudio.training.evaluate import _in_folder, measure
 from aistudio.training.ranking import RankingRecipe
@@ -65,12 +66,23 @@ def test_files_load_and_share_their_image_tower(trained, request):
 
 def test_metrics_and_card_name_the_files(trained):
     out, losses, _ = trained
-    metrics = {"demo_catalogue": {"seed": 1, "hit_rate@5": 0.5}, "held_out": {"seed": 2, "hit_rate@5": 0.25}}
+    metrics = {"demo_catalogue": {"seed": 1, "hit_rate@5": 0.5}, "held_out": {"seed": 2, "hit_rate@5": 0.75}}
     write_metrics(out, TINY, metrics, losses)
+    update_metrics(out, {"held_out": {"seed": 2, "hit_rate@5": 0.25}})
+    facts = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert facts["training"] == losses and facts["recipe"]["recall"]["steps"] == 2
     write_card(out)
-    assert read_training(out) == losses
     card = (out / "model_card.md").read_text(encoding="utf-8")
     assert "| hit_rate@5 | 0.500 | 0.250 |" in card and "recall.safetensors" in card and "{" not in card
+
+
+def test_measuring_other_files_than_recorded_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="no such file"):
+        update_metrics(tmp_path, {})
+    (tmp_path / "vocab.txt").write_text("other")
+    (tmp_path / "metrics.json").write_text('{"files": {"vocab.txt": {"size_bytes": 1, "sha256": "0"}}}')
+    with pytest.raises(WeightsError, match="not the file"):
+        update_metrics(tmp_path, {})
 
 
 def test_same_seed_same_weights(trained, tmp_path, request):
