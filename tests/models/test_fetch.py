@@ -131,6 +131,24 @@ def test_server_that_says_no(server: Server, tmp_path: Path) -> None:
         fetch_file(WeightsFile(path=str(tmp_path / "w.pth"), url=server.url.replace("w.pth", "none")))
 
 
+def test_file_of_ones_own_may_change(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    for body in (b"first", b"second"):
+        path.write_bytes(body)
+        assert fetch_file(WeightsFile(path=str(path))) == hashlib.sha256(body).hexdigest()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_put_there_by_hand_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"first")
+    file = WeightsFile(path=str(path), url="http://127.0.0.1:1/w.pth")
+    fetch_file(file)
+    path.write_bytes(b"other")
+    with pytest.raises(WeightsError, match="sha256 is"):
+        fetch_file(file)
+
+
 def test_offline(server: Server, tmp_path: Path) -> None:
     url = server.url
     server.server_close()

@@ -235,3 +235,13 @@ def test_truncated_safetensors(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="not a usable model folder"):
         load_model(conf(tmp_path))
+
+
+def test_vocabulary_alone_makes_the_same_tokeniser(tmp_path: Path) -> None:
+    """The published Chinese folders hold vocab.txt and no tokenizer.json."""
+    chinese_clip(tmp_path)
+    want = load_model(conf(tmp_path)).tokenize(TEXTS)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (tmp_path / name).unlink(missing_ok=True)
+    assert load_model(conf(tmp_path)).tokenize(TEXTS) == want
+    assert len(set(map(tuple, want))) == len(TEXTS)
