@@ -114,8 +114,8 @@ catalogue (seed 2) share no picture with it, only the sights. Clicks are drawn f
    pairs of pictures of one sight. {ranking[steps]} steps of {ranking[pairs_per_batch]} pairs.
 
 Made on {date} with torch {torch}; time: {minutes} on 2 CPU cores shared with other work.
-Everything random comes from the seed; equal seeds gave equal weights (to 1e-6) in a miniature run on one thread. How far the numbers below
-move with another seed, machine or torch build was not measured.
+Everything random comes from the seed; equal seeds gave equal weights (to 1e-6) in a miniature run on one thread. How
+far the numbers below move with another seed, machine or torch build was not measured.
 
 ## Measured on pictures never trained on
 
