@@ -1,5 +1,6 @@
 """curves.json -> the figures of the metrics page. A curve that is missing or empty is left out."""
 
+import math
 from typing import Any
 
 from aistudio.reports.figures import Figure, Series
@@ -52,7 +53,7 @@ def _histogram(curve: dict[str, Any]) -> Figure | None:
     note = "share of all images of a kind at each score; the less the two overlap, the better"
     return Figure(
         "scores", "Scores of right and other images", note, "line", "score", "share of its kind", series,
-        x_min=edges[first], x_max=edges[last],
+        x_min=math.floor(edges[first] * 10) / 10, x_max=math.ceil(edges[last] * 10) / 10,
     )  # fmt: skip
 
 

@@ -105,6 +105,7 @@ def map_files(
     order = morton_order(points).tolist()
     points, rows, thumbnails = points[order], [rows[i] for i in order], [thumbnails[i] for i in order]
     colours = [c for name in columns if (c := colouring(name, [r.get(name) for r in rows]))]
+    colours.sort(key=lambda c: c["kind"] != "category")  # the first one is what the map opens with
     index = {
         "total": total, "packImages": PACK_IMAGES, "shares": shares.round(4).tolist(),
         "x": points[:, 0].astype(float).round(4).tolist(), "y": points[:, 1].astype(float).round(4).tolist(),
