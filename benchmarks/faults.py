@@ -349,14 +349,14 @@ def main() -> int:
     kinds = args.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
-    until = time.monotonic() + 60 * args.minutes
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     campaign = Campaign(work, args.rows, random.Random(args.seed))
     try:
         campaign.undisturbed()
         print(f"undisturbed: {len(campaign.reference)} rows in {campaign.clean_s:.0f} s", file=sys.stderr, flush=True)
-        tallies = run(campaign, kinds, ["local", "s3"] if args.target == "both" else [args.target], until)
+        targets = ["local", "s3"] if args.target == "both" else [args.target]
+        tallies = run(campaign, kinds, targets, time.monotonic() + 60 * args.minutes)
     finally:
         campaign.close()
         shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,284 @@
+"""One door to storage: whole files or none, the first writer wins, one message per failure; a folder and a real S3."""
+
+import errno
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aistudio.config import StoreSettings
+from aistudio.errors import StoreError
+from aistudio.store import Entry, Store, open_store
+
+
+def _load_s3_server():
+    name = "tests_s3_server"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("s3_server.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator:
+    with _load_s3_server().S3Server(hang_s=1.5) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_store(s3, monkeypatch, request) -> Store:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    s3.fault = None
+    s3.faults.clear()
+    settings = StoreSettings(endpoint_url=s3.url, retries=3, timeout_s=1)
+    return open_store(f"s3://bucket/{abs(hash(request.node.name))}/", settings)
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path) -> Store:
+    return open_store(str(tmp_path / "run")) if request.param == "local" else request.getfixturevalue("s3_store")
+
+
+def table(n: int = 20) -> pa.Table:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(4 * n, dtype=np.float32)), 4)
+    return pa.table({"row_id": [str(i) for i in range(n)], "embedding": vectors, "thumbnail": [b"x"] * n})
+
+
+def once(*names: str):
+    """A fault for the first requests, then none."""
+    left = list(names)
+    return lambda method, path: left.pop(0) if left else None
+
+
+class TestBoth:
+    def test_a_file_comes_back_as_it_was_written(self, store):
+        assert store.write_bytes("a/b.bin", b"12345") is True
+        assert store.read_bytes("a/b.bin") == b"12345" and store.exists("a/b.bin")
+        assert store.write_bytes("a/b.bin", b"6") is True
+        assert store.read_bytes("a/b.bin") == b"6"
+
+    def test_the_first_writer_wins_where_asked(self, store):
+        assert store.write_bytes("claim", b"first", overwrite=False) is True
+        assert store.write_bytes("claim", b"second", overwrite=False) is False
+        assert store.read_bytes("claim") == b"first"
+
+    def test_of_many_writers_at_once_one_wins(self, store):
+        start, wins = threading.Barrier(6), []
+
+        def claim(i: int) -> None:
+            start.wait(10)
+            if store.write_bytes("claim", str(i).encode(), overwrite=False):
+                wins.append(i)
+
+        threads = [threading.Thread(target=claim, args=(i,)) for i in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(20)
+        assert len(wins) == 1 and store.read_bytes("claim") == str(wins[0]).encode()
+
+    def test_listing_is_sorted_recursive_and_by_prefix(self, store):
+        assert store.list("scores/") == []
+        for key in ("scores/b", "scores/a", "scores/deep/c", "scoresheet", "other"):
+            store.write_bytes(key, key.encode())
+        assert store.list("scores/") == [Entry("scores/a", 8), Entry("scores/b", 8), Entry("scores/deep/c", 13)]
+        assert [e.key for e in store.list("scores")][-1] == "scoresheet"
+
+    def test_deleting_twice_is_no_error(self, store):
+        store.write_bytes("x", b"1")
+        store.delete("x")
+        store.delete("x")
+        assert not store.exists("x") and store.list("") == []
+
+    def test_a_missing_file_is_one_message_that_names_it(self, store):
+        for read in (store.read_bytes, store.read_table, store.read_metadata, store.read_json):
+            with pytest.raises(StoreError, match="gone"):
+                read("gone")
+
+    def test_a_table_keeps_types_and_metadata_and_gives_single_columns(self, store):
+        store.write_table("t.parquet", table(), {"aistudio.shard": "s"})
+        assert store.read_table("t.parquet").equals(table())
+        assert store.read_table("t.parquet", ["embedding", "nowhere"], verify=True).column_names == ["embedding"]
+        schema, rows, metadata = store.read_metadata("t.parquet")
+        assert rows == 20 and metadata["aistudio.shard"] == "s" and schema.field("embedding").type.list_size == 4
+
+    def test_a_damaged_table_is_found(self, store):
+        store.write_table("t.parquet", table(2000))
+        whole = store.read_bytes("t.parquet")
+        page = pq.ParquetFile(pa.BufferReader(whole)).metadata.row_group(0).column(1).data_page_offset
+        flipped = bytearray(whole)
+        flipped[page + 2000] ^= 0xFF
+        store.write_bytes("flipped", bytes(flipped))
+        with pytest.raises(StoreError, match=r"flipped: damaged or not Parquet"):
+            store.read_table("flipped", verify=True)
+        for name, data in (("cut", whole[: len(whole) // 2]), ("empty", b""), ("text", b"no parquet at all")):
+            store.write_bytes(name, data)
+            with pytest.raises(StoreError, match=f"{name}: damaged or not Parquet"):
+                store.read_table(name)
+
+    def test_json_round_trip_and_a_broken_one(self, store):
+        store.write_json("a.json", {"è": [1, None]})
+        assert store.read_json("a.json") == {"è": [1, None]}
+        store.write_bytes("b.json", b"{")
+        with pytest.raises(StoreError, match=r"b\.json: not valid JSON"):
+            store.read_json("b.json")
+
+    def test_the_probe_leaves_nothing_behind(self, store):
+        store.check_writable()
+        store.check_writable()
+        assert store.list("") == []
+
+    def test_a_store_travels_to_another_process(self, store):
+        import pickle
+
+        store.write_bytes("x", b"1")
+        assert pickle.loads(pickle.dumps(store)).read_bytes("x") == b"1"
+
+
+class TestLocal:
+    def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path))
+        store.write_bytes("x", b"old")
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match=r"x: no space left on the disk; what was stored stays valid"):
+            store.write_bytes("x", b"new")
+        monkeypatch.undo()
+        assert store.read_bytes("x") == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+    def test_a_file_size_limit_is_one_message(self, tmp_path):
+        resource = pytest.importorskip("resource")
+        store, before = open_store(str(tmp_path)), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(StoreError, match=r"x: File too large"):
+                store.write_bytes("x", b"0" * 5000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_denied_write_is_one_message(self, tmp_path, monkeypatch):
+        def denied(*_: object, **__: object) -> None:
+            raise OSError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", denied)
+        with pytest.raises(StoreError, match="no permission"):
+            open_store(str(tmp_path)).check_writable()
+
+    def test_a_file_in_the_folders_place_is_an_error_not_a_lost_race(self, tmp_path):
+        (tmp_path / "scores").write_text("a file")
+        with pytest.raises(StoreError, match="scores"):
+            open_store(str(tmp_path)).write_bytes("scores/a", b"1", overwrite=False)
+
+    def test_a_folder_that_cannot_be_read_does_not_look_empty(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path))
+        store.write_bytes("scores/a", b"1")
+
+        def denied(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(os, "scandir", denied)
+        with pytest.raises(StoreError, match="no permission"):
+            store.list("scores/")
+
+    def test_a_file_system_without_hard_links_is_named(self, tmp_path, monkeypatch):
+        def unsupported(*_: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", unsupported)
+        with pytest.raises(StoreError, match="no hard links"):
+            open_store(str(tmp_path)).check_writable()
+
+    def test_unfinished_writes_are_not_listed_and_can_be_swept(self, tmp_path):
+        store = open_store(str(tmp_path))
+        store.write_bytes("scores/a.parquet", b"1")
+        scrap = tmp_path / "scores" / ".b.parquet.0123.tmp"
+        scrap.write_bytes(b"half")
+        assert [e.key for e in store.list("scores/")] == ["scores/a.parquet"]
+        store.sweep("scores/")
+        store.sweep("nowhere/")
+        assert not scrap.exists() and store.exists("scores/a.parquet")
+
+
+class TestS3:
+    @pytest.mark.parametrize("fault", ["slow_down", "error", "hang"])
+    def test_two_failures_in_a_row_are_retried(self, s3, s3_store, fault):
+        s3.fault = once(fault, fault)
+        s3_store.write_bytes("x", b"123")
+        s3.fault = once(fault, fault)
+        assert s3_store.read_bytes("x") == b"123"
+        s3.fault = once(fault)
+        assert [e.key for e in s3_store.list("")] == ["x"]
+        assert s3.faults[fault] == 5
+
+    def test_a_body_that_breaks_off_is_asked_for_again(self, s3, s3_store):
+        s3_store.write_bytes("x", b"0123456789" * 100)
+        s3.fault = once("cut", "cut")
+        assert s3_store.read_bytes("x") == b"0123456789" * 100
+        assert s3.faults["cut"] == 2
+
+    def test_a_body_that_always_breaks_off_is_one_message(self, s3, s3_store):
+        s3_store.write_bytes("x", b"0123456789" * 100)
+        s3.fault = lambda method, path: "cut"
+        with pytest.raises(StoreError, match=r"s3://bucket/.*/x: "):
+            s3_store.read_bytes("x")
+
+    def test_a_store_that_stays_down_is_one_message(self, s3, s3_store):
+        s3.fault = lambda method, path: "slow_down"
+        with pytest.raises(StoreError, match=r"/x: .*SlowDown") as caught:
+            s3_store.write_bytes("x", b"1")
+        assert "\n" not in str(caught.value) and s3.faults["slow_down"] == 4  # 1 + retries
+
+    def test_a_denied_write_is_not_retried(self, s3, s3_store):
+        s3.fault = lambda method, path: "denied" if method == "PUT" else None
+        with pytest.raises(StoreError, match="AccessDenied"):
+            s3_store.check_writable()
+        assert s3.faults["denied"] == 1
+
+    def test_a_claim_whose_answer_got_lost_is_not_taken_by_two(self, s3, s3_store):
+        s3.fault = once("late_error")
+        first = s3_store.write_bytes("claim", b"first", overwrite=False)
+        assert first is False  # the retry found the file: nobody may believe to be the second first
+        assert s3_store.read_bytes("claim") == b"first"
+
+    def test_a_conflict_is_asked_again_because_the_other_writer_may_fail(self, s3, s3_store):
+        s3.fault = once("conflict", "conflict")
+        assert s3_store.write_bytes("claim", b"1", overwrite=False) is True
+        assert s3_store.read_bytes("claim") == b"1"
+
+    def test_a_parquet_file_is_read_in_ranges(self, s3, s3_store):
+        s3_store.write_table("t.parquet", table(50_000))
+        sizes = []
+        read = s3_store._backend._get
+        s3_store._backend._get = lambda key, **kw: sizes.append(len(body := read(key, **kw))) or body
+        column = s3_store.read_table("t.parquet", ["thumbnail"])
+        assert column.num_rows == 50_000
+        whole = s3_store.list("")[0].size
+        assert 0 < sum(sizes) < whole / 2
+
+    def test_a_store_without_conditional_writes_still_works(self, s3, s3_store, monkeypatch):
+        from botocore.exceptions import ClientError
+
+        put = s3_store._backend.client.put_object
+
+        def old_store(**kw: object) -> object:
+            if "IfNoneMatch" in kw:
+                raise ClientError({"Error": {"Code": "NotImplemented", "Message": "no"}}, "PutObject")
+            return put(**kw)
+
+        monkeypatch.setattr(s3_store._backend.client, "put_object", old_store)
+        assert s3_store.write_bytes("claim", b"first", overwrite=False) is True
+        assert s3_store.write_bytes("claim", b"second", overwrite=False) is False
+        assert s3_store.read_bytes("claim") == b"first"
