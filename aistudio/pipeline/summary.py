@@ -18,7 +18,7 @@ def print_dry_run(prepared: "Prepared") -> None:
     resources = local_resources()
     plan = make_plan(config.engine, resources)
     size = sum(max(f.size, 0) for f in prepared.files)
-    passthrough = [f.name for f in prepared.columns.passthrough] if prepared.columns else []
+    passthrough = [f.name for f in prepared.columns.passthrough_fields] if prepared.columns else []
     print("Dry run: configuration, manifest, weights and output are in order. Nothing was started.\n")
     print(f"  manifest    {len(prepared.files)} file(s), {size:,} bytes, format {config.manifest.format}")
     print(f"  kept beside the scores: {', '.join(passthrough) or 'nothing'}")

@@ -1,0 +1,99 @@
+"""The commands as a user meets them: help, exit codes, one message per mistake, and a README that is true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import VERBS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def job(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_help_lists_every_verb_and_every_verb_is_a_module():
+    text = job("jobs.cli", "--help").stdout
+    for verb in VERBS:
+        assert f"  {verb} " in text
+        assert (ROOT / "jobs" / f"{verb}.py").exists()
+    modules = {p.stem for p in (ROOT / "jobs").glob("*.py")} - {"__init__", "cli", "common"}
+    assert modules == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_explains_itself(verb):
+    result = job(f"jobs.{verb}", "--help")
+    assert result.returncode == 0 and result.stdout.startswith("usage: aistudio " + verb)
+
+
+def test_an_unknown_verb_is_a_usage_error():
+    result = job("jobs.cli", "scoer")
+    assert result.returncode == 2 and "scoer is not a verb" in result.stderr
+
+
+MINE = ["jobs.score", "--conf", "conf/demo.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            [*MINE, "--set", "download.timeout=3"],
+            "conf/demo.yaml: download.timeout is not a setting; did you mean timeout_s?",
+        ),
+        ([*MINE, "--set", "manifest.path=/no/such.csv"], "manifest.path: /no/such.csv: no such file"),
+        ([*MINE, "--set", "models.recall=conf/models/published_recall.yaml"], "jobs.weights fetch"),
+        ([*MINE, "--set", "start_over=true"], "say --yes as well"),
+        (["jobs.score", "--conf", "conf/demmo.yaml"], "did you mean conf/demo.yaml?"),
+        (["jobs.verify", "--run", "/no/run"], "no run.json there"),
+        (["jobs.retry", "--run", "/no/run", "--status", "tiemout"], "--status tiemout: not a failure status"),
+    ],
+)
+def test_a_mistake_is_one_clear_message_and_exit_code_2(args, message, tmp_path):
+    if "manifest.path" not in " ".join(args) and args[:3] == MINE:
+        manifest = tmp_path / "m.csv"
+        manifest.write_text("1,sight,http://demo.invalid/a.jpg,1,10,10,x\n", encoding="utf-8")
+        args = [*args, "--set", f"manifest.path={manifest}"]
+    if args[:3] == MINE:
+        args = [*args, "--set", f"output={tmp_path / 'out'}"]
+    result = job(*args)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr and result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_column_is_explained_with_the_columns_found(tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("sku,img\n1,http://x/a.jpg\n")
+    columns = "manifest.columns={item_id: sku, image_url: image}"
+    result = job(
+        *MINE, "--set", f"manifest={{path: {manifest}, format: csv}}", "--set", columns, "--set", f"output={tmp_path}"
+    )
+    assert result.returncode == 2
+    assert "'image'" in result.stderr and "columns found: sku, img" in result.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("1,sight,http://demo.invalid/a.jpg,1,10,10,x\n", encoding="utf-8")
+    out = tmp_path / "out"
+    result = job(*MINE, "--dry-run", "--set", f"manifest.path={manifest}", "--set", f"output={out}")
+    assert result.returncode == 0, result.stderr
+    for word in ("plan", "resources", "writes", "demo_recall"):
+        assert word in result.stdout
+    assert not [p for p in out.rglob("*") if p.is_file()]
+
+
+def test_the_commands_in_the_readme_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for verb in re.findall(r"python -m jobs\.(\w+)", text):
+        assert verb in VERBS
+    for path in re.findall(r"`((?:conf|aistudio|weights|benchmarks|docs)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / path).exists() or path == "conf/mine.yaml", path
+    for target in re.findall(r"^make (\w+)", text, re.MULTILINE):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text()

@@ -1,0 +1,71 @@
+"""The demo, whole: the job that `make demo` runs, on the catalogue of the held-out seed, gives the recorded numbers."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import demo
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = json.loads((ROOT / "weights/demo/metrics.json").read_text())["demo_catalogue"]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Folder, exit code and printed text of one run of the demo."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        lines: list[str] = []
+        patch.setattr("builtins.print", lambda *a, **k: lines.append(" ".join(map(str, a))))
+        code = demo.main(["--out", str(folder)])
+    return folder, code, "\n".join(lines)
+
+
+def metric(folder: Path, run: str, name: str) -> float:
+    return json.loads((folder / run / "metrics/metrics.json").read_text())[name]["value"]
+
+
+def test_it_ends_well_and_says_where_the_reports_are(ran):
+    folder, code, text = ran
+    assert code == 0, text
+    for run in ("sights", "pairs"):
+        report = folder / run / "report/index.html"
+        assert report.exists() and report.as_uri() in text
+    assert "rows in = rows out: 620 = 620" in text
+
+
+def test_scoring_gives_the_recorded_numbers(ran):
+    folder, _, _ = ran
+    for name in ("hit_rate@1", "hit_rate@5", "recall@10"):
+        assert metric(folder, "sights", name) == pytest.approx(RECORDED[name], abs=0.01), name
+    for name in ("pairwise_accuracy", "roc_auc"):
+        assert metric(folder, "pairs", name) == pytest.approx(RECORDED[name], abs=0.01), name
+
+
+def test_the_numbers_mean_something(ran):
+    """Pictures never trained on: 10 times chance, and two thirds of the way from 0.5 to the best possible."""
+    folder, _, _ = ran
+    assert metric(folder, "sights", "hit_rate@5") >= 10 * RECORDED["chance_hit_rate@5"]
+    needed = 0.5 + 2 / 3 * (RECORDED["best_possible_pairwise_accuracy"] - 0.5)
+    assert metric(folder, "pairs", "pairwise_accuracy") >= needed
+
+
+def test_every_row_has_both_scores_and_one_pass_served_both_models(ran):
+    folder, _, _ = ran
+    rows = pq.read_table(folder / "pairs/scores").to_pandas()
+    assert rows["row_id"].is_unique and len(rows) == 800
+    ok = rows[rows["status"] == "ok"]
+    assert ok["recall_score"].notna().all() and ok["rank_score"].notna().all()
+    record = json.loads((folder / "pairs/run.json").read_text())
+    assert record["state"] == "complete" and record["models"]["ranking"]["image_tower"] == "shared"
+
+
+def test_selection_gives_each_sight_its_best_pictures(ran):
+    folder, _, _ = ran
+    chosen = pq.read_table(folder / "sights/selection").to_pandas()
+    kept = chosen[chosen["selected"]]
+    assert len(chosen) == 620 and kept.groupby("item_id").size().max() <= 3
+    assert set(chosen["reason"].str.partition(":")[0]) <= {"kept", "beyond_n", "duplicate_of", "failed", "below_recall"}

@@ -1,0 +1,78 @@
+"""Settings: what is accepted, and that every mistake is one message that names file, key and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from aistudio.config import load_config, load_model_config, parse_config
+from aistudio.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+MINIMAL = {"manifest": {"path": "a.csv", "format": "csv"}, "output": "out", "models": {"recall": "r.yaml"}}
+
+
+def test_overrides_are_yaml_and_reach_nested_settings(tmp_path):
+    conf = tmp_path / "c.yaml"
+    conf.write_text("manifest: {path: a.csv, format: csv}\noutput: out\nmodels: {recall: r.yaml, ranking: q.yaml}\n")
+    config = load_config(
+        conf,
+        [
+            "download.timeout_s=3",
+            "models.ranking=null",
+            'download.url_map={"https://a/": "http://b/"}',
+            "metrics.k=[5, 1]",
+        ],
+    )
+    assert config.download.timeout_s == 3.0
+    assert config.models.ranking is None
+    assert config.download.url_map == {"https://a/": "http://b/"}
+    assert config.metrics.k == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("download.timeout=3", "download.timeout is not a setting; did you mean timeout_s?"),
+        ("download.retries=-1", "download.retries: Input should be greater than or equal to 0 (found -1)"),
+        ("manifest.format=xls", "manifest.format: Input should be 'poi_recall'"),
+        ("metrics.k=[0]", "metrics.k: needs at least one K, each 1 or more"),
+        ("engine=7", "engine: Input should be a valid dictionary"),
+        ("nonsense", "expected section.key=value"),
+        ("output.x=1", "output is a value, not a section"),
+        ("download.headers={a", "not valid YAML"),
+    ],
+)
+def test_a_wrong_override_names_the_key_and_what_would_be_right(tmp_path, override, message):
+    conf = tmp_path / "c.yaml"
+    conf.write_text("manifest: {path: a.csv, format: csv}\noutput: out\nmodels: {recall: r.yaml}\n")
+    with pytest.raises(ConfigError) as e:
+        load_config(conf, [override])
+    assert message in str(e.value)
+    assert "\n" not in str(e.value) or "YAML" in str(e.value)
+
+
+def test_a_missing_section_and_a_missing_file_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="here: models is missing"):
+        parse_config({k: v for k, v in MINIMAL.items() if k != "models"}, "here")
+    (tmp_path / "score.yaml").write_text("{}")
+    with pytest.raises(ConfigError, match=r"no such conf file; did you mean .*score\.yaml"):
+        load_config(tmp_path / "scores.yaml")
+
+
+def test_settings_cannot_be_changed_after_they_are_read():
+    config = parse_config(MINIMAL, "here")
+    with pytest.raises(ValueError, match="frozen"):
+        config.output = "elsewhere"
+
+
+@pytest.mark.parametrize("conf", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_job_file_in_the_repository_is_valid_and_points_to_model_files(conf):
+    config = load_config(conf)
+    for path in (config.models.recall, config.models.ranking):
+        if path:
+            load_model_config(ROOT / path)
+
+
+@pytest.mark.parametrize("conf", sorted((ROOT / "conf/models").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_model_file_in_the_repository_is_valid_and_names_a_family(conf):
+    assert (ROOT / "aistudio/models" / f"{load_model_config(conf).family}.py").exists()
