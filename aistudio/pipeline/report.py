@@ -140,7 +140,7 @@ class _Report:
         if len(rows) < 3:
             return None
         own = [n for n in rows[0] if n not in RESERVED_COLUMNS]
-        known = [*own, "item_id", "recall_score", "rank_score", "width", "height", "num_bytes"]
+        known = [*own, "text", "item_id", "recall_score", "rank_score", "width", "height", "num_bytes"]
         total = self.scan.counts.get("ok", 0)
         files, shares = embedding_map.map_files(vectors, rows, thumbnails, known, total)
         self.put_all(files)
