@@ -4,6 +4,7 @@ Works shard by shard with a few threads; memory does not grow with the run. `che
 verifies every page's checksum and the fingerprint in every file.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,35 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     return Ledger(
         snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems, damaged
     )
+
+
+class SoFar(NamedTuple):
+    """What an unfinished run has stored; `counts` covers `num_counted` of the stored rows."""
+
+    num_manifest: int
+    num_stored: int
+    num_counted: int
+    counts: dict[str, int]
+
+
+def count_stored(store: Store, limit_s: float) -> SoFar:
+    """Rows stored so far, from a listing, and their statuses as far as they can be read within `limit_s`.
+
+    Raises:
+        StoreError: there is no snapshot yet.
+    """
+    until = time.monotonic() + limit_s
+    snapshot = load_snapshot(store)
+    if snapshot is None:
+        raise StoreError(f"{store.root}: no finished manifest snapshot there")
+    done = done_shards(store)
+    stored = [s for s in snapshot.shards if s.name in done]
+    counts: Counter[str] = Counter()
+    for shard in stored:
+        if time.monotonic() >= until:
+            break
+        counts.update(store.read_table(f"scores/{shard.name}.parquet", ["status"])["status"].to_pylist())
+    return SoFar(snapshot.num_rows, sum(s.rows for s in stored), sum(counts.values()), dict(counts))
 
 
 def _strangers(snapshot: Snapshot, done: set[str]) -> set[str]:

@@ -85,7 +85,7 @@ def prepare(config: JobConfig) -> Prepared:
     files, columns, identity = _manifest(config, store)
     shape = run_record.run_shape(config, identity, models)
     record = run_record.load_run(store)
-    if record is not None and not config.start_over:
+    if record is not None and not config.start_over and load_snapshot(store) is not None:
         run_record.refuse_other_run(record, shape, config.output)
     return Prepared(config, store, files, columns, models, shape, record)
 

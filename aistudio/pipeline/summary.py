@@ -3,13 +3,15 @@
 from typing import TYPE_CHECKING
 
 from aistudio.errors import StoreError
-from aistudio.pipeline.ledger import Ledger, check_run
+from aistudio.pipeline.ledger import Ledger, count_stored
 from aistudio.pipeline.plan import local_resources, make_plan
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.store import Store
 
 if TYPE_CHECKING:
     from aistudio.pipeline.score import Prepared, Result
+
+_LEDGER_LIMIT_S = 3.0  # who pressed Ctrl-C wants to be gone
 
 
 def print_dry_run(prepared: "Prepared") -> None:
@@ -55,11 +57,15 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
 
 
 def print_stopped(store: Store, command: str) -> None:
-    """After Ctrl-C or SIGTERM: what is stored and how to go on."""
+    """After Ctrl-C or SIGTERM: the ledger so far and how to go on. Takes seconds, whatever the size of the run."""
     print("\nStopped. What is stored is whole.")
     try:
-        ledger = check_run(store)
-        print(f"{ledger.num_stored:,} of {ledger.num_manifest:,} rows are stored.")
+        so_far = count_stored(store, _LEDGER_LIMIT_S)
+        if so_far.num_counted:
+            print_ledger(so_far.counts, {}, so_far.num_manifest, 0)
+        if so_far.num_counted < so_far.num_stored:
+            print(f"(statuses of {so_far.num_counted:,} rows; there was no time to count the others)")
+        print(f"{so_far.num_stored:,} of {so_far.num_manifest:,} rows are stored.")
     except StoreError:
         print("The manifest snapshot was not finished; nothing is scored yet.")
     print(f"resume: {command}")
