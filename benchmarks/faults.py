@@ -60,7 +60,7 @@ class Campaign:
 
     def __init__(self, work: Path, rows: int, rng: random.Random) -> None:
         self.work, self.rng, self.rows = work, rng, rows
-        self.images = server_module("image_server").ImageServer(latency_s=0.1)
+        self.images = server_module("image_server").ImageServer(latency_s=0.3)
         self.s3 = server_module("s3_server").S3Server(hang_s=4.0)
         self.manifest = write_manifest(work / "manifest.csv", self.images, rows)
         self.models = write_models(work / "models")
@@ -135,6 +135,11 @@ class Attempt:
         """Every process that the attempt started, alive or orphaned."""
         return in_session(self.process.pid)
 
+    def wait_for_actors(self) -> None:
+        """Until a model actor is there, or the attempt has ended."""
+        while self.process.poll() is None and not self.victims("actor") and time.monotonic() < self.started + LIMIT_S:
+            time.sleep(0.1)
+
     def victims(self, kind: str) -> list[psutil.Process]:
         if kind == "driver":
             return [psutil.Process(self.process.pid)] if self.process.poll() is None else []
@@ -177,6 +182,9 @@ def strike(campaign: Campaign, attempt: Attempt, kind: str, left: int) -> tuple[
     kills, last = 0, time.monotonic()
     once = kind in ("driver", "raylet", "group")
     moment = attempt.started + campaign.rng.uniform(0.3, 1.0) * campaign.clean_s
+    if campaign.rng.random() < 0.7:  # most of an attempt is start-up; most faults should meet work
+        attempt.wait_for_actors()
+        moment = time.monotonic() + campaign.rng.uniform(0, 8.0)
     while kills < left and attempt.process.poll() is None and time.monotonic() < attempt.started + LIMIT_S:
         if time.monotonic() < moment:
             time.sleep(0.02)
@@ -198,6 +206,7 @@ def killing_trial(campaign: Campaign, kind: str, target: str, name: str, tally: 
     conf = campaign.conf(name, target)
     kills = campaign.rng.choice((4, 5, 6))
     last = time.monotonic()
+    attempts: list[Attempt] = []
     for _ in range(20):
         attempt = Attempt(campaign, conf)
         if kills > 0:
@@ -208,12 +217,13 @@ def killing_trial(campaign: Campaign, kind: str, target: str, name: str, tally: 
         if code is None:
             tally.hung += 1
             print(f"{name}: hung; the end of its output:\n{attempt.output()[-3000:]}", file=sys.stderr)
-        tally.left += leftovers(attempt)
+        attempts.append(attempt)
         if code == 0:
             break
         if kills <= 0 and code not in (None, 0, -9):
             print(f"{name}: exit code {code}: {attempt.output()[-500:]}", file=sys.stderr)
     tally.recover_s.append(time.monotonic() - last)
+    tally.left += leftovers(attempts)
     compare(campaign, name, target, tally)
 
 
@@ -230,6 +240,7 @@ def s3_trial(campaign: Campaign, name: str, tally: Tally) -> None:
         return campaign.rng.choice(STORAGE_FAULTS) if requests > first and campaign.rng.random() < share else None
 
     last = time.monotonic()
+    attempts: list[Attempt] = []
     for _ in range(12):
         before = sum(campaign.s3.faults.values())
         campaign.s3.fault = fault
@@ -238,11 +249,12 @@ def s3_trial(campaign: Campaign, name: str, tally: Tally) -> None:
         campaign.s3.fault = None
         tally.kills += int(sum(campaign.s3.faults.values()) > before)
         tally.hung += code is None
-        tally.left += leftovers(attempt)
+        attempts.append(attempt)
         if code == 0:
             break
         share, last = share / 3, time.monotonic()
     tally.recover_s.append(time.monotonic() - last)
+    tally.left += leftovers(attempts)
     compare(campaign, name, "s3", tally)
 
 
@@ -257,28 +269,34 @@ def full_disk_trial(campaign: Campaign, name: str, tally: Tally) -> None:
     try:
         output = str(place / "run")
         conf, last = campaign.conf(name, "local", output), time.monotonic()
+        attempts: list[Attempt] = []
         for _ in range(12):
             attempt = Attempt(campaign, conf)
             code = attempt.wait()
             tally.hung += code is None
-            tally.left += leftovers(attempt)
+            attempts.append(attempt)
             if code == 0:
                 break
             tally.kills += "no space left" in attempt.output()
             size, last = size * 3, time.monotonic()
             subprocess.run(["mount", "-o", f"remount,size={size}k", str(place)], check=True)
         tally.recover_s.append(time.monotonic() - last)
+        tally.left += leftovers(attempts)
         compare(campaign, name, "local", tally, output)
     finally:
         subprocess.run(["umount", str(place)], check=False)
 
 
-def leftovers(attempt: Attempt) -> int:
-    """Processes of an attempt that outlive their driver by more than 15 s; they are killed."""
-    until = time.monotonic() + 15
-    while (rest := attempt.everybody()) and time.monotonic() < until:
-        time.sleep(0.2)
+def leftovers(attempts: list[Attempt]) -> int:
+    """Processes that outlive the last attempt's end by more than a minute; they are killed.
+
+    The next attempt does not wait for them: who types the command again does not either.
+    """
+    until = time.monotonic() + 60
+    while (rest := [p for a in attempts for p in a.everybody()]) and time.monotonic() < until:
+        time.sleep(0.5)
     for process in rest:
+        print(f"left behind: {process}", file=sys.stderr)
         _kill(process)
     return len(rest)
 
@@ -343,7 +361,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=25.0, help="no trial begins after that (default 25)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {','.join(KINDS)}")
     parser.add_argument("--target", choices=("local", "s3", "both"), default="both")
-    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     kinds = args.kinds.split(",")
