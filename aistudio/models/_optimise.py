@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.ops import SqueezeExcitation
 
 
 def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
@@ -53,9 +54,13 @@ def fuse_for_one_dnn(module: nn.Module) -> None:
     thirds of the time of an EfficientNet on one core.
     """
     for parent in list(module.modules()):
-        for name, conv in list(parent.named_children()):
-            if type(parent) is not FusedConv2d and isinstance(conv, nn.Conv2d):
-                setattr(parent, name, FusedConv2d(conv, _takes_silu(parent, name)))
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, SqueezeExcitation):
+                setattr(parent, name, NeighbourlessSqueeze(layer))
+            elif isinstance(layer, nn.Linear):
+                setattr(parent, name, NeighbourlessLinear(layer))
+            elif isinstance(layer, nn.Conv2d) and type(parent) not in (FusedConv2d, SqueezeExcitation):
+                setattr(parent, name, FusedConv2d(layer, _takes_silu(parent, name)))
 
 
 def _takes_silu(parent: nn.Module, name: str) -> bool:
@@ -69,6 +74,41 @@ def _takes_silu(parent: nn.Module, name: str) -> bool:
         return False
     parent[following] = nn.Identity()
     return True
+
+
+class NeighbourlessLinear(nn.Module):
+    """A linear layer whose result does not depend on an image's place in its batch, nor on the batch's size.
+
+    A float32 matrix product, and even SiLU, rounds differently with the number of rows and a row's position. The
+    linear layers and the squeeze are the only places of the tower where rows are images; they are small, so they are
+    computed in float64, where the difference vanishes when the result is rounded.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.dtype = layer.weight.dtype
+        self.weight = nn.Parameter(layer.weight.detach().flatten(1).double(), requires_grad=False)
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().double(), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.exact(x).to(self.dtype)
+
+    def exact(self, x: torch.Tensor) -> torch.Tensor:
+        """(N,C) -> (N,D) float64."""
+        return F.linear(x.double(), self.weight, self.bias)
+
+
+class NeighbourlessSqueeze(nn.Module):
+    """Squeeze-and-excitation with the same property."""
+
+    def __init__(self, layer: SqueezeExcitation) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = NeighbourlessLinear(layer.fc1), NeighbourlessLinear(layer.fc2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        means = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        scale = torch.sigmoid(self.fc2.exact(F.silu(self.fc1.exact(means))))
+        return x * scale.to(x.dtype)[:, :, None, None]
 
 
 class FusedConv2d(nn.Module):

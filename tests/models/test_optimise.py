@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from aistudio.models._efficientnet import ImageArch, StaticPadConv2d, build_image_tower
-from aistudio.models._optimise import FusedConv2d, fold_batch_norm, one_dnn_available, ready_tower
+from aistudio.models._optimise import FusedConv2d, NeighbourlessSqueeze, fold_batch_norm, one_dnn_available, ready_tower
 
 
 @pytest.fixture
@@ -41,8 +41,21 @@ def test_folding_removes_every_norm_and_keeps_the_padding(tower: nn.Module) -> N
 def test_fused_tower_is_the_same_function(tower: nn.Module) -> None:
     ready = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=True)
     convolutions = sum(isinstance(m, nn.Conv2d) for m in tower.modules())
-    assert sum(isinstance(m, FusedConv2d) for m in ready.modules()) == convolutions
+    squeezes = sum(isinstance(m, NeighbourlessSqueeze) for m in ready.modules())
+    assert squeezes > 0
+    assert sum(isinstance(m, FusedConv2d) for m in ready.modules()) + 2 * squeezes == convolutions
     assert difference(tower, ready) < 1e-5
+
+
+@pytest.mark.skipif(not one_dnn_available(), reason="this torch has no oneDNN")
+def test_an_image_gets_the_same_numbers_wherever_it_stands(tower: nn.Module) -> None:
+    ready = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=True)
+    x = torch.randn(5, 3, 40, 40).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        together = ready(x)
+        for i in range(len(x)):
+            assert torch.equal(ready(x[i : i + 1])[0], together[i])
+        assert torch.equal(ready(x.roll(2, 0).contiguous(memory_format=torch.channels_last)).roll(-2, 0), together)
 
 
 def test_tower_stays_as_it_is_without_optimisation(tower: nn.Module) -> None:
