@@ -98,7 +98,10 @@ class EngineSettings(Settings):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started
-    schedule_timeout_s: float = Field(30.0, gt=0)
+    schedule_timeout_s: float = Field(30.0, gt=0)  # wait for room on a busy cluster
+    scale_up_timeout_s: float = Field(900.0, gt=0)  # the same where nodes can be added
+    max_cpus: float | None = Field(None, ge=0)  # of a cluster that can grow; null: what its autoscaler says
+    max_gpus: float | None = Field(None, ge=0)
 
 
 class MetricsSettings(Settings):

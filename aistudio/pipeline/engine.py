@@ -1,30 +1,51 @@
-"""Starting or joining Ray, what it has to offer, and turning its errors back into ours."""
+"""Starting or joining Ray, what it has to offer and can grow to, waiting for room, and turning its errors into ours."""
 
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import ray
 import ray.data
 import ray.exceptions
+import ray.util
+import yaml
 from ray.util.annotations import RayDeprecationWarning
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
 
+Bundle = dict[str, float]  # what one actor asks for, e.g. {"CPU": 0.5, "GPU": 1.0}
+
+_BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
+
 
 class Resources(NamedTuple):
-    """What the cluster has now (not what this machine has)."""
+    """What the cluster has now (not what this machine has), and what it can grow to."""
 
     cpus: float
     gpus: float
     nodes: int
+    max_cpus: float = 0.0  # with every node that the autoscaler may add; 0: what it has now
+    max_gpus: float = 0.0
+
+    @property
+    def can_grow(self) -> bool:
+        return self.max_cpus > self.cpus or self.max_gpus > self.gpus
+
+    @property
+    def grown(self) -> "Resources":
+        """The same cluster at its largest."""
+        return self._replace(cpus=max(self.cpus, self.max_cpus), gpus=max(self.gpus, self.max_gpus))
 
     def __str__(self) -> str:
-        return f"{self.nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+        most = self.grown
+        grows = f", can grow to {most.cpus:g} CPUs, {most.gpus:g} GPUs" if self.can_grow else ""
+        return f"{self.nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs{grows}"
 
 
 @contextmanager
@@ -41,7 +62,7 @@ def engine(settings: EngineSettings) -> Iterator[Resources]:
         _start(settings)
     try:
         _configure_data()
-        yield cluster_resources()
+        yield cluster_resources(settings)
     finally:
         if ours:
             ray.shutdown()
@@ -53,7 +74,7 @@ def _start(settings: EngineSettings) -> None:
     # Ray Data always passes actor arguments through the object store, and the core complains of it at each start.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = settings.address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(settings)
     try:
         if address:
             ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
@@ -86,14 +107,89 @@ def _configure_data() -> None:
     # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run
+    context.raise_original_map_exception = True  # Ray's own wrapper loses ours, and with it the message and exit code
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures reach the user once, as our message
 
 
-def cluster_resources() -> Resources:
-    """Totals of the running cluster."""
+def cluster_address(settings: EngineSettings) -> str | None:
+    """The cluster that a run would join, None when it would start a Ray of its own."""
+    return settings.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def cluster_resources(settings: EngineSettings) -> Resources:
+    """Totals of the running cluster, and what it can grow to: as set, else as the autoscaler or the launcher says."""
     total = ray.cluster_resources()
     nodes = sum(1 for n in ray.nodes() if n["Alive"])
-    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes)
+    most = _autoscaler_limits() if cluster_address(settings) else {}
+    max_cpus = settings.max_cpus if settings.max_cpus is not None else most.get("CPU", 0)
+    max_gpus = settings.max_gpus if settings.max_gpus is not None else most.get("GPU", 0)
+    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, float(max_cpus), float(max_gpus))
+
+
+def _autoscaler_limits() -> dict[str, float]:
+    from ray._private.state import state  # where Ray Data asks too; there is no public door
+
+    told = state.get_max_resources_from_cluster_config()
+    if told:
+        return dict(told)
+    try:
+        config = yaml.safe_load(_BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return launcher_limits(config)
+
+
+def launcher_limits(config: dict[str, Any]) -> dict[str, float]:
+    """CPUs and GPUs of a cluster.yaml's nodes at their most; the head counts once, max_workers limits the others."""
+    head = config.get("head_node_type")
+    most = {"CPU": 0.0, "GPU": 0.0}
+    for name, kind in config.get("available_node_types", {}).items():
+        count = 1 if name == head else min(kind.get("max_workers", 0), config.get("max_workers", 0))
+        for key in most:
+            most[key] += count * float(kind.get("resources", {}).get(key, 0))
+    return most
+
+
+def wait_for_room(bundles: Sequence[Bundle], settings: EngineSettings, resources: Resources) -> None:
+    """Return when the cluster has room for all `bundles` at once: the least that a run can work with.
+
+    They are reserved for a moment and given back; a cluster that can grow takes the reservation as a request.
+
+    Raises:
+        AIStudioError: no room within engine.schedule_timeout_s (engine.scale_up_timeout_s where nodes can be added).
+    """
+    limit_s = settings.scale_up_timeout_s if resources.can_grow else settings.schedule_timeout_s
+    group = ray.util.placement_group(list(bundles), strategy="PACK")
+    try:
+        if group.wait(min(1.0, limit_s)):
+            return
+        print(f"waiting for room on the cluster ({resources}), at most {limit_s:g} s", file=sys.stderr, flush=True)
+        if not group.wait(limit_s):
+            raise AIStudioError(no_room(bundles, resources, limit_s))
+    finally:
+        ray.util.remove_placement_group(group)
+
+
+def missing_now(bundles: Sequence[Bundle]) -> dict[str, float]:
+    """How much of each resource is not free at this moment; empty when the run could start at once."""
+    free = ray.available_resources()
+    wanted: dict[str, float] = {}
+    for bundle in bundles:
+        for key, n in bundle.items():
+            wanted[key] = wanted.get(key, 0.0) + n
+    return {key: n - free.get(key, 0.0) for key, n in wanted.items() if n > free.get(key, 0.0)}
+
+
+def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> str:
+    """What is missing, in words."""
+    wanted = " and ".join(" + ".join(f"{n:g} {key}" for key, n in b.items() if n) for b in bundles)
+    free = ray.available_resources()
+    return (
+        f"the cluster had no room for this run within {limit_s:g} s: it needs at least {wanted} at once, free are "
+        f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU of {resources}. Other jobs hold the rest, or no "
+        "single node is large enough (`ray status` tells); raise engine.schedule_timeout_s or "
+        "engine.scale_up_timeout_s to wait longer"
+    )
 
 
 def innermost(e: BaseException) -> str:

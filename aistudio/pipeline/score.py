@@ -22,7 +22,7 @@ from aistudio.errors import AIStudioError, ConfigError, ManifestError, OutputErr
 from aistudio.models import check_weights
 from aistudio.pipeline import run_record
 from aistudio.pipeline.coordinator import start_coordinator
-from aistudio.pipeline.engine import engine, our_error
+from aistudio.pipeline.engine import engine, our_error, wait_for_room
 from aistudio.pipeline.inputs import InputFile
 from aistudio.pipeline.ledger import Ledger, check_run, done_shards
 from aistudio.pipeline.plan import make_plan
@@ -104,6 +104,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
     with stop_signals() as arm, engine(config.engine) as resources:
         arm()
         plan = make_plan(config.engine, resources)
+        wait_for_room(plan.bundles(), config.engine, resources)
         attempt = run_record.claim_attempt(store)
         if config.start_over:
             _empty(store)
@@ -175,7 +176,11 @@ def _clean_up(prepared: Prepared) -> None:
     store, record = prepared.store, prepared.record
     for folder in ("manifest/", "scores/", "texts/", "rejected/"):
         store.sweep(folder)
-    if record is None or record["state"] not in ("complete", "incomplete") or load_snapshot(store) is None:
+    if load_snapshot(store) is None:
+        for entry in (*store.list("manifest/"), *store.list("rejected/")):
+            store.delete(entry.key)  # of a manifest that was refused, perhaps
+        return
+    if record is None or record["state"] not in ("complete", "incomplete"):
         return
     for name in check_run(store, fingerprint=record["fingerprint"]).damaged:
         store.delete(f"scores/{name}.parquet")
@@ -237,12 +242,13 @@ def _dataset(run: RunContext, work: list[str]) -> Any:
     encode = common | lives | {
         "num_cpus": plan.cpus_per_actor,
         "num_gpus": plan.gpus_per_actor or None,
-        "compute": _pool(min(plan.num_actors, len(work)), plan.shards_in_flight),
+        "compute": _pool(plan.min_actors, plan.num_actors, len(work), plan.shards_in_flight),
         "fn_constructor_args": (run,),
     }  # fmt: skip
     if plan.kind == "fused":
         return names.map_batches(FusedWorker, **encode)
-    fetch = common | lives | {"num_cpus": 1, "compute": _pool(min(plan.num_fetchers, len(work)), 2)}
+    pool = _pool(plan.min_fetchers, plan.num_fetchers, len(work), 2)
+    fetch = common | lives | {"num_cpus": plan.cpus_per_fetcher, "compute": pool}
     specs = tuple(_image_specs(run))
     return names.map_batches(FetchWorker, fn_constructor_args=(run, specs), **fetch).map_batches(EncodeWorker, **encode)
 
@@ -258,9 +264,14 @@ def _lives() -> dict[str, int]:
     return {"max_restarts": -1, "max_task_retries": _TASK_RETRIES}
 
 
-def _pool(size: int, calls: int) -> Any:
+def _pool(least: int, most: int, num_shards: int, calls: int) -> Any:
+    """All actors are asked for at once, which makes a cluster grow; those that never come are not waited for."""
+    most = min(most, num_shards)
+    least = min(least, most) or most
     return ray.data.ActorPoolStrategy(
-        size=size,
+        min_size=least,
+        max_size=most,
+        initial_size=most,
         max_tasks_in_flight_per_actor=calls + 1,
         max_concurrent_calls_per_actor=calls,
         enable_true_multi_threading=True,

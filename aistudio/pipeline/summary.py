@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from aistudio.config import EngineSettings
 from aistudio.errors import StoreError
+from aistudio.pipeline.engine import Resources, cluster_address, engine, missing_now
 from aistudio.pipeline.ledger import Ledger, count_stored
-from aistudio.pipeline.plan import local_resources, make_plan
+from aistudio.pipeline.plan import Plan, local_resources, make_plan
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.store import Store
 
@@ -15,10 +17,9 @@ _LEDGER_LIMIT_S = 3.0  # who pressed Ctrl-C wants to be gone
 
 
 def print_dry_run(prepared: "Prepared") -> None:
-    """Stages, resources, counts and what will be written; nothing is started."""
+    """Stages, resources, counts and what will be written; no work is started, a cluster is only asked."""
     config = prepared.config
-    resources = local_resources()
-    plan = make_plan(config.engine, resources)
+    resources, plan, missing = _planned(config.engine)
     size = sum(max(f.size, 0) for f in prepared.files)
     passthrough = [f.name for f in prepared.columns.passthrough_fields] if prepared.columns else []
     print("Dry run: configuration, manifest, weights and output are in order. Nothing was started.\n")
@@ -26,13 +27,27 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  kept beside the scores: {', '.join(passthrough) or 'nothing'}")
     for stage, info in prepared.models.items():
         print(f"  {stage:<11} {info['name']} ({info['family']}), fingerprint {info['fingerprint'][:16]}")
-    print(f"  resources   {resources}{' (of the cluster: not asked)' if config.engine.address else ''}")
+    print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")
+    if missing:
+        short = ", ".join(f"{n:g} {key}" for key, n in missing.items())
+        limit_s = config.engine.scale_up_timeout_s if resources.can_grow else config.engine.schedule_timeout_s
+        print(f"  warning     {short} short at this moment: the run would wait {limit_s:g} s for room, then give up")
     print(f"  shards      {config.engine.shard_rows} rows each: one file in scores/, the unit of commit and resume")
     print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
     if prepared.record:
         print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
+
+
+def _planned(settings: EngineSettings) -> tuple[Resources, Plan, dict[str, float]]:
+    """Resources, plan, and what is not free: of the cluster if there is one to join, else of this machine."""
+    if cluster_address(settings) is None:
+        resources = local_resources()
+        return resources, make_plan(settings, resources), {}
+    with engine(settings) as resources:
+        plan = make_plan(settings, resources)
+        return resources, plan, missing_now(plan.bundles())
 
 
 def print_summary(result: "Result", store: Store, output: str, *, next_step: bool = True) -> None:
