@@ -1,10 +1,11 @@
 """Tiny models with deterministic weights, and configurations that use them: the whole job in seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 import yaml
 
@@ -29,6 +30,17 @@ ARCH: dict[str, Any] = {
     },
     "dim": 16,
 }
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for all tests that need one: starting it costs more than most of them. The GPU is a logical one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")  # of the S3 server on this machine; workers get them when Ray starts
+        ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 def _write_model(folder: Path, stage: str, family: str, state: dict[str, torch.Tensor]) -> str:
@@ -69,9 +81,15 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def make_config(tmp_path: Path, tiny_models: dict[str, str]) -> Callable[..., JobConfig]:
     """`make_config(manifest_path, **sections)`: a job on tiny models that writes into tmp_path/run."""
 
-    def make(manifest: str | Path, format: str = "csv", ranking: str | None = "ranking", **sections: Any) -> JobConfig:
+    def make(
+        manifest: str | Path,
+        format: str = "csv",
+        ranking: str | None = "ranking",
+        columns: dict[str, str] | None = None,
+        **sections: Any,
+    ) -> JobConfig:
         data: dict[str, Any] = {
-            "manifest": {"path": str(manifest), "format": format},
+            "manifest": {"path": str(manifest), "format": format, "columns": columns or {}},
             "output": str(tmp_path / "run"),
             "models": {"recall": tiny_models["recall"], "ranking": tiny_models[ranking] if ranking else None},
             "download": {"allow_private_addresses": True, "backoff_s": 0.05, "timeout_s": 2, "read_timeout_s": 1},

@@ -7,19 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from aistudio.errors import RunMismatchError
 from aistudio.pipeline.score import prepare, score
 from aistudio.store import open_store
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray():
-    """One Ray for the module; a logical GPU lets the staged plan run."""
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def write_manifest(path: Path, urls: list[str]) -> Path:

@@ -1,0 +1,206 @@
+"""Nothing lost, nothing doubled: damaged files, other attempts, retries, starting over, and all of it on S3."""
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aistudio.errors import AIStudioError, FencedError, ManifestError, RunMismatchError
+from aistudio.pipeline import run_record
+from aistudio.pipeline import score as score_module
+from aistudio.pipeline.ledger import check_run
+from aistudio.pipeline.score import prepare, score
+from aistudio.pipeline.workers import FusedWorker
+from aistudio.store import open_store
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def write_manifest(path: Path, urls: list[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f)
+        writer.writerow(["item_id", "image_url", "text"])
+        writer.writerows((f"item{i % 5}", url, f"text {i % 5}") for i, url in enumerate(urls))
+    return path
+
+
+def pictures(image_server, n: int) -> list[str]:
+    return [image_server.url({3: "404/x.jpg", 7: "html/y.jpg"}.get(i, f"ok/{i}.jpg")) for i in range(n)]
+
+
+def stored(config) -> pd.DataFrame:
+    store = open_store(config.output, config.store)
+    rows = pd.concat([store.read_table(e.key).to_pandas() for e in store.list("scores/")])
+    assert not rows["row_id"].duplicated().any()
+    return rows.set_index("row_id").sort_index()
+
+
+def assert_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    assert list(a.index) == list(b.index) and list(a["status"]) == list(b["status"])
+    for column in ("recall_score", "rank_score"):
+        assert np.array_equal(a[column].isna(), b[column].isna())
+        assert np.nanmax(np.abs(a[column] - b[column])) <= 1e-5
+
+
+def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp_path, make_config, capfd):
+    config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 24)))
+    score(prepare(config))
+    before, store = stored(config), open_store(config.output)
+    first, second, _ = (e.key for e in store.list("scores/"))
+    store.write_bytes(first, store.read_bytes(first)[:-100])
+    table = store.read_table(second)
+    store.write_table(second, table.slice(1), {"aistudio.fingerprint": check_print(store)})
+    Path(config.output, "scores", ".old.parquet.12.tmp").write_bytes(b"half")
+    result = score(prepare(config))
+    assert result.ledger.complete and not result.did_nothing and result.record["state"] == "complete"
+    assert_same(before, stored(config))
+    assert f"{first} was damaged" in capfd.readouterr().err
+    assert not list(Path(config.output, "scores").glob(".*"))
+
+
+def check_print(store) -> str:
+    return run_record.load_run(store)["fingerprint"]
+
+
+def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server, tmp_path, make_config, monkeypatch):
+    class Overtaken(FusedWorker):
+        """The second shard finds that another driver has claimed the run."""
+
+        def shard(self, name):
+            if name.endswith("1"):
+                run_record.claim_attempt(self.store)
+            return super().shard(name)
+
+    config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 32)), engine={"shards_in_flight": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(score_module, "FusedWorker", Overtaken)
+        with pytest.raises(FencedError, match=r"attempt 2 has taken over .*; this one \(1\) stops") as caught:
+            score(prepare(config))
+    assert caught.value.exit_code == 1
+    store = open_store(config.output)
+    assert len(store.list("scores/")) == 1
+    assert store.read_json("run.json")["state"] == "running"  # the older one leaves run.json to the newer
+    result = score(prepare(config))
+    assert result.ledger.complete and result.record["attempt"] == 3
+    assert list(stored(config).index.sort_values(key=lambda s: s.astype(int))) == [str(i) for i in range(32)]
+
+
+def test_a_worker_that_stored_but_did_not_report_is_not_scored_twice(image_server, tmp_path, make_config, monkeypatch):
+    class DiesAfterStoring(FusedWorker):
+        def finish(self, work, scorer, images):
+            super().finish(work, scorer, images)
+            marker = Path(self.config.output) / "died"
+            if not marker.exists():
+                marker.touch()
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError("a stored shard was scored again")
+
+    config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 8)))
+    monkeypatch.setattr(score_module, "FusedWorker", DiesAfterStoring)
+    assert score(prepare(config)).ledger.complete
+    assert image_server.hits["/ok/0.jpg"] == 1
+
+
+def test_retry_leaves_files_without_failed_rows_alone(image_server, tmp_path, make_config):
+    urls = [image_server.url(f"ok/{i}.jpg") for i in range(16)]
+    urls[12] = image_server.add("later.jpg", b"no", status=503)
+    config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None)
+    score(prepare(config))
+    store = open_store(config.output)
+    before = {e.key: store.read_bytes(e.key) for e in store.list("scores/")}
+    image_server.add("later.jpg", image_server.image)
+    result = score(prepare(config), retry=())
+    after = {e.key: store.read_bytes(e.key) for e in store.list("scores/")}
+    assert [k for k in before if before[k] != after[k]] == ["scores/00000-000001.parquet"]
+    assert result.ledger.counts == {"ok": 16} and result.record["state"] == "complete"
+    assert check_run(store, deep=True, fingerprint=check_print(store)).complete
+
+
+def test_retry_of_an_unfinished_run_is_refused(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 16)), ranking=None)
+    with pytest.raises(RunMismatchError, match="not a finished run"):
+        score(prepare(config), retry=())
+    score(prepare(config))
+    open_store(config.output).delete("scores/00000-000001.parquet")
+    with pytest.raises(RunMismatchError, match="finish it with"):
+        score(prepare(config), retry=())
+
+
+def test_a_manifest_that_was_refused_can_be_mended_in_place(image_server, tmp_path, make_config):
+    manifest = tmp_path / "m.csv"
+    lines = ["id,item_id,image_url", *(f"r{i % 9},a,{image_server.url(f'ok/{i}.jpg')}" for i in range(20))]
+    manifest.write_text("\n".join(lines) + "\n")
+    config = make_config(manifest, ranking=None, columns={"row_id": "id"})
+    with pytest.raises(ManifestError, match=r"9 occur more than once, such as r0, r1"):
+        score(prepare(config))
+    manifest.write_text("\n".join(lines[:10]) + "\n")
+    result = score(prepare(config))
+    assert result.ledger.complete and set(stored(config).index) == {f"r{i}" for i in range(9)}
+
+
+def test_starting_over_that_breaks_off_leaves_a_folder_that_is_still_known(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 16)), ranking=None)
+    score(prepare(config))
+    store = open_store(config.output)
+    deleted = []
+
+    class Breaks(type(store)):
+        def delete(self, key):
+            if len(deleted) == 4:
+                raise AIStudioError("the power went")
+            deleted.append(key)
+            super().delete(key)
+
+    with pytest.raises(AIStudioError, match="power"):
+        score_module._empty(Breaks(config.output, config.store))
+    assert store.exists("run.json")
+    other = config.model_copy(update={"images": config.images.model_copy(update={"thumbnail_px": 32})})
+    with pytest.raises(RunMismatchError, match=r"thumbnail_px"):
+        prepare(other)
+    assert score(prepare(config)).ledger.complete
+
+
+@pytest.fixture(scope="module")
+def s3():
+    name = "tests_s3_server"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "s3_server.py")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    with sys.modules[name].S3Server() as server:
+        yield server
+
+
+def test_a_run_whose_output_manifest_and_images_are_on_s3(s3, image_server, tmp_path, make_config):
+    for i in range(20):
+        s3.client.put_object(Bucket="bucket", Key=f"images/{i}.jpg", Body=image_server.image)
+    urls = [f"s3://bucket/images/{i}.jpg" for i in range(20)]
+    urls[4] = "s3://bucket/images/gone.jpg"
+    write_manifest(tmp_path / "m.csv", urls)
+    s3.client.upload_file(str(tmp_path / "m.csv"), "bucket", "in/m.csv")
+    config = make_config(
+        "s3://bucket/in/m.csv", store={"endpoint_url": s3.url, "retries": 4}, output="s3://bucket/runs/one"
+    )
+    left = ["slow_down", "error", "cut", "late_error"] * 3
+
+    def fault(method: str, path: str) -> str | None:
+        return left.pop() if left and "/runs/one/" in path and s3.hits[method] % 5 == 0 else None
+
+    s3.fault = fault
+    result = score(prepare(config))
+    s3.fault = None
+    assert result.ledger.complete and result.ledger.counts == {"ok": 19, "not_found": 1}
+    assert s3.faults.total() >= 4
+    before, store = stored(config), open_store(config.output, config.store)
+    store.delete("scores/00000-000001.parquet")
+    result = score(prepare(config))
+    assert result.ledger.complete and result.record["attempt"] == 2
+    assert_same(before, stored(config))
+    assert score(prepare(config)).did_nothing
