@@ -1,0 +1,108 @@
+"""Selection over a stored run: items that lie in several shards stay whole, in one process and through Ray."""
+
+import csv
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from aistudio.config import SelectSettings, parse_config
+from aistudio.errors import StoreError
+from aistudio.pipeline.select import select_run
+from aistudio.pipeline.snapshot import INDEX_KEY
+from aistudio.schema import score_schema
+from aistudio.selection import select_images
+from aistudio.store import open_store
+
+DIM = 4
+
+
+def stored_run(root, num_items=30, per_item=7, shard_rows=16, seed=0):
+    """Score files whose items are spread over all shards; returns (store, the whole table)."""
+    rng = np.random.default_rng(seed)
+    n = num_items * per_item
+    items = [f"=item{i % num_items}" for i in range(n)]
+    status = np.where(rng.random(n) < 0.1, "timeout", "ok")
+    ok = status == "ok"
+    vectors = rng.normal(size=(n, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    columns = {
+        "row_id": [str(i) for i in range(n)],
+        "item_id": items,
+        "image_url": [f"http://x/{i}.jpg" for i in range(n)],
+        "text": ["t"] * n,
+        "status": list(status),
+        "content_hash": [f"h{i % 11}" if s else None for i, s in enumerate(ok)],
+        "recall_score": [float(x) if s else None for x, s in zip(rng.normal(size=n), ok, strict=True)],
+        "rank_score": [float(x) if s else None for x, s in zip(rng.normal(size=n), ok, strict=True)],
+        "embedding": [v.tolist() if s else None for v, s in zip(vectors, ok, strict=True)],
+    }
+    schema = score_schema([], DIM)
+    whole = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema}, schema=schema)
+    store = open_store(str(root))
+    names = []
+    for i, start in enumerate(range(0, n, shard_rows)):
+        part = whole.slice(start, shard_rows)
+        names.append([f"00000-{i:06d}", part.num_rows])
+        store.write_table(f"scores/{names[-1][0]}.parquet", part)
+    index = {"shards": names, "passthrough": [], "num_rejected": 0, "rejected_reasons": {}, "identity": {}}
+    store.write_json(INDEX_KEY, index)
+    return store, whole
+
+
+def config_for(store, **settings):
+    data = {"manifest": {"path": "-", "format": "csv"}, "output": store.root, "models": {"recall": "-"}}
+    return parse_config({**data, "select": {"num_images": 2, **settings}}, "test")
+
+
+def rows(store):
+    table = pq.read_table(f"{store.root}/selection")
+    return sorted(table.to_pylist(), key=lambda r: int(r["row_id"]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"duplicate_cosine": None, "recall_threshold": 0.0}, {"recall_top_m": 3}])
+def test_one_process_gives_what_the_pure_function_gives(tmp_path, settings):
+    store, whole = stored_run(tmp_path)
+    config = config_for(store, **settings)
+    result = select_run(store, config)
+    want = sorted(select_images(whole, **config.select.model_dump()).to_pylist(), key=lambda r: int(r["row_id"]))
+    assert rows(store) == want
+    assert result.num_rows == 210 and result.num_items == 30
+    assert result.num_selected == sum(r["selected"] for r in want)
+    assert sum(result.reasons.values()) == 210
+
+
+def test_many_buckets_through_ray_give_the_same(tmp_path):
+    store, whole = stored_run(tmp_path)
+    config = config_for(store)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        result = select_run(store, config, bucket_rows=50)
+    finally:
+        ray.shutdown()
+    assert len([f for f in result.files if f.endswith(".parquet")]) > 1
+    want = sorted(select_images(whole, **config.select.model_dump()).to_pylist(), key=lambda r: int(r["row_id"]))
+    assert rows(store) == want
+
+
+def test_a_second_selection_replaces_the_first_and_csv_cells_are_no_formulas(tmp_path):
+    store, _ = stored_run(tmp_path)
+    select_run(store, config_for(store, num_images=3))
+    result = select_run(store, config_for(store, num_images=1), csv=True)
+    assert result.num_selected <= 30
+    [name] = [f for f in result.files if f.endswith(".csv")]
+    lines = list(csv.DictReader(io.StringIO(store.read_bytes(name).decode("utf-8-sig"))))
+    assert len(lines) == 210 and all(line["item_id"].startswith("'=item") for line in lines)
+
+
+def test_a_folder_without_scores_is_refused(tmp_path):
+    store = open_store(str(tmp_path))
+    with pytest.raises(StoreError, match="no stored scores"):
+        select_run(store, config_for(store))
+
+
+def test_the_defaults_are_the_functions():
+    assert set(SelectSettings().model_dump()) == {"num_images", "recall_threshold", "recall_top_m", "duplicate_cosine"}
