@@ -72,7 +72,7 @@ def colouring(name: str, values: list[Any]) -> dict[str, Any] | None:
     for v in present:
         frequency[v] = frequency.get(v, 0) + 1
     top = sorted(frequency, key=lambda v: (-frequency[v], str(v)))[:_LEVELS]
-    if sum(frequency[v] for v in top) < len(present) * 0.02:  # nearly all different: an id
+    if sum(frequency[v] for v in top) < len(present) * 0.05:  # nearly all different: an id
         return None
     code = {v: i for i, v in enumerate(top)}
     levels = [clip(v, 40) for v in top] + (["other"] if len(distinct) > len(top) else [])
