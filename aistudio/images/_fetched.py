@@ -20,7 +20,7 @@ class Fetched:
     num_bytes: int | None = None  # of the body, decompressed
     final_url: str | None = None
     body: bytes | None = None
-    used_fallback: bool = False  # the body is the fallback's
+    instead_of: "Fetched | None" = None  # how image_url failed, when the body is the fallback's
 
 
 class FetchFailed(Exception):

@@ -194,7 +194,7 @@ class Downloader:
             return first
         second = await self._fetch_one(fallback_url)
         if second.status is Status.OK:
-            return replace(second, final_url=second.final_url or redact(fallback_url), used_fallback=True)
+            return replace(second, final_url=second.final_url or redact(fallback_url), instead_of=first)
         return replace(first, error=f"{first.error}; fallback_url: {second.status}: {second.error}")
 
     async def _fetch_one(self, url: str) -> Fetched:

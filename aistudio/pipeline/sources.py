@@ -138,6 +138,9 @@ class ImageSource:
         if fetched.status != Status.OK or fetched.body is None:
             return row
         image = decode(fetched.body, self._specs, self._config.images)
+        if image.status != Status.OK and fetched.instead_of is not None:
+            first = _undecoded(job.number, fetched.instead_of)
+            return first._replace(error=f"{first.error}; fallback_url: {image.status}: {image.error}")
         return row._replace(
             status=image.status,
             error=image.error,
@@ -163,7 +166,7 @@ def _undecoded(number: int, fetched: Fetched) -> ImageRow:
         fetched.num_bytes,
         fetched.final_url,
         fetched=fetched.status == Status.OK,
-        used_fallback=fetched.used_fallback,
+        used_fallback=fetched.instead_of is not None,
     )
 
 

@@ -145,10 +145,12 @@ def test_a_fallback_stands_in_for_an_image_that_does_not_decode(image_server, tm
     manifest = tmp_path / "m.csv"
     bad, good = image_server.url("html/y.jpg"), image_server.url("ok/1.jpg")
     lines = ["item_id,image_url,fallback_url", f"a,{bad},{good}", f"b,{bad},{image_server.url('404/z.jpg')}"]
-    manifest.write_text("\n".join([*lines, f"c,{image_server.url('404/x.jpg')},{good}"]) + "\n")
+    lines += [f"c,{image_server.url('404/x.jpg')},{good}", f"d,{image_server.url('404/x.jpg')},{bad}"]
+    manifest.write_text("\n".join(lines) + "\n")
     config = make_config(manifest, ranking=None)
     score(prepare(config))
     rows = stored(config).set_index("item_id")
-    assert rows["status"].to_dict() == {"a": "ok", "b": "not_an_image", "c": "ok"}
+    assert rows["status"].to_dict() == {"a": "ok", "b": "not_an_image", "c": "ok", "d": "http_error"}
     assert rows.loc["a", "final_url"] == rows.loc["c", "final_url"] == good
     assert "fallback_url: http_error" in rows.loc["b", "error"]
+    assert "fallback_url: not_an_image" in rows.loc["d", "error"]
