@@ -107,6 +107,8 @@ class EngineSettings(Settings):
 class MetricsSettings(Settings):
     """What `aggregate` computes."""
 
+    query: Literal["text", "image"] = "text"  # an item's text, or each ok image against all others
+    max_queries: int | None = Field(None, ge=1)  # of more, a sample by the seed; images as queries: rows squared
     k: list[int] = [1, 5, 10]
     bootstrap_samples: int = Field(1000, ge=0)
     seed: int = 0

@@ -1,12 +1,11 @@
-"""aistudio/index.py against whole-matrix twins in float64: ties, blocking, partitions, bounds."""
+"""aistudio/index/ against whole-matrix twins in float64: ties, blocking, partitions, bounds."""
 
 import pickle
 
 import numpy as np
 import pytest
 
-from aistudio import index
-from aistudio.index import RankCounter, Sieve, TopK, exact_scores
+from aistudio.index import RankCounter, Sieve, TopK, exact_scores, ranks, sgemm_error, sieve
 
 
 def unit(rng, n, d):
@@ -27,9 +26,9 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(index, "TILE_ROWS", 7)
-    monkeypatch.setattr(index, "DEVICE_TILE_ROWS", 16)
-    monkeypatch.setattr(index, "TILE_QUERIES", 3)
+    monkeypatch.setattr(sieve, "TILE_ROWS", 7)
+    monkeypatch.setattr(sieve, "DEVICE_TILE_ROWS", 16)
+    monkeypatch.setattr(sieve, "TILE_QUERIES", 3)
 
 
 def gallery(seed):
@@ -111,7 +110,7 @@ def test_the_sieve_error_bounds_the_float32_product():
     rng = np.random.default_rng(2)
     a, b = np.abs(unit(rng, 200, 700)), np.abs(unit(rng, 500, 700))  # all of one sign: the worst rounding
     off = np.abs((a @ b.T).astype(float) - a.astype(float) @ b.T.astype(float)).max()
-    assert off < index.sgemm_error(700)
+    assert off < sgemm_error(700)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -196,3 +195,50 @@ def test_half_precision_rows_are_taken():
     a.update(half, ids)
     b.update(half.astype(np.float32), ids)
     assert np.array_equal(a.result()[1], b.result()[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 5, 70])
+def test_skipped_pairs_are_in_no_ones_gallery(seed, k, device):
+    queries, rows, ids = gallery(seed)
+    rng = np.random.default_rng(seed)
+    gone = {(int(q), int(r)) for q, r in zip(rng.integers(0, 8, 90), rng.integers(0, 60, 90), strict=True)}
+    gone |= {(6, 3), (6, 17), (7, 5), (2, 55)} | {(4, r) for r in range(60)}  # query 4 has nothing left
+    order, scores = naive(queries, rows, ids)
+    order = [[i for i in found if (q, (i - 1) // 3) not in gone] for q, found in enumerate(order)]
+    pairs = [(q, r) for q in range(8) for r in rng.choice(60, 6, replace=False) if (q, r) not in gone]
+    query, row = np.array(pairs).T
+    top, counter, both = TopK(k, queries), RankCounter(8, query, ids[row], scores[query, row]), Sieve(queries, device)
+    for start in (0, 25, 41):
+        stop = min(60, {0: 25, 25: 41, 41: 60}[start])
+        skip = np.array([(q, r - start) for q, r in sorted(gone) if start <= r < stop]).T
+        both.scan(rows[start:stop], ids[start:stop], [top, counter], tuple(skip))
+    assert [[i for i in found if i >= 0] for found in top.result()[1].tolist()] == [o[:k] for o in order]
+    assert counter.ranks().tolist() == [order[q].index(ids[r]) + 1 for q, r in pairs]
+
+
+def test_ranks_do_not_depend_on_how_many_unsure_rows_are_compared_at_once(monkeypatch):
+    rng = np.random.default_rng(8)
+    rows = unit(rng, 50, 12)
+    rows[10:40] = rows[10]  # thirty equal ones, all relevant
+    queries, ids = np.concatenate([rows[[10]], unit(rng, 2, 12)]), np.arange(50)
+    order, scores = naive(queries, rows, ids)
+    query, row = np.divmod(np.arange(150), 50)
+    for at_once in (1, 7, 10**6):
+        monkeypatch.setattr(ranks, "UNSURE_AT_ONCE", at_once)
+        counter = RankCounter(3, query, ids[row], scores[query, row])
+        Sieve(queries).scan(rows, ids, [counter])
+        assert counter.ranks().tolist() == [order[q].index(r) + 1 for q, r in zip(query, row, strict=True)]
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 3e4])
+def test_vectors_need_not_be_of_length_one(size):
+    rng = np.random.default_rng(11)
+    queries, rows, ids = unit(rng, 5, 24) * np.float32(size), unit(rng, 60, 24) * np.float32(size), np.arange(60)
+    rows[20:30] *= np.float32(0.5)
+    order, scores = naive(queries, rows, ids)
+    query, row = np.repeat(np.arange(5), 20), np.tile(np.arange(0, 60, 3), 5)
+    counter, top = RankCounter(5, query, ids[row], scores[query, row]), TopK(7, queries)
+    Sieve(queries).scan(rows, ids, [counter, top])
+    assert top.result()[1].tolist() == [o[:7] for o in order]
+    assert counter.ranks().tolist() == [order[q].index(r) + 1 for q, r in zip(query, row, strict=True)]
