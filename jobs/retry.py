@@ -24,8 +24,8 @@ def build_parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    from aistudio.errors import ConfigError, RunMismatchError
-    from aistudio.pipeline.run_record import stored_settings
+    from aistudio.errors import ConfigError
+    from aistudio.pipeline.run_record import HIDDEN, stored_settings
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import print_stopped, print_summary
     from aistudio.schema import Status
@@ -34,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if status.partition(":")[0] not in set(Status) - {Status.OK}:
             raise ConfigError(f"--status {status}: not a failure status; known: {', '.join(sorted(set(Status)))}")
     config = stored_settings(args.run, args.overrides)
+    if hidden := [name for name, value in config.download.headers.items() if value == HIDDEN]:
+        give = " ".join(f"--set 'download.headers.{name}=...'" for name in hidden)
+        raise ConfigError(f"{args.run}: secret headers are not stored with a run; give them again: {give}")
     prepared = prepare(config)
-    if prepared.record is None or prepared.record["state"] not in ("complete", "stopped", "failed"):
-        raise RunMismatchError(f"{args.run}: not a finished run; finish it with jobs.score first")
     try:
         result = score(prepared, retry=tuple(args.status))
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from aistudio.errors import ConfigError
 from aistudio.images._addresses import BlockedAddress, PublicResolver, check_literal
 from aistudio.images._body import ACCEPT_ENCODING, read_body
 from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.images._netrc import Netrc
 from aistudio.images._retry import parse_retry_after
 from aistudio.images.urls import BadURL, parse_http_url, redact
 from aistudio.schema import Status
@@ -32,11 +33,12 @@ class HttpClient:
 
     Addresses are checked by the connector's resolver (see _addresses.py). With a proxy from the environment the
     proxy's own address is exempt, since the operator chose it; it resolves the names, so only addresses written
-    out in a URL can be checked then. netrc is not read.
+    out in a URL can be checked then. netrc is read only for URLs whose credentials were taken out (see _netrc.py).
     """
 
     def __init__(self, settings: DownloadSettings) -> None:
         self._settings = settings
+        self._netrc = Netrc()
         self._proxies = _env_proxies() if settings.trust_env_proxy else {}
         resolver = None if settings.allow_private_addresses else PublicResolver()
         self._direct = self._session(resolver)
@@ -99,7 +101,8 @@ class HttpClient:
             check_literal(url.raw_host or "")
         proxy = self._proxy_for(url)
         session = self._direct if proxy is None or self._proxied is None else self._proxied
-        return session.get(url, headers=headers, allow_redirects=False, proxy=proxy)
+        url, auth = self._netrc.sign_in(url)
+        return session.get(url, headers=headers, allow_redirects=False, proxy=proxy, auth=auth)
 
     def _proxy_for(self, url: URL) -> str | None:
         if not self._proxies:

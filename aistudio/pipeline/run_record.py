@@ -146,17 +146,18 @@ def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Any],
 
 def without_secrets(config: JobConfig) -> dict[str, Any]:
     """The merged configuration as plain data; secret-looking headers and credentials in URLs are replaced by `***`."""
-    data: dict[str, Any] = _redacted(config.model_dump(mode="json"))
+    data: dict[str, Any] = redacted(config.model_dump(mode="json"))
     headers = data["download"]["headers"]
     data["download"]["headers"] = {k: HIDDEN if _SECRET.search(k) else v for k, v in headers.items()}
     return data
 
 
-def _redacted(value: Any) -> Any:
+def redacted(value: Any) -> Any:
+    """Plain data with the credentials of every URL in it replaced by `***`."""
     if isinstance(value, dict):
-        return {_redacted(k): _redacted(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_redacted(v) for v in value]
+        return {redacted(k): redacted(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(v) for v in value]
     return redact(value) if isinstance(value, str) else value
 
 

@@ -140,7 +140,7 @@ def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, di
         files, columns = find_manifest(config)
     except ManifestError:
         snapshot = load_snapshot(store)
-        settings = config.manifest.model_dump(mode="json")
+        settings = run_record.redacted(config.manifest.model_dump(mode="json"))
         if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
             raise
         return [], None, snapshot.identity

@@ -12,18 +12,21 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 from pydantic import BaseModel
 
 from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
+from aistudio.images.urls import redact
 from aistudio.pipeline.inputs import InputFile, list_images, list_inputs, open_input
-from aistudio.pipeline.run_record import refuse_if_fenced
+from aistudio.pipeline.run_record import redacted, refuse_if_fenced
 from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store, open_store
 
 INDEX_KEY = "manifest/_index.json"
+_CREDENTIALS = r"://[^\s/?#]*@"  # cheap look before urls.redact reads each text
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
@@ -55,8 +58,8 @@ def manifest_key(shard: str) -> str:
 
 def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
     """What makes a run folder one of this manifest: files with size and version, and how they are read."""
-    listing = hashlib.sha256(json.dumps([list(f) for f in files]).encode()).hexdigest()
-    settings = config.manifest.model_dump(mode="json")
+    listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
+    settings = redacted(config.manifest.model_dump(mode="json"))
     return {
         **settings,
         "num_files": len(files),
@@ -160,8 +163,8 @@ class _NormaliseGroup:
     def _batches(self, config: JobConfig, first: int, last: int, writer: "_ShardWriter") -> Iterator[pa.Table]:
         for index in range(first, last):
             for batch in self._read(config, index):
-                writer.reject(batch.rejected)
-                yield batch.candidates
+                writer.reject(without_passwords(batch.rejected))
+                yield without_passwords(batch.candidates)
 
     def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
         if self.columns is None:
@@ -174,6 +177,16 @@ class _NormaliseGroup:
             columns = self.columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
             stream.seek(0)
             yield from read_manifest(stream, file.path, config.manifest, columns, id_prefix=prefix)
+
+
+def without_passwords(table: pa.Table) -> pa.Table:
+    """The table with user and password of every URL in its text columns replaced by `***`: neither is stored."""
+    for position, field in enumerate(table.schema):
+        text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        if text and pc.any(pc.match_substring_regex(table[field.name], _CREDENTIALS)).as_py():
+            clean = [None if v is None else redact(v) for v in table[field.name].to_pylist()]
+            table = table.set_column(position, field, pa.array(clean, field.type))
+    return table
 
 
 def _limited(batches: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:

@@ -1,0 +1,44 @@
+"""Credentials of image hosts from netrc, for URLs whose own were taken out before they were stored (`http://***@h/x`)."""
+
+import netrc
+import os
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from aistudio.images._fetched import FetchFailed
+from aistudio.schema import Status
+
+_TAKEN_OUT = "***"  # what urls.redact leaves of user and password
+
+
+class Netrc:
+    """The file that NETRC names, else ~/.netrc; read when the first URL asks for it."""
+
+    def __init__(self) -> None:
+        self._path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+        self._entries: netrc.netrc | None = None
+
+    def sign_in(self, url: URL) -> tuple[URL, aiohttp.BasicAuth | None]:
+        """The URL to ask for and how to sign in there; URLs without the mark come back as they are.
+
+        Raises:
+            FetchFailed: (bad_url) credentials are needed and netrc has none for the host.
+        """
+        if url.raw_user != _TAKEN_OUT:
+            return url, None
+        try:
+            self._entries = self._entries or netrc.netrc(str(self._path))
+            entry = self._entries.authenticators(url.host or "")
+        except FileNotFoundError:
+            entry = None
+        except (OSError, netrc.NetrcParseError) as e:
+            raise FetchFailed(Status.BAD_URL, f"{self._path} cannot be read: {e}") from None
+        if entry is None:
+            raise FetchFailed(
+                Status.BAD_URL,
+                "the URL's user and password are not stored; put them into ~/.netrc of the machines that download: "
+                f"machine {url.host} login USER password PASSWORD",
+            )
+        return url.with_user(None), aiohttp.BasicAuth(entry[0], entry[2] or "")
