@@ -17,6 +17,9 @@ Exit codes: 0 done and the ledger adds up; 2 settings, manifest or weights are w
 def build_parser() -> ArgumentParser:
     parser = conf_parser("score", DESCRIPTION)
     parser.add_argument("--yes", action="store_true", help="really empty the run folder (with start_over: true)")
+    parser.add_argument(
+        "--probe", type=int, metavar="N", help="with --dry-run: score N rows and predict time, bytes and failures"
+    )
     return parser
 
 
@@ -29,12 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.start_over and not args.yes:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 
+    from aistudio.pipeline.probe import print_probe
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import print_dry_run, print_stopped, print_summary
 
+    if args.probe is not None and (args.probe < 1 or not args.dry_run):
+        raise ConfigError("--probe N (1 or more) goes with --dry-run")
     prepared = prepare(config)
     if args.dry_run:
         print_dry_run(prepared)
+        if args.probe:
+            print_probe(prepared, args.probe)
         return 0
     command = f"python -m jobs.score {shlex.join(sys.argv[1:] if argv is None else argv)}"
     try:
