@@ -112,7 +112,8 @@ class Store:
     ) -> bool:
         """Write a table as one Parquet file with page checksums; `metadata` goes into the schema."""
         if metadata:
-            table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+            ours = {k.encode(): v.encode() for k, v in metadata.items()}
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), **ours})
         sink = io.BytesIO()
         compression = dict.fromkeys(_leaf_paths(table.schema), "zstd")
         compression |= {c: "none" for c in _INCOMPRESSIBLE if c in compression}

@@ -110,6 +110,8 @@ class TestBoth:
         assert store.read_table("t.parquet", ["embedding", "nowhere"], verify=True).column_names == ["embedding"]
         schema, rows, metadata = store.read_metadata("t.parquet")
         assert rows == 20 and metadata["aistudio.shard"] == "s" and schema.field("embedding").type.list_size == 4
+        store.write_table("t.parquet", store.read_table("t.parquet"), {"aistudio.shard": "other"})
+        assert store.read_metadata("t.parquet")[2] == {"aistudio.shard": "other"}
 
     def test_a_damaged_table_is_found(self, store):
         store.write_table("t.parquet", table(2000))

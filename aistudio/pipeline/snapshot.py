@@ -28,6 +28,7 @@ from aistudio.store import Store, open_store
 INDEX_KEY = "manifest/_index.json"
 _CREDENTIALS = r"://[^\s/?#]*@"  # cheap look before urls.redact reads each text
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
+_TASK_RETRIES = 20  # Ray's own number is infinite: a file that kills its reader would never end
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
 
@@ -98,7 +99,9 @@ def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | 
     groups = _groups(files, single=config.manifest.limit is not None or columns is None)
     rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
     task = _NormaliseGroup(config.model_dump(mode="json"), files, columns, many=len(groups) > 1 or len(files) > 1)
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(task, batch_size=1, num_cpus=0.5)
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        task, batch_size=1, num_cpus=0.5, max_retries=_TASK_RETRIES
+    )
     shards: list[Shard] = []
     reasons: dict[str, int] = {}
     fields: set[tuple[tuple[str, str], ...]] = set()

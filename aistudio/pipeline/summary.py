@@ -93,7 +93,10 @@ def examples(store: Store, ledger: Ledger) -> dict[str, str]:
     for entry in store.list("scores/"):
         if not wanted - found.keys():
             break
-        table = store.read_table(entry.key, ["status", "error"])
+        try:
+            table = store.read_table(entry.key, ["status", "error"])
+        except StoreError:
+            continue  # the ledger names it
         for status, error in zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True):
             if status != "ok":
                 found.setdefault(status, error or "")

@@ -1,0 +1,69 @@
+"""`jobs.verify`: what it proves and what it names, from stored files alone."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from aistudio.config import parse_config
+from aistudio.pipeline.run_record import new_record
+from aistudio.pipeline.snapshot import INDEX_KEY, Shard, Snapshot, manifest_key
+from aistudio.store import open_store
+from jobs.verify import main
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """A finished run of two shards, 3 rows each."""
+    folder = str(tmp_path / "run")
+    store = open_store(folder)
+    data = {"manifest": {"path": "m.csv", "format": "csv"}, "output": folder, "models": {"recall": "r.yaml"}}
+    record = new_record(parse_config(data, "test"), {"models": {}}, {}, 1) | {"state": "complete"}
+    store.write_json("run.json", record)
+    shards = [Shard("00000-000000", 3), Shard("00000-000001", 3)]
+    snapshot = Snapshot(shards=shards, passthrough=[], num_rejected=0, rejected_reasons={}, identity={})
+    for i, shard in enumerate(shards):
+        ids = [str(3 * i + j) for j in range(3)]
+        errors = [None, None, "the server answered 404"]
+        scores = pa.table({"row_id": ids, "status": ["ok", "ok", "http_error"], "error": errors})
+        store.write_table(manifest_key(shard.name), pa.table({"row_id": ids}))
+        store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"]}))
+        metadata = {"aistudio.fingerprint": record["fingerprint"]}
+        store.write_table(f"scores/{shard.name}.parquet", scores, metadata)
+    store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
+    return folder
+
+
+def test_a_whole_run_is_verified(run, capsys):
+    assert main(["--run", run]) == 0
+    out = capsys.readouterr().out
+    assert "verified: 6 rows, each stored once, all files whole" in out
+    assert "http_error" in out and "the server answered 404" in out
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda s: s.delete("scores/00000-000001.parquet"), "missing: row_id 3, 4, 5"),
+        (lambda s: s.write_bytes("scores/00000-000000.parquet", b"PAR1"), "damaged or not Parquet"),
+        (lambda s: s.write_bytes("texts/00000-000000.parquet", b"PAR1"), "damaged or not Parquet"),
+        (lambda s: s.write_bytes("scores/x.parquet", b""), "no such shard in the manifest snapshot"),
+        (
+            lambda s: s.write_table("scores/00000-000000.parquet", s.read_table("scores/00000-000000.parquet"),
+                                    {"aistudio.fingerprint": "other"}),
+            "scored by another model",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_and_the_exit_code_is_1(run, capsys, damage, named):
+    damage(open_store(run))
+    assert main(["--run", run]) == 1
+    out = capsys.readouterr().out
+    assert "NOT in order" in out and named in out
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    from aistudio.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="is this a run folder"):
+        main(["--run", str(tmp_path)])
