@@ -45,11 +45,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def run_shape(config: JobConfig, manifest: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
+def run_shape(
+    config: JobConfig, manifest: dict[str, Any], models: dict[str, Any], poi_table: str | None = None
+) -> dict[str, Any]:
     """Everything that decides which rows and scores the run folder ends with. Download settings do not."""
     return {
         "manifest": manifest,
-        "models": {stage: info["fingerprint"] for stage, info in models.items()},
+        "models": {stage: info["fingerprint"] for stage, info in models.items()} | {"poi_table": poi_table},
         "images": config.images.model_dump(mode="json", exclude={"decode_timeout_s"}),
         "precision": config.engine.precision,
         "embedding_dtype": config.store.embedding_dtype,

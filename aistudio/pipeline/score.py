@@ -5,6 +5,7 @@ committed shard by shard by the workers (workers.py); the driver only lists, cou
 memory does not grow with the manifest.
 """
 
+import hashlib
 import sys
 import time
 import uuid
@@ -36,6 +37,7 @@ from aistudio.pipeline.snapshot import (
     manifest_identity,
 )
 from aistudio.pipeline.stopping import stop_signals
+from aistudio.pipeline.telemetry import log_event
 from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.store import Store, open_store
 
@@ -73,9 +75,7 @@ def prepare(config: JobConfig) -> Prepared:
     models = {"recall": _model_info(config.models.recall)}
     if config.models.ranking:
         models["ranking"] = _model_info(config.models.ranking)
-    table = config.models.poi_table
-    if table and not table.startswith("s3://") and not Path(table).exists():
-        raise ConfigError(f"models.poi_table: {table}: no such file; jobs.poi_table makes one")
+    poi_table = _poi_table_sha256(config)
     config = _absolute(config)
     store = open_store(config.output, config.store)
     try:
@@ -83,7 +83,7 @@ def prepare(config: JobConfig) -> Prepared:
     except StoreError as e:
         raise OutputError(f"output: cannot be written: {e}") from None
     files, columns, identity = _manifest(config, store)
-    shape = run_record.run_shape(config, identity, models)
+    shape = run_record.run_shape(config, identity, models, poi_table)
     record = run_record.load_run(store)
     if record is not None and not config.start_over and load_snapshot(store) is not None:
         run_record.refuse_other_run(record, shape, config.output)
@@ -132,6 +132,17 @@ def _model_info(path: str) -> dict[str, Any]:
     config = load_model_config(path)
     info = check_weights(config)
     return {"conf": path, "name": config.name, "family": config.family, "fingerprint": info.fingerprint}
+
+
+def _poi_table_sha256(config: JobConfig) -> str | None:
+    """What the POI table is made of; another table gives other ranking scores."""
+    if not config.models.poi_table:
+        return None
+    folder, _, name = config.models.poi_table.rpartition("/")
+    try:
+        return hashlib.sha256(open_store(folder or ".", config.store).read_bytes(name)).hexdigest()
+    except StoreError as e:
+        raise ConfigError(f"models.poi_table: {e}; jobs.poi_table makes one") from None
 
 
 def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, dict[str, Any]]:
@@ -203,7 +214,8 @@ def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) 
 
 def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]:
     """Score the listed shards; returns what run.json says of it."""
-    coordinator = start_coordinator(run.coordinator)
+    coordinator = start_coordinator(run.coordinator, run.config["output"])
+    log_event("started", output=run.config["output"], attempt=run.attempt, shards=len(work), plan=run.plan._asdict())
     wanted = set(work)
     pending = sum(s.rows for s in snapshot.shards if s.name in wanted)
     counts: Counter[str] = Counter()
@@ -212,8 +224,9 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
     with Progress(poll, already + pending, already) as progress:
         for batch in _dataset(run, work).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in batch["counts"].to_pylist():
+            for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
                 counts.update(dict(row))
+                log_event("shard", shard=shard, **dict(row))
     wall_s = time.monotonic() - started
     facts = ray.get(coordinator.facts.remote(), timeout=10)
     ray.kill(coordinator)
@@ -288,6 +301,7 @@ def _close(store: Store, record: dict[str, Any]) -> Ledger:
     for info in record["models"].values():
         info.setdefault("image_tower", record.get("facts", {}).get("image_tower"))
     store.write_json(run_record.RUN_KEY, record)
+    log_event(record["state"], rows=record["rows"], counts=record["counts"], **record.get("timings", {}))
     return ledger
 
 
@@ -295,6 +309,7 @@ def _record_failure(store: Store, record: dict[str, Any], e: BaseException | Non
     record["state"] = "stopped" if e is None else "failed"
     record["error"] = None if e is None else str(our_error(e) or e)[:2000]
     record["finished_at"] = run_record.now()
+    log_event(record["state"], error=record["error"])
     try:
         if run_record.latest_attempt(store) == record["attempt"]:
             store.write_json(run_record.RUN_KEY, record)

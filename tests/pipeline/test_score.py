@@ -5,11 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aistudio.errors import RunMismatchError
+from aistudio.errors import ConfigError, RunMismatchError
 from aistudio.pipeline.score import prepare, score
+from aistudio.schema import poi_table_schema, vector_type
 from aistudio.store import open_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -154,3 +156,26 @@ def test_a_fallback_stands_in_for_an_image_that_does_not_decode(image_server, tm
     assert rows.loc["a", "final_url"] == rows.loc["c", "final_url"] == good
     assert "fallback_url: http_error" in rows.loc["b", "error"]
     assert "fallback_url: not_an_image" in rows.loc["d", "error"]
+
+
+def test_another_poi_table_is_another_run(image_server, tmp_path, make_config):
+    config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 3)))
+    for name, count in (("a", 1), ("b", 2)):
+        table = pa.table({"name": ["x"], "counts": [[count, 0, 0]]})
+        vectors = pa.nulls(1, vector_type(16))
+        table = table.append_column("image_vector", vectors).append_column("name_vector", vectors)
+        pq.write_table(
+            table.select(poi_table_schema(16).names).cast(poi_table_schema(16)), tmp_path / f"{name}.parquet"
+        )
+    with_table = [
+        config.model_copy(
+            update={"models": config.models.model_copy(update={"poi_table": str(tmp_path / f"{name}.parquet")})}
+        )
+        for name in ("a", "b")
+    ]
+    score(prepare(with_table[0]))
+    with pytest.raises(RunMismatchError, match=r"models\.poi_table"):
+        prepare(with_table[1])
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"jobs\.poi_table makes one"):
+        prepare(with_table[0])
