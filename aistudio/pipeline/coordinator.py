@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import ray
 
+from aistudio.pipeline.telemetry import Meters
+
 NAMESPACE = "aistudio"
 POISON_DEATHS = 2  # worker deaths with the same row in hand
 
@@ -35,7 +37,9 @@ class _Work:
 class Coordinator:
     """See the module's docstring. All calls are cheap."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str | None = None) -> None:
+        """`label`: the run's name in Prometheus metrics; None: none are kept."""
+        self._meters = Meters(label) if label else None
         self._works: dict[tuple[str, str], _Work] = {}  # by shard and stage
         self._buried: set[str] = set()
         self._counts: dict[str, dict[str, float]] = {}
@@ -45,6 +49,8 @@ class Coordinator:
     def begin(self, shard: str, stage: str, owner: str) -> Start:
         """Process `owner` starts a stage of a shard; if another had started it, that one died."""
         self._counts[shard] = {}
+        if self._meters:
+            self._meters.begin(shard)
         work = self._works.setdefault((shard, stage), _Work(owner))
         if work.owner is not None and work.owner != owner:
             self._bury(work.owner)
@@ -83,6 +89,8 @@ class Coordinator:
         """Final counts of a shard whose file is stored."""
         if self._counts.pop(shard, None) is not None:
             self._total.update(counts)
+            if self._meters:
+                self._meters.done(shard, counts)
         for key in [k for k in self._works if k[0] == shard]:
             del self._works[key]
 
@@ -101,10 +109,10 @@ class Coordinator:
         return dict(self._facts)
 
 
-def start_coordinator(name: str) -> Any:
-    """Start the run's coordinator; `name` is unique to the run's attempt."""
+def start_coordinator(name: str, label: str | None = None) -> Any:
+    """Start the run's coordinator; `name` is unique to the run's attempt, `label` stands for the run in metrics."""
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # trivial code: only ever killed from outside
-    return ray.remote(Coordinator).options(name=name, namespace=NAMESPACE, **options).remote()
+    return ray.remote(Coordinator).options(name=name, namespace=NAMESPACE, **options).remote(label)
 
 
 def find_coordinator(name: str) -> Any:

@@ -1,0 +1,127 @@
+"""Metrics as Prometheus reads them from a node, the dashboard that draws them, log lines."""
+
+import json
+import re
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import ray
+
+from aistudio.pipeline import telemetry
+from aistudio.pipeline.coordinator import Coordinator
+from aistudio.pipeline.telemetry import Meters, log_event
+
+DASHBOARD = Path(__file__).resolve().parents[2] / "deploy/grafana/aistudio.json"
+
+
+class Recorder:
+    """Stands in for ray.util.metrics' classes."""
+
+    def __init__(self, name, description, boundaries=None, tag_keys=()):
+        self.name, self.tag_keys, self.values = name, tag_keys, []
+
+    def set_default_tags(self, tags):
+        assert set(tags) <= set(self.tag_keys)
+
+    def inc(self, value, tags=None):
+        assert value > 0 and set(tags or {}) <= set(self.tag_keys)
+        self.values.append((value, *(tags or {}).values()))
+
+    def set(self, value):
+        self.values.append(value)
+
+    observe = set
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    made = {}
+
+    def make(name, *args, **kwargs):
+        made[name] = Recorder(name, *args, **kwargs)
+        return made[name]
+
+    for kind in ("Counter", "Gauge", "Histogram"):
+        monkeypatch.setattr(telemetry, kind, make)
+    return made
+
+
+def test_a_finished_shard_is_counted_once_and_in_full(recorded):
+    run = Coordinator("s3://b/run")
+    run.begin("0", "score", "a")
+    run.begin("1", "score", "a")
+    run.begin("0", "score", "b")  # after a death
+    counts = {"ok": 8.0, "timeout": 2.0, "http_error": 0.0, "bytes": 5e5, "model_s": 0.4, "wait_s": 1.0}
+    run.done("0", counts)
+    run.done("0", counts)  # told again by a worker that did not hear the answer
+    assert recorded["aistudio_images"].values == [(8.0, "ok"), (2.0, "timeout")]
+    assert recorded["aistudio_downloaded_bytes"].values == [(5e5,)]
+    assert recorded["aistudio_stage_seconds"].values == [(0.4, "model"), (1.0, "wait")]
+    assert recorded["aistudio_model_ms_per_image"].values == [pytest.approx(50)]
+    assert (
+        recorded["aistudio_shards_in_work"].values == [1, 2, 2, 1]
+        and len(recorded["aistudio_shard_seconds"].values) == 1
+    )
+
+
+def test_a_coordinator_without_a_label_measures_nothing(recorded):
+    run = Coordinator()
+    run.begin("0", "score", "a")
+    run.done("0", {"ok": 1.0})
+    assert not recorded
+
+
+@pytest.fixture
+def node():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _metrics_export_port=port)
+    yield f"http://127.0.0.1:{port}/metrics"
+    ray.shutdown()
+
+
+def test_a_node_exports_what_the_dashboard_draws(node):
+    meters = ray.remote(Meters).options(num_cpus=0).remote("reports/x")
+    ray.get(meters.begin.remote("1"), timeout=60)
+    ray.get(meters.begin.remote("0"), timeout=60)
+    ray.get(
+        meters.done.remote("0", {"ok": 7.0, "timeout": 1.0, "bytes": 9e5, "model_s": 0.5, "wait_s": 1.0}), timeout=60
+    )
+    deadline = time.monotonic() + 90
+    text = ""
+    while "ray_aistudio_images_total" not in text:
+        assert time.monotonic() < deadline, text[-2000:]
+        time.sleep(0.5)
+        try:
+            text = urllib.request.urlopen(node, timeout=5).read().decode()
+        except OSError:
+            continue
+    line = next(x for x in text.splitlines() if x.startswith("ray_aistudio_images_total") and 'status="ok"' in x)
+    assert 'run="reports/x"' in line and line.endswith(" 7.0")
+    names = set(re.findall(r"^(ray_aistudio_\w+)\{", text, re.MULTILINE))
+    drawn = set(re.findall(r"ray_aistudio_\w+", DASHBOARD.read_text()))
+    assert drawn and drawn <= names
+
+
+def test_the_dashboard_is_one():
+    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    assert board["title"] and board["schemaVersion"] >= 36
+    ids = [p["id"] for p in board["panels"]]
+    assert len(ids) == len(set(ids)) >= 6
+    for panel in board["panels"]:
+        assert panel["title"] and panel["type"] and set(panel["gridPos"]) == {"x", "y", "w", "h"}
+        assert all('run=~"$run"' in t["expr"] for t in panel["targets"])
+
+
+def test_log_lines_are_json_and_only_on_request(capsys, monkeypatch):
+    monkeypatch.delenv("AISTUDIO_LOG", raising=False)
+    log_event("shard", ok=1)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("AISTUDIO_LOG", "json")
+    log_event("shard", shard="0-1", ok=3.0, error="西湖")
+    line = json.loads(capsys.readouterr().err)
+    assert line.pop("time").endswith("Z") and line == {"event": "shard", "shard": "0-1", "ok": 3.0, "error": "西湖"}
