@@ -46,7 +46,8 @@ def assert_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
         assert np.nanmax(np.abs(a[column] - b[column])) <= 1e-5
 
 
-def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp_path, make_config, capfd):
+def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp_path, make_config, capfd, monkeypatch):
+    monkeypatch.setattr(score_module, "_WAVE_SHARDS", 2)  # the work list goes to the engine in two pieces
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 24)))
     score(prepare(config))
     before, store = stored(config), open_store(config.output)
