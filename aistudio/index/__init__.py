@@ -10,8 +10,8 @@ product is exact). Order is by that score, highest first, and then by id, lowest
 positions in the manifest. So equal vectors tie exactly, and block size, partitioning, number of threads and device
 change neither ids nor scores.
 
-sieve.py (product and threshold), topk.py (the K best), ranks.py (ranks of given rows). Leaves out: reading files
-(pipeline/), approximate search, and what the ranks mean (metrics/retrieval.py).
+product.py (one tile), sieve.py (all tiles, thresholds), topk.py (the K best), ranks.py (ranks of given rows). Leaves
+out: reading files (pipeline/), approximate search, and what the ranks mean (metrics/retrieval.py).
 """
 
 from aistudio.index.ranks import RankCounter

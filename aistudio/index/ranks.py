@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from aistudio.index.sieve import Block, Floats, Ints, Survivors
+from aistudio.index.product import Floats, Ints
+from aistudio.index.sieve import Block, Survivors
 
 UNSURE_AT_ONCE = 4_000_000  # comparisons of unsure survivors with pairs: 100 MB
 

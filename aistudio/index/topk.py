@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from aistudio.index.sieve import TILE_ROWS, Block, Floats, Ints, Sieve, Survivors
+from aistudio.index.product import TILE_ROWS, Floats, Ints
+from aistudio.index.sieve import Block, Sieve, Survivors
 
 
 class TopK:

@@ -5,6 +5,7 @@ row in the file. Ties in a ranking go by it. Leaves out: what is searched for (_
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +26,35 @@ File = tuple[int, str]  # number, key
 
 @dataclass(frozen=True)
 class Vectors:
-    """Ok rows of the gallery: vectors, ids and the values of one column."""
+    """Ok rows of the gallery: vectors, ids and the values of some columns."""
 
     rows_ND: NDArray[np.float32]
     ids_N: NDArray[np.int64]
-    values_N: pa.Array
+    values: dict[str, pa.Array]
 
 
-def vector_blocks(store: Store, files: Sequence[File], block_rows: int, column: str = "item_id") -> Iterator[Vectors]:
+def vector_blocks(
+    store: Store, files: Sequence[File], block_rows: int, columns: Sequence[str] = ()
+) -> Iterator[Vectors]:
     """The gallery in blocks of about `block_rows`: small files are put together, large ones read in parts.
+
+    A thread reads one block ahead, so that reading goes on beside the search; at most two blocks are held.
 
     Raises:
         StoreError: a file is damaged, or a vector of an ok row holds NaN; names the file.
     """
+    blocks = _blocks(store, files, block_rows, columns)
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
+
+
+def _blocks(store: Store, files: Sequence[File], block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
     held: list[Vectors] = []
     for number, key in files:
-        for part in _parts(store, number, key, block_rows, column):
+        for part in _parts(store, number, key, block_rows, columns):
             held.append(part)
             if sum(len(v.ids_N) for v in held) >= block_rows:
                 yield _joined(held)
@@ -49,17 +63,19 @@ def vector_blocks(store: Store, files: Sequence[File], block_rows: int, column: 
         yield _joined(held)
 
 
-def _parts(store: Store, number: int, key: str, block_rows: int, column: str) -> Iterator[Vectors]:
-    start = number * ID_STEP
+def _parts(store: Store, number: int, key: str, block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
+    start, wanted = number * ID_STEP, list(dict.fromkeys([*columns, "status", "embedding"]))
     with store.open(key) as f:
         try:
-            for batch in pq.ParquetFile(f).iter_batches(block_rows, columns=[column, "status", "embedding"]):
+            # no threads: one wide column gains nothing from them, and the search needs the cores
+            for batch in pq.ParquetFile(f).iter_batches(block_rows, columns=wanted, use_threads=False):
                 good = pc.and_(pc.equal(batch["status"], Status.OK.value), pc.is_valid(batch["embedding"]))
                 ids = start + np.flatnonzero(good.to_numpy(zero_copy_only=False))
                 start += batch.num_rows
-                kept = batch.filter(good)
+                kept = batch if len(ids) == batch.num_rows else batch.filter(good)
                 if kept.num_rows:
-                    yield Vectors(matrix(kept["embedding"], store.path(key)), ids, kept[column])
+                    values = {c: kept[c] for c in columns}
+                    yield Vectors(matrix(kept["embedding"], store.path(key)), ids, values)
         except (pa.ArrowException, OSError) as e:
             raise StoreError(f"{store.path(key)}: damaged or not a score file: {e}") from None
 
@@ -69,7 +85,7 @@ def _joined(parts: list[Vectors]) -> Vectors:
         return parts[0]
     return Vectors(
         np.concatenate([p.rows_ND for p in parts]), np.concatenate([p.ids_N for p in parts]),
-        pa.concat_arrays([p.values_N for p in parts]),
+        {c: pa.concat_arrays([p.values[c] for p in parts]) for c in parts[0].values},
     )  # fmt: skip
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from aistudio.metrics import retrieval
 from aistudio.pipeline._aggregate_gallery import ID_STEP, File
-from aistudio.pipeline._aggregate_search import Found, Workers
+from aistudio.pipeline._aggregate_lookup import rows_at
+from aistudio.pipeline._aggregate_search import Found
+from aistudio.pipeline._aggregate_workers import Workers
 from aistudio.store import Store
 
 FOLDER = "metrics"
@@ -31,41 +33,61 @@ SLICE_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
+QUERIES_AT_ONCE = 50_000  # of top.parquet: one Arrow column of strings holds 2 GiB at most
+
+
 def write_per_query(
     store: Store, queries: pd.DataFrame, items: retrieval.Relevant, first: Any, metrics: dict[str, Any]
 ) -> None:
     ranked = pa.array(np.where(np.isinf(first), 0, first).astype(np.int64), mask=np.isinf(first))
-    names = {c: pa.array(queries[c].tolist(), pa.string()) for c in ("query_id", "item_id", "text")}
+    columns = [c for c in ("query_id", "item_id", "text", "image_url") if c in queries]
+    names = {c: pa.array(queries[c].tolist(), pa.string()) for c in columns}
     table = pa.table({**names, "num_relevant": items.num_Q, "first_rank": ranked, **metrics})
     store.write_table(f"{FOLDER}/per_query.parquet", table)
 
 
 def write_top(store: Store, files: list[File], queries: pd.DataFrame, found: Found, pool: Workers) -> None:
     """The best images of each query and its relevant ones with the lowest ranks, with their places in scores/."""
+    query, rank, ids, score, is_low = _shown(found)
+    wanted, place = np.unique(ids, return_inverse=True)
+    relevant = np.isin(query * len(wanted) + place, _codes(found, wanted))
+    details = rows_at(store, files, wanted, ["row_id", "item_id", "image_url"], pool)
+    names = pa.array(queries["query_id"].tolist(), pa.string())
+    keys = pa.array([key for _, key in files], pa.string())
+    parts = []
+    for start in range(0, max(len(queries), 1), QUERIES_AT_ONCE):
+        part = slice(*np.searchsorted(query, [start, start + QUERIES_AT_ONCE]))
+        own = details.take(pa.array(place[part]))
+        columns = {
+            "query_id": names.take(pa.array(query[part])), "rank": rank[part], **{c: own[c] for c in own.column_names},
+            "score": score[part], "relevant": relevant[part], "file": keys.take(pa.array(ids[part] // ID_STEP)),
+            "row_index": ids[part] % ID_STEP,
+            "part": pa.array(["top", "low_relevant"]).take(pa.array(is_low[part].astype(np.int64))),
+        }  # fmt: skip
+        parts.append(pa.table({name: columns[name] for name in TOP_SCHEMA.names}).cast(TOP_SCHEMA))
+    store.write_table(f"{FOLDER}/top.parquet", pa.concat_tables(parts))
+
+
+def _shown(found: Found) -> tuple[Any, ...]:
+    """query, rank, id, score and whether it is a low relevant one, of the rows of top.parquet, by query and rank."""
     query, place = np.nonzero(found.top_ids_QK >= 0)
-    top = pd.DataFrame({"query": query, "rank": place + 1, "id": found.top_ids_QK[query, place]})
-    top = top.assign(score=found.top_scores_QK[query, place], part="top")
-    pairs = pd.DataFrame({"query": found.query_P, "rank": found.rank_P, "id": found.id_P, "score": found.score_P})
-    pairs = pairs.sort_values(["query", "rank"])
-    low = pairs[pairs["rank"] > found.top_ids_QK.shape[1]].groupby("query").tail(LOW_SHOWN).assign(part="low_relevant")
-    both = pd.concat([top, low], ignore_index=True).sort_values(["query", "rank"], kind="stable")
-    known = pd.MultiIndex.from_arrays([pairs["query"], pairs["id"]])
-    both["relevant"] = pd.MultiIndex.from_arrays([both["query"], both["id"]]).isin(known)
-    both["row_index"] = both["id"] % ID_STEP
-    wanted = np.unique(both["id"].to_numpy(np.int64))
-    cuts = np.searchsorted(wanted, [n * ID_STEP for n, _ in files] + [len(files) * ID_STEP])
-    todo = [(key, wanted[a:b] % ID_STEP) for (_, key), a, b in zip(files, cuts, cuts[1:], strict=False) if a < b]
-    parts = list(pool.map(_details, todo, store))
-    columns = ["file", "row_id", "item_id", "image_url"]
-    details = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns, dtype=str)
-    both = pd.concat(
-        [both.reset_index(drop=True), details.iloc[np.searchsorted(wanted, both["id"])].reset_index(drop=True)], axis=1
-    )
-    both["query_id"] = queries["query_id"].to_numpy(object)[both["query"].to_numpy(int)]
-    store.write_table(f"{FOLDER}/top.parquet", pa.Table.from_pandas(both, schema=TOP_SCHEMA, preserve_index=False))
+    order = np.lexsort((found.rank_P, found.query_P))
+    low_query = found.query_P[order]
+    ends = np.searchsorted(low_query, low_query, side="right")
+    order = order[ends - np.arange(len(order)) <= LOW_SHOWN]
+    order = order[found.rank_P[order] > found.top_ids_QK.shape[1]]
+    columns = [
+        (query, found.query_P[order]), (place + 1, found.rank_P[order]),
+        (found.top_ids_QK[query, place], found.id_P[order]), (found.top_scores_QK[query, place], found.score_P[order]),
+        (np.zeros(len(query), dtype=bool), np.ones(len(order), dtype=bool)),
+    ]  # fmt: skip
+    whole = [np.concatenate(c) for c in columns]
+    order = np.lexsort((whole[1], whole[0]))
+    return tuple(c[order] for c in whole)
 
 
-def _details(place: tuple[str, Any], store: Store) -> pd.DataFrame:
-    key, row_index = place
-    table = store.read_table(key, ["row_id", "item_id", "image_url"]).take(pa.array(row_index))
-    return table.to_pandas().assign(file=key)
+def _codes(found: Found, wanted: Any) -> Any:
+    """The relevant pairs among the rows that are shown, as query * len(wanted) + place."""
+    place = np.minimum(np.searchsorted(wanted, found.id_P), max(len(wanted) - 1, 0))
+    shown = wanted[place] == found.id_P if len(wanted) else np.zeros(len(place), dtype=bool)
+    return found.query_P[shown] * len(wanted) + place[shown]

@@ -29,7 +29,7 @@ PERMUTED_VALUES = 100_000_000  # signs drawn per metric at most: fewer permutati
 MIN_PERMUTATIONS = 999
 CHANGED = 50
 CHANGED_METRIC = "map"  # moves with every relevant image, not only with the first
-_NOT_METRICS = ("query_id", "item_id", "text", "num_relevant", "first_rank")
+_NOT_METRICS = ("query_id", "item_id", "text", "image_url", "num_relevant", "first_rank")
 
 
 def compare(a: Store, b: Store, settings: MetricsSettings) -> dict[str, Any]:
@@ -44,13 +44,19 @@ def compare(a: Store, b: Store, settings: MetricsSettings) -> dict[str, Any]:
         What the written file holds; see the module.
 
     Raises:
-        StoreError: a run has not been aggregated, or the two share no query and no pair.
+        StoreError: a run has not been aggregated, the runs were asked different kinds of queries, or they share no
+            query and no pair.
     """
     result: dict[str, Any] = {"a": a.root, "b": b.root, "metrics": {}, "changed": []}
     queries = _joined(a, b, "per_query", "query_id")
     if queries is None:
         raise StoreError(f"{_missing(a, b)} has no {FOLDER}/per_query.parquet: run `aggregate` on it first")
     both, result["queries"] = queries
+    kind_a, kind_b = _query_kind(a), _query_kind(b)
+    if kind_a != kind_b:
+        raise StoreError(
+            f"{a.root} was aggregated with metrics.query: {kind_a}, {b.root} with {kind_b}: aggregate both alike"
+        )
     has = (both["num_relevant_a"] > 0) & (both["num_relevant_b"] > 0)
     result["queries"]["without_relevant"] = int((~has).sum())
     both = both if settings.no_relevant == "zero" else both[has]
@@ -87,6 +93,11 @@ def _joined(a: Store, b: Store, table: str, key: str) -> tuple[pd.DataFrame, dic
 
 def _missing(a: Store, b: Store) -> str:
     return next(s.root for s in (a, b) if not s.exists(f"{FOLDER}/per_query.parquet"))
+
+
+def _query_kind(store: Store) -> str:
+    about = f"{FOLDER}/about.json"
+    return str(store.read_json(about).get("query", "text")) if store.exists(about) else "text"
 
 
 def _metrics(both: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from aistudio.index import RankCounter, Sieve, TopK, exact_scores, ranks, sgemm_error, sieve
+from aistudio.index import RankCounter, Sieve, TopK, exact_scores, product, ranks, sgemm_error
 
 
 def unit(rng, n, d):
@@ -26,9 +26,9 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(sieve, "TILE_ROWS", 7)
-    monkeypatch.setattr(sieve, "DEVICE_TILE_ROWS", 16)
-    monkeypatch.setattr(sieve, "TILE_QUERIES", 3)
+    monkeypatch.setattr(product, "TILE_ROWS", 7)
+    monkeypatch.setattr(product, "DEVICE_TILE_ROWS", 16)
+    monkeypatch.setattr(product, "TILE_QUERIES", 3)
 
 
 def gallery(seed):

@@ -3,65 +3,18 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import ConfigError, ManifestError, StoreError
 from aistudio.pipeline import _aggregate_search
-from aistudio.pipeline._aggregate_search import Workers
 from aistudio.pipeline.aggregate import aggregate
-from aistudio.schema import score_schema, text_schema
+from aistudio.schema import text_schema
 from aistudio.store import open_store
 from jobs import aggregate as job
-
-DIM = 16
-PASSTHROUGH = [pa.field("category", pa.string()), pa.field("price", pa.float64())]
-FAST = {"bootstrap_samples": 50, "min_slice_size": 2}
-
-
-def unit(x):
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def catalogue(items=12, per_item=5, seed=0):
-    """Rows of a small run: images near their item's text, some failed, one duplicate image in another file."""
-    rng = np.random.default_rng(seed)
-    texts = unit(rng.normal(size=(items, DIM)))
-    rows = []
-    for i in range(items):
-        for j in range(per_item):
-            vector = unit(texts[i] + 0.5 * rng.normal(size=DIM))
-            failed = (i * per_item + j) % 11 == 7 or i == items - 1
-            rows.append(
-                {
-                    "row_id": str(len(rows)), "item_id": f"item{i}", "image_url": f"https://x.example/{i}/{j}.jpg",
-                    "fallback_url": None, "text": f"酒店 {i}", "poi_names": None,
-                    "status": "timeout" if failed else "ok", "error": "slow" if failed else None,
-                    "recall_score": None if failed else float(vector @ texts[i]),
-                    "embedding": None if failed else vector, "width": 100 + 10 * j,
-                    "category": "hat" if i % 2 else "coat", "price": float(i),
-                }
-            )  # fmt: skip
-    rows[30]["embedding"] = rows[2]["embedding"]
-    return rows, {f"酒店 {i}": v for i, v in enumerate(texts)}
-
-
-def write_run(path, rows, texts, passthrough=PASSTHROUGH, shard=7, dtype="float32"):
-    store = open_store(str(path))
-    schema = score_schema(list(passthrough), DIM, dtype)
-    rows = [{**r, "embedding": None if r.get("embedding") is None else np.asarray(r["embedding"], dtype)} for r in rows]
-    for start in range(0, len(rows), shard):
-        table = pa.Table.from_pylist(rows[start : start + shard], schema=schema)
-        store.write_table(f"scores/{start // shard:05d}.parquet", table)
-    for n, part in enumerate((list(texts), list(texts)[:2])):
-        table = pa.table(
-            {"text": part, "embedding": pa.array([texts[t] for t in part], text_schema(DIM).field(1).type)}
-        )
-        store.write_table(f"texts/{n:05d}.parquet", table)
-    config = {"manifest": {"path": "m.csv", "format": "csv"}, "output": str(path), "models": {"recall": "r.yaml"}}
-    store.write_json("run.json", {"config": config | {"metrics": FAST}})
-    return store
+from tests.pipeline.stored_run import DIM, FAST, PASSTHROUGH, catalogue, under_ray, unit, write_run
 
 
 def twin(rows, texts):
@@ -145,26 +98,13 @@ def test_files_blocks_and_query_chunks_change_nothing(run, tmp_path, monkeypatch
     assert a == b
 
 
-def test_ray_tasks_give_the_same(run, monkeypatch):
-    import ray
-
+def test_ray_tasks_give_the_same(run, local_ray):
     store, _, _ = run
     aggregate(store, MetricsSettings(**FAST))
     here = {name: store.read_bytes(f"metrics/{name}") for name in ("metrics.json", "curves.json")}
     top = store.read_table("metrics/top.parquet")
-    monkeypatch.setattr(_aggregate_search, "PARALLEL_BYTES", 0)
-    seen = []
-    monkeypatch.setattr(
-        Workers, "__init__", lambda self, num, gpu, old=Workers.__init__: (old(self, num, gpu), seen.append(num))[0]
-    )
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
+    with under_ray() as seen:
         aggregate(store, MetricsSettings(**FAST))
-    finally:
-        if ours:
-            ray.shutdown()
     assert seen and seen[0] >= 1
     assert here == {name: store.read_bytes(f"metrics/{name}") for name in here}
     assert top == store.read_table("metrics/top.parquet")
@@ -185,7 +125,7 @@ def test_texts_of_another_model_are_refused(run):
             {"text": ["酒店 1"], "embedding": pa.array([np.ones(8, np.float32)], text_schema(8).field(1).type)}
         )
         store.write_table(f"texts/{n:05d}.parquet", table)
-    with pytest.raises(StoreError, match="images have 16 dimensions, texts 8"):
+    with pytest.raises(StoreError, match="images have 16 dimensions, queries 8"):
         aggregate(store, MetricsSettings(**FAST))
 
 
@@ -269,6 +209,57 @@ def test_graded_relevance_from_a_file(run, tmp_path):
         aggregate(store, MetricsSettings(qrels=str(path), **FAST))
     with pytest.raises(ConfigError, match="cannot be read"):
         aggregate(store, MetricsSettings(qrels=str(tmp_path / "none.tsv"), **FAST))
+
+
+@pytest.mark.parametrize("kind", ["tsv", "parquet"])
+def test_graded_relevance_reaches_every_metric(run, tmp_path, kind):
+    """A file of either kind, its gains and ranks through to ndcg, against the definition."""
+    store, rows, texts = run
+    rng = np.random.default_rng(5)
+    good = [r for r in rows if r["status"] == "ok"]
+    frame = pd.DataFrame(
+        [
+            (f"item{i}", r["row_id"], int(g))
+            for i in range(8)
+            for r, g in zip(good, rng.integers(-1, 4, len(good)), strict=False)
+        ],
+        columns=["query", "row_id", "relevance"],
+    ).sample(frac=0.3, random_state=1)
+    path = tmp_path / f"qrels.{kind}"
+    frame.to_parquet(path) if kind == "parquet" else frame.to_csv(path, sep="\t", index=False)
+    m = aggregate(store, MetricsSettings(k=[3, 10], qrels=str(path), **FAST))["metrics"]
+    gallery = np.array([r["embedding"] for r in good], dtype=float)
+    ndcg, recall = [], []
+    for i in range(8):
+        gain = {r: g for q, r, g in frame.itertuples(index=False) if q == f"item{i}" and g > 0}
+        scores = [np.vecdot(texts[f"酒店 {i}"].astype(float), v) for v in gallery]
+        ranked = [gain.get(good[j]["row_id"], 0) for j in np.lexsort((np.arange(len(good)), -np.array(scores)))]
+        if gain:
+            discount = 1 / np.log2(np.arange(2, 12))
+            ndcg.append(
+                (ranked[:10] @ discount) / (np.pad(sorted(gain.values(), reverse=True), (0, 10))[:10] @ discount)
+            )
+            recall.append(sum(g > 0 for g in ranked[:3]) / len(gain))
+    assert m["ndcg@10"]["value"] == pytest.approx(np.mean(ndcg), abs=1e-12) and m["ndcg@10"]["n"] == len(ndcg)
+    assert m["recall@3"]["value"] == pytest.approx(np.mean(recall), abs=1e-12)
+
+
+def test_a_sample_of_the_queries(run, tmp_path):
+    store, rows, texts = run
+    aggregate(store, MetricsSettings(**FAST))
+    whole = {q["query_id"]: q for q in store.read_table("metrics/per_query.parquet").to_pylist()}
+    result = aggregate(store, MetricsSettings(max_queries=5, **FAST))
+    part = store.read_table("metrics/per_query.parquet").to_pylist()
+    assert len(part) == 5 and all(whole[q["query_id"]] == q for q in part)
+    assert result["about"]["queries"] == 5 and result["about"]["queries_drawn_from"] == 12
+    assert any("5 of 12 queries are measured" in note for note in result["about"]["notes"])
+    names = [q["query_id"] for q in part]
+    aggregate(store, MetricsSettings(max_queries=5, **FAST, seed=1))
+    assert names != store.read_table("metrics/per_query.parquet")["query_id"].to_pylist()
+    fewer = write_run(tmp_path / "fewer", [r for r in rows if r["item_id"] != names[0]], texts)
+    aggregate(fewer, MetricsSettings(max_queries=5, **FAST))
+    kept = fewer.read_table("metrics/per_query.parquet")["query_id"].to_pylist()
+    assert set(names[1:]) < set(kept), "another run of nearly the same manifest draws nearly the same queries"
 
 
 def test_slices_count_every_query_once(run):
