@@ -1,0 +1,94 @@
+"""What the promise "nothing lost, nothing doubled" costs an undisturbed run: a shard with and without it, in pairs.
+
+    python benchmarks/commit_cost.py --pairs 40
+
+With: look whether the shard is stored, check the fence twice, ask the coordinator nothing (that call is 1 ms and
+counted as such), write texts and scores with checksums beside, sync, link, sync the folder. Without: write the same
+two files once, under their names, no checksums, no sync. The share is of a shard's time at a given speed if nothing
+else ran meanwhile; a worker has engine.shards_in_flight shards in work, so most of it (waiting for the disk) is hidden.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from aistudio.pipeline.run_record import claim_attempt, refuse_if_fenced
+from aistudio.pipeline.shards import store_shard
+from aistudio.store import Store, open_store
+
+ROWS, DIM, THUMBNAIL_BYTES = 500, 512, 4000
+COORDINATOR_S = 0.002  # two calls to an actor on the same machine
+RATES = (50, 1000, 8000)  # images/s: a CPU core, a GPU with one tower, a GPU at its best
+
+
+def shard_tables(seed: int) -> tuple[pa.Table, pa.Table]:
+    rng = np.random.default_rng(seed)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=ROWS * DIM).astype(np.float32)), DIM)
+    texts = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=50 * DIM).astype(np.float32)), DIM)
+    ids = [str(i) for i in range(ROWS)]
+    scores = pa.table(
+        {
+            "row_id": ids,
+            "status": ["ok"] * ROWS,
+            "embedding": vectors,
+            "thumbnail": [rng.bytes(THUMBNAIL_BYTES) for _ in ids],
+        }
+    )
+    return scores, pa.table({"text": [f"text {i}" for i in range(50)], "embedding": texts})
+
+
+def with_promise(store: Store, attempt: int, name: str, scores: pa.Table, texts: pa.Table) -> None:
+    store.exists(f"scores/{name}.parquet")
+    refuse_if_fenced(store, attempt)
+    refuse_if_fenced(store, attempt)
+    store_shard(store, name, scores, texts, {"aistudio.shard": name})
+
+
+def without(folder: Path, name: str, scores: pa.Table, texts: pa.Table) -> None:
+    for kind, table in (("texts", texts), ("scores", scores)):
+        compression = {f.name: "zstd" for f in table.schema if pa.types.is_string(f.type)}
+        plain = {"embedding.list.element": "none", "thumbnail": "none"}
+        known = {k: v for k, v in plain.items() if k.split(".")[0] in table.column_names}
+        pq.write_table(table, folder / f"{kind}-{name}.parquet", compression=compression | known, use_dictionary=False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--folder", help="on the disk to be measured; default: the temporary folder's")
+    args = parser.parse_args()
+    times: dict[str, list[float]] = {"with": [], "without": []}
+    with tempfile.TemporaryDirectory(dir=args.folder) as place:
+        store = open_store(str(Path(place) / "run"))
+        attempt = claim_attempt(store)
+        for i in range(args.pairs):
+            scores, texts = shard_tables(i)
+            ways = {
+                "with": lambda s, t, n: with_promise(store, attempt, n, s, t),
+                "without": lambda s, t, n: without(Path(place), n, s, t),
+            }
+            for way in ("with", "without") if i % 2 else ("without", "with"):
+                started = time.perf_counter()
+                ways[way](scores, texts, f"{i:06d}")
+                times[way].append(time.perf_counter() - started)
+    extra = [a - b + COORDINATOR_S for a, b in zip(times["with"], times["without"], strict=True)]
+    low, middle, high = np.percentile(extra, (25, 50, 75))
+    print(f"{ROWS} rows a shard, {args.pairs} pairs; ms a shard, median: with "
+          f"{1e3 * statistics.median(times['with']):.1f}, without {1e3 * statistics.median(times['without']):.1f}, "
+          f"difference {1e3 * middle:.1f} (quartiles {1e3 * low:.1f} to {1e3 * high:.1f})")  # fmt: skip
+    print("| images/s of one worker | s a shard | slower by at most |\n|---|---|---|")
+    for rate in RATES:
+        print(f"| {rate:,} | {ROWS / rate:.2f} | {middle / (ROWS / rate):.2%} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
