@@ -133,7 +133,8 @@ def test_a_stop_signal_ends_the_run_in_order_and_it_resumes(conf, start, image_s
     assert f"resume: python -m jobs.score --conf {conf}" in text and "Traceback" not in text
     assert took < 20 + 20, f"{took:.0f} s"  # promised are 20 s; a loaded test machine gets as much again
     job.until(lambda: not job.workers(), "the end of the run's processes")
-    assert_resumes_whole(conf, start, image_server)
+    if number == signal.SIGTERM:  # once is enough: what is stored does not depend on the signal
+        assert_resumes_whole(conf, start, image_server)
 
 
 def test_a_second_ctrl_c_leaves_at_once(conf, start, image_server):
