@@ -103,7 +103,8 @@ def _configure_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
-    context.target_max_block_size = None  # a block is a shard: never split by size
+    # Rows are whole shards: what fetchers hand on is cut into a block per shard, however many a task was given.
+    context.target_max_block_size = 1 << 20
     # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run

@@ -179,3 +179,13 @@ def test_another_poi_table_is_another_run(image_server, tmp_path, make_config):
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(ConfigError, match=r"jobs\.poi_table makes one"):
         prepare(with_table[0])
+
+
+@pytest.mark.parametrize("plan", ["fused", "staged"])
+def test_a_huge_run_hands_out_several_shards_at_a_time(image_server, tmp_path, make_config, monkeypatch, plan):
+    monkeypatch.setattr("aistudio.pipeline.score._MAX_BLOCKS", 2)
+    engine = {"plan": plan, "shard_rows": 4, "device": "cpu"}
+    config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 30)), ranking=None, engine=engine)
+    result = score(prepare(config))
+    assert result.ledger.complete and len(list((tmp_path / "run/scores").glob("*.parquet"))) == 8
+    assert Counter(stored(config)["status"]) == {"ok": 27, "http_error": 1, "not_an_image": 1, "empty": 1}
