@@ -258,6 +258,9 @@ def test_jobs_on_a_cluster_end_as_they_would_here(head, project, image_server, t
     assert refused.returncode == 2 and "ray get-auth-token" in refused.stderr and "Traceback" not in refused.stderr
 
     write_manifest(tmp_path / "m.csv", [image_server.url(f"ok/{i % 5}.jpg") for i in range(20)])
+    planned = head.submit(project, *conf, "--", "--dry-run")
+    assert planned.returncode == 0 and "1 node(s), 2 CPUs, 0 GPUs" in planned.stdout, planned.stdout + planned.stderr
+    assert not image_server.hits and not (tmp_path / "run/scores").exists()
     done = head.submit(project, *conf)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rows in = rows out: 20 = 20" in done.stdout  # the ledger, streamed
@@ -278,7 +281,7 @@ def test_jobs_on_a_cluster_end_as_they_would_here(head, project, image_server, t
     )  # fmt: skip
     ids = [j["submission_id"] for j in json.loads(jobs) if j["submission_id"]]
     logs = "".join(head.text(f"/api/jobs/{i}/logs") for i in ids)
-    assert len(ids) == 3 and "rows in = rows out" in logs and ids[0] in listed.stdout + listed.stderr
+    assert len(ids) == 4 and "rows in = rows out" in logs and ids[0] in listed.stdout + listed.stderr
     everything = jobs + listed.stdout + listed.stderr + logs + (tmp_path / "run/run.json").read_text() + done.stderr
     assert TOKEN not in everything and NODE_SECRET not in everything
 
