@@ -54,4 +54,6 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         code = e.exit_code
     except BrokenPipeError:
         code = 1
+    except KeyboardInterrupt:  # before or after the work; the jobs themselves handle one during it
+        code = 130
     sys.exit(code)
