@@ -43,7 +43,7 @@ def measure(folder: str, engine: bool) -> None:
     import pyarrow as pa
     import ray.data
 
-    from aistudio.pipeline.score import _waves, _work_list
+    from aistudio.pipeline.score import _work_list, work_blocks
     from aistudio.pipeline.snapshot import load_snapshot
     from aistudio.store import open_store
 
@@ -55,10 +55,9 @@ def measure(folder: str, engine: bool) -> None:
     assert snapshot is not None
     work = _work_list(store, snapshot, None)
     if engine:
-        # One wave alone: the next one begins when this one's blocks are gone.
-        wave = next(_waves(work))
-        dataset = ray.data.from_arrow([pa.table({"shard": [name]}) for name in wave])
-        assert dataset.num_blocks() == len(wave)
+        blocks = work_blocks(work)
+        dataset = ray.data.from_arrow([pa.table({"shard": block}) for block in blocks])
+        assert dataset.num_blocks() == len(blocks)
     seconds, peak = time.perf_counter() - started, peak_mb()
     what = "index, listing, work list" + (", engine" if engine else "")
     size = f"{len(snapshot.shards):,} | {snapshot.num_rows:,}"

@@ -42,15 +42,13 @@ from aistudio.pipeline.telemetry import log_event
 from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.store import Store, open_store
 
-# Shards handed to Ray Data at once: a block costs the driver 50 kB (measured: benchmarks/resume_memory.py), so 250 MB;
-# between waves the model actors start anew, which at 500 rows a shard happens every 2.5 million rows.
-_WAVE_SHARDS = 5000
 # Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
 # shards that its process had in work, so this is room for dozens of them at once; a worker that dies of itself ends it.
 _TASK_RETRIES = 100
 
-# A block costs the driver 42 kB and 1.4 ms (docs/scaling.md), so a huge run hands shards out several at a time.
-_MAX_BLOCKS = 20_000
+# A block costs the driver 42 to 50 kB (benchmarks/resume_memory.py), so 250 MB at most: a huge run hands out several
+# shards as one block. Commit and resume stay per shard.
+_MAX_BLOCKS = 5_000
 
 
 class Prepared(NamedTuple):
@@ -230,11 +228,10 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
     already = 0 if run.retry is not None else snapshot.num_rows - pending
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
     with Progress(poll, already + pending, already) as progress:
-        for wave in _waves(work):
-            for batch in _dataset(run, wave).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
-                    counts.update(dict(row))
-                    log_event("shard", shard=shard, **dict(row))
+        for batch in _dataset(run, work).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
+                counts.update(dict(row))
+                log_event("shard", shard=shard, **dict(row))
     wall_s = time.monotonic() - started
     facts = ray.get(coordinator.facts.remote(), timeout=10)
     ray.kill(coordinator)
@@ -252,9 +249,10 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
     }
 
 
-def _waves(work: list[str]) -> Iterator[list[str]]:
-    """The work list in pieces that the driver's memory can hold as blocks; at least one, perhaps empty."""
-    yield from (work[i : i + _WAVE_SHARDS] for i in range(0, max(len(work), 1), _WAVE_SHARDS))
+def work_blocks(work: list[str]) -> list[list[str]]:
+    """The work list as blocks of one shard, or of several where there are very many."""
+    step = math.ceil(len(work) / _MAX_BLOCKS)
+    return [work[i : i + step] for i in range(0, len(work), step)]
 
 
 def _dataset(run: RunContext, work: list[str]) -> Any:
@@ -262,8 +260,7 @@ def _dataset(run: RunContext, work: list[str]) -> Any:
     plan = run.plan
     if not work:
         return ray.data.from_arrow(pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())}))
-    step = math.ceil(len(work) / _MAX_BLOCKS)
-    names = ray.data.from_arrow([pa.table({"shard": work[i : i + step]}) for i in range(0, len(work), step)])
+    names = ray.data.from_arrow([pa.table({"shard": block}) for block in work_blocks(work)])
     common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     lives = {"ray_remote_args_fn": _lives}
     encode = common | lives | {

@@ -20,7 +20,7 @@ from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidate
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.images.urls import redact
-from aistudio.pipeline.inputs import InputFile, list_images, list_inputs, open_input
+from aistudio.pipeline.inputs import InputFile, content_sha256, list_images, list_inputs, open_input
 from aistudio.pipeline.run_record import redacted, refuse_if_fenced
 from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store, open_store
@@ -29,6 +29,7 @@ INDEX_KEY = "manifest/_index.json"
 _CREDENTIALS = r"://[^\s/?#]*@"  # cheap look before urls.redact reads each text
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
 _TASK_RETRIES = 20  # Ray's own number is infinite: a file that kills its reader would never end
+_HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
 
@@ -58,8 +59,14 @@ def manifest_key(shard: str) -> str:
 
 
 def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
-    """What makes a run folder one of this manifest: files with size and version, and how they are read."""
-    listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
+    """What makes a run folder one of this manifest: its content and how it is read.
+
+    The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
+    """
+    if config.manifest.format != "folder" and _hashable(files):
+        listing = content_sha256(files, config.store)
+    else:
+        listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
     settings = redacted(config.manifest.model_dump(mode="json"))
     return {
         **settings,
@@ -67,6 +74,10 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
         "num_bytes": sum(max(f.size, 0) for f in files),
         "files_sha256": listing,
     }
+
+
+def _hashable(files: list[InputFile]) -> bool:
+    return all(f.size >= 0 for f in files) and sum(f.size for f in files) <= _HASHED_BYTES
 
 
 def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:

@@ -47,7 +47,7 @@ def assert_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
 
 
 def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp_path, make_config, capfd, monkeypatch):
-    monkeypatch.setattr(score_module, "_WAVE_SHARDS", 2)  # the work list goes to the engine in two pieces
+    monkeypatch.setattr(score_module, "_MAX_BLOCKS", 2)  # the first block holds two shards
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 24)))
     score(prepare(config))
     before, store = stored(config), open_store(config.output)

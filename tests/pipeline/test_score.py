@@ -101,8 +101,13 @@ def test_a_finished_run_does_nothing(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
     score(prepare(config))
     hits = dict(image_server.hits)
+    (tmp_path / "m.csv").touch()  # a copy or a check-out changes the time, not the manifest
     result = score(prepare(config))
     assert result.did_nothing and dict(image_server.hits) == hits
+    text = (tmp_path / "m.csv").read_text(encoding="utf-8")
+    (tmp_path / "m.csv").write_text(text.replace("red", "rad"), encoding="utf-8")
+    with pytest.raises(RunMismatchError, match=r"manifest\.files_sha256"):
+        prepare(config)
 
 
 def test_a_run_folder_of_other_settings_is_refused_by_name(image_server, tmp_path, make_config):
