@@ -1,6 +1,8 @@
 """The demo, whole: the job that `make demo` runs, on the catalogue of the held-out seed, gives the recorded numbers."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -69,3 +71,24 @@ def test_selection_gives_each_sight_its_best_pictures(ran):
     kept = chosen[chosen["selected"]]
     assert len(chosen) == 620 and kept.groupby("item_id").size().max() <= 3
     assert set(chosen["reason"].str.partition(":")[0]) <= {"kept", "beyond_n", "duplicate_of", "failed", "below_recall"}
+
+
+@pytest.mark.browser
+def test_every_page_of_both_reports_opens_from_disk_without_complaint(ran):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = os.environ.get("AISTUDIO_CHROMIUM") or shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium here (set AISTUDIO_CHROMIUM)")
+    folder, _, _ = ran
+    problems: list[str] = []
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"], timeout=60_000)
+        page = browser.new_page()
+        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: problems.append(str(e)))
+        pages = sorted(folder.glob("*/report/*.html"))
+        for path in pages:
+            page.goto(path.as_uri())
+            page.wait_for_selector("h1")
+        browser.close()
+    assert len(pages) >= 12 and not problems
