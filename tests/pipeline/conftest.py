@@ -1,5 +1,6 @@
 """Tiny models with deterministic weights, and configurations that use them: the whole job in seconds."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,19 @@ ARCH: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One Ray for all tests that need one: starting it costs more than most of them. The GPU is a logical one."""
+def local_ray() -> Iterator[str]:
+    """One Ray for all tests that need one: starting it costs more than most of them. The GPU is a logical one.
+
+    Yields the address at which the node exports its metrics.
+    """
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "test")  # of the S3 server on this machine; workers get them when Ray starts
-        ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-        yield
+        ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, _metrics_export_port=port)
+        yield f"http://127.0.0.1:{port}/metrics"
         ray.shutdown()
 
 

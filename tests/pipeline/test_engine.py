@@ -29,13 +29,6 @@ LAUNCHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def _ray():
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 def test_the_launchers_file_tells_what_can_be_added():
     assert launcher_limits(LAUNCHER) == {"CPU": 10 * 16 + 4 * 8, "GPU": 4}
     assert launcher_limits({}) == {"CPU": 0, "GPU": 0}
@@ -48,7 +41,7 @@ def test_resources_say_what_they_can_become():
     assert not Resources(4, 1, 1).can_grow and not Resources(4, 1, 1, max_cpus=2).can_grow
 
 
-def test_limits_come_from_settings_then_from_the_launcher(_ray, tmp_path, monkeypatch):
+def test_limits_come_from_settings_then_from_the_launcher(local_ray, tmp_path, monkeypatch):
     assert cluster_resources(EngineSettings())[:2] == (2, 1) and not cluster_resources(EngineSettings()).can_grow
     path = tmp_path / "ray_bootstrap_config.yaml"
     path.write_text(str(LAUNCHER))  # JSON-like, which is YAML
@@ -59,14 +52,14 @@ def test_limits_come_from_settings_then_from_the_launcher(_ray, tmp_path, monkey
     assert not cluster_resources(EngineSettings()).can_grow  # a Ray of its own grows nowhere
 
 
-def test_room_that_is_there_is_found_and_given_back(_ray):
+def test_room_that_is_there_is_found_and_given_back(local_ray):
     resources = Resources(2, 1, 1)
     settings = EngineSettings()
     for _ in range(3):  # would not fit twice
         wait_for_room([{"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0}], settings, resources)
 
 
-def test_other_jobs_in_the_way_are_said_instead_of_waiting_for_ever(_ray, capsys):
+def test_other_jobs_in_the_way_are_said_instead_of_waiting_for_ever(local_ray, capsys):
     @ray.remote(num_cpus=2)
     class Hog:
         def here(self) -> bool:
@@ -83,13 +76,13 @@ def test_other_jobs_in_the_way_are_said_instead_of_waiting_for_ever(_ray, capsys
     wait_for_room([{"CPU": 2.0}], EngineSettings(), Resources(2, 1, 1))
 
 
-def test_a_cluster_that_can_grow_is_given_more_time(_ray):
+def test_a_cluster_that_can_grow_is_given_more_time(local_ray):
     settings = EngineSettings(schedule_timeout_s=60, scale_up_timeout_s=0.5)
     with pytest.raises(AIStudioError, match=r"within 0\.5 s.*can grow to 2 CPUs, 4 GPUs"):
         wait_for_room([{"GPU": 3.0}], settings, Resources(2, 1, 1, max_gpus=4))
 
 
-def test_what_is_missing_right_now_is_known_without_waiting(_ray):
+def test_what_is_missing_right_now_is_known_without_waiting(local_ray):
     deadline = time.monotonic() + 30
     while missing_now([{"CPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}]):  # what the tests above gave back is seen a little late
         assert time.monotonic() < deadline
@@ -97,7 +90,7 @@ def test_what_is_missing_right_now_is_known_without_waiting(_ray):
     assert missing_now([{"CPU": 2.5}, {"GPU": 3.0}]) == {"CPU": 0.5, "GPU": 2.0}
 
 
-def test_a_ray_that_runs_already_is_used_and_left(_ray):
+def test_a_ray_that_runs_already_is_used_and_left(local_ray):
     with engine(EngineSettings()) as resources:
         assert resources.cpus == 2
     assert ray.is_initialized()

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import yaml
 
 from aistudio.config import JobConfig, parse_config
@@ -47,13 +46,6 @@ def models(golden, shared_dir, tmp_path_factory) -> dict[str, str]:
         confs[name] = str(folder / f"{name}.yaml")
     pq.write_table(convert_published(*(golden["folder"] / t for t in TABLES)), folder / "pois.parquet")
     return confs | {"poi_table": str(folder / "pois.parquet")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(golden):
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -104,7 +96,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_path):
+def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_path, local_ray):
     rows, want = manifest_rows(golden, urls), golden["want"]
     first = job(tmp_path, models, write_jsonl(tmp_path / "a.jsonl", rows), "jsonl", batch_size=4)
     other = job(
@@ -133,7 +125,7 @@ def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_
     assert np.abs(got - want["text_embeddings"]).max() <= 1e-5
 
 
-def test_the_pairs_give_the_references_accuracy(golden, models, urls, tmp_path):
+def test_the_pairs_give_the_references_accuracy(golden, models, urls, tmp_path, local_ray):
     lines = []
     for k, p in enumerate(golden["cases"]["pairs"]):
         a, b = urls[p["image_a"]], urls[p["image_b"]]

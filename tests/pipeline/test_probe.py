@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ManifestError
@@ -114,14 +113,10 @@ def test_time_bytes_and_gpu_hours_are_projected():
         assert part in text, part
 
 
-def test_a_real_probe_leaves_nothing_behind(image_server, tmp_path, make_config):
+def test_a_real_probe_leaves_nothing_behind(image_server, tmp_path, make_config, local_ray):
     urls = [image_server.url(("404/" if i % 4 == 3 else "ok/") + f"{i}.jpg") for i in range(40)]
     (tmp_path / "m.csv").write_text("item_id,image_url\n" + "".join(f"a,{u}\n" for u in urls))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        p = probe(prepare(make_config(tmp_path / "m.csv")), 8)
-    finally:
-        ray.shutdown()
+    p = probe(prepare(make_config(tmp_path / "m.csv")), 8)
     assert (p.num_probed, p.total, p.exact) == (8, 40, True)
     assert sum(p.counts.values()) == 8 and set(p.counts) <= {"ok", "http_error"}
     assert p.images_per_s > 0 and p.output_bytes > 0

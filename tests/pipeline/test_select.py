@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from aistudio.config import SelectSettings, parse_config
 from aistudio.errors import StoreError
@@ -75,14 +74,10 @@ def test_one_process_gives_what_the_pure_function_gives(tmp_path, settings):
     assert sum(result.reasons.values()) == 210
 
 
-def test_many_buckets_through_ray_give_the_same(tmp_path):
+def test_many_buckets_through_ray_give_the_same(tmp_path, local_ray):
     store, whole = stored_run(tmp_path)
     config = config_for(store)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        result = select_run(store, config, bucket_rows=50)
-    finally:
-        ray.shutdown()
+    result = select_run(store, config, bucket_rows=50)
     assert len([f for f in result.files if f.endswith(".parquet")]) > 1
     want = sorted(select_images(whole, **config.select.model_dump()).to_pylist(), key=lambda r: int(r["row_id"]))
     assert rows(store) == want
