@@ -1,0 +1,92 @@
+"""The pipeline's workers with nothing to do: images that are there already, a model that looks vectors up.
+
+What is left is the engine's own work: snapshot, shards, batches, joining, Parquet, commits, Ray.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from aistudio.config import ImageSpec
+from aistudio.pipeline.encoders import Encoders
+from aistudio.pipeline.sources import ImageRow, Request
+from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext, _Worker
+from aistudio.schema import Status
+
+SIZE, DIM = 224, 512
+THUMBNAIL_BYTES = 2_000  # as a 160 px WebP of a photograph
+
+
+class StubSource:
+    """Every request succeeds at once; the pixels are one array, copied wherever the pipeline copies pixels."""
+
+    def __init__(self, thumbnails: bool) -> None:
+        self._pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+        self._thumbnail = bytes(THUMBNAIL_BYTES) if thumbnails else None
+
+    def images(self, requests: Sequence[Request]) -> Iterator[ImageRow]:
+        """One good image per request."""
+        for number in range(len(requests)):
+            yield ImageRow(
+                number, Status.OK, http_status=200, num_bytes=30_000, width=400, height=533,
+                content_hash=f"{number:064x}", thumbnail=self._thumbnail, pixels=(self._pixels,), decode_s=1e-6,
+                fetched=True,
+            )  # fmt: skip
+
+
+class StubModel:
+    """Vectors (N, 512) that depend on the images' first pixel and on the texts' length only."""
+
+    image_spec, dim = ImageSpec(size=SIZE), DIM
+
+    def __init__(self) -> None:
+        vectors = np.random.default_rng(1).normal(size=(256, DIM)).astype(np.float32)
+        self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        return self._vectors[pixels[:, 0, 0, 0]]
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self._vectors[[len(t) % 256 for t in texts]]
+
+
+class StubEncoders(Encoders):
+    """As Encoders, around the stub model."""
+
+    def __init__(self) -> None:
+        self.recall: Any = StubModel()
+        self.ranking, self.shared = None, False
+        self._lock = threading.Lock()
+        self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
+
+
+def _thumbnails(worker: _Worker) -> bool:
+    return worker.config.images.thumbnail_px > 0
+
+
+class StubFused(FusedWorker):
+    """Fused plan."""
+
+    def __init__(self, run: RunContext) -> None:
+        _Worker.__init__(self, run)
+        self.encoders = StubEncoders()
+        self.source: Any = StubSource(_thumbnails(self))
+
+
+class StubFetch(FetchWorker):
+    """Staged plan, first half."""
+
+    def __init__(self, run: RunContext, specs: tuple[Any, ...]) -> None:
+        _Worker.__init__(self, run)
+        self.source: Any = StubSource(_thumbnails(self))
+
+
+class StubEncode(EncodeWorker):
+    """Staged plan, second half."""
+
+    def __init__(self, run: RunContext) -> None:
+        _Worker.__init__(self, run)
+        self.encoders = StubEncoders()
