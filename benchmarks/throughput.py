@@ -207,7 +207,8 @@ def ours_command(out: Path, rows: list[dict[str, str]], conf: str, args: argpars
         writer.writerow(["row_id", "item_id", "image_url", "text"])
         writer.writerows((r["row_id"], r["item_id"], r["url"], r["text"]) for r in rows)
     (out / "conf.yaml").write_text(
-        f"manifest: {{path: {out}/manifest.csv, format: csv}}\noutput: {out}/run\nmodels: {{recall: {conf}}}\n"
+        f"manifest: {{path: {out}/manifest.csv, format: csv, columns: {{row_id: row_id}}}}\n"
+        f"output: {out}/run\nmodels: {{recall: {conf}}}\n"
         "download: {allow_private_addresses: true}\n"
     )
     settings = [x for s in args.settings for x in ("--set", s)]
