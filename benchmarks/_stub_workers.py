@@ -56,10 +56,11 @@ class StubModel:
 class StubEncoders(Encoders):
     """As Encoders, around the stub model."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch_size: int) -> None:
         self.recall: Any = StubModel()
         self.ranking, self.shared = None, False
-        self._lock = threading.Lock()
+        self._lock = self._turn = threading.Lock()
+        self.batch_size = batch_size
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
 
 
@@ -72,7 +73,7 @@ class StubFused(FusedWorker):
 
     def __init__(self, run: RunContext) -> None:
         _Worker.__init__(self, run)
-        self.encoders = StubEncoders()
+        self.encoders = StubEncoders(run.plan.batch_size)
         self.source: Any = StubSource(_thumbnails(self))
 
 
@@ -89,4 +90,4 @@ class StubEncode(EncodeWorker):
 
     def __init__(self, run: RunContext) -> None:
         _Worker.__init__(self, run)
-        self.encoders = StubEncoders()
+        self.encoders = StubEncoders(run.plan.batch_size)

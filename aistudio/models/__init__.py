@@ -34,7 +34,7 @@ class ImageModel(Protocol):
     image_tower_fingerprint: str | None
 
     def encode_images(self, pixels: "np.ndarray") -> "np.ndarray":
-        """(N,S,S,3) uint8 RGB -> (N,dim)."""
+        """(N,S,S,3) uint8 RGB -> (N,dim). On a GPU several threads may call at once."""
 
 
 class RecallModel(ImageModel, Protocol):
@@ -72,6 +72,7 @@ def load_model(
     precision: str = "float32",
     optimize: bool = True,
     compile: bool = False,
+    images_per_pass: int | None = None,
     poi_table: "PoiTable | None" = None,
 ) -> Any:
     """A RecallModel or RankingModel, whichever the family is.
@@ -81,15 +82,17 @@ def load_model(
         precision: "float32", "bfloat16" or "float16" inside the towers; results are float32.
         optimize: speed-ups that change results by rounding only.
         compile: torch.compile the image tower (needs a C++ compiler; the first batch takes a minute).
+        images_per_pass: the most images that a GPU is given at once; None: 256.
         poi_table: for a ranking model; None: no POI is known.
 
     Raises:
-        ConfigError: unknown family, precision or size setting.
+        ConfigError: unknown family, precision or size setting; a device that is not there or lacks the precision.
         WeightsError: a file is missing, damaged, untrusted or of another model.
     """
-    from aistudio.models._encode import LoadOptions
+    from aistudio.models._encode import IMAGES_PER_PASS, LoadOptions
 
-    model = _family(cfg).load(cfg, LoadOptions(device, precision, optimize, compile))
+    options = LoadOptions(device, precision, optimize, compile, images_per_pass or IMAGES_PER_PASS)
+    model = _family(cfg).load(cfg, options)
     return model if poi_table is None else model.with_poi_table(poi_table)
 
 

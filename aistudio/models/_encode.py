@@ -4,10 +4,10 @@ Knows nothing of a family: a tower is a module from normalised float pixels (N,3
 (N,D). Row results do not depend on their neighbours beyond rounding (1e-5 images, 1e-6 texts).
 """
 
-import contextlib
 import hashlib
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from aistudio.config import ImageSpec
-from aistudio.errors import ConfigError
+from aistudio.models._device import exact_float32, ready_device
 from aistudio.models._optimise import ready_tower
+from aistudio.models._pinned import PinnedFeed
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 IMAGES_PER_CORE = 4  # in one pass on a CPU: activations (25 MB an image for B3) outgrow the caches beyond that
-IMAGES_PER_PASS = 256  # on an accelerator: bounds activation memory to a few GB
+IMAGES_PER_PASS = 256  # on a GPU, unless the caller knows better: bounds activation memory to a few GB
 IMAGE_CACHE = 4_096  # distinct images; 8 MB of 512-wide vectors
 TEXTS_PER_PASS = 64
 TEXT_CACHE = 20_000  # distinct texts; 40 MB of 512-wide vectors
@@ -30,12 +30,16 @@ TEXT_CACHE = 20_000  # distinct texts; 40 MB of 512-wide vectors
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model is run. `optimize` changes results by rounding only; `compile` needs a C++ compiler at hand."""
+    """How a model is run. `optimize` changes results by rounding only; `compile` needs a C++ compiler at hand.
+
+    `images_per_pass` is the most that a GPU is given at once; a CPU takes IMAGES_PER_CORE whatever it says.
+    """
 
     device: str = "cpu"
     precision: str = "float32"
     optimize: bool = True
     compile: bool = False
+    images_per_pass: int = IMAGES_PER_PASS
 
 
 K = TypeVar("K", bound=Hashable)
@@ -66,34 +70,22 @@ class BoundedCache(Generic[K, V]):
         return [found[key] for key in keys]
 
 
-def torch_dtype(precision: str) -> torch.dtype:
-    """Raises ConfigError for an unknown precision."""
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r} is not known; one of {', '.join(PRECISIONS)}")
-    return PRECISIONS[precision]
-
-
-@contextlib.contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """cuDNN rounds float32 convolutions to TF32 unless told not to; that costs three digits."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
-        yield
-
-
 class ImageEncoder:
     """Pixels -> unit rows through one image tower.
 
     On a CPU equal pixels are encoded once as long as they are remembered: an image that a catalogue repeats costs
     nothing, and gets the very same vector wherever it stands in a batch (a pair of equal images must tie exactly).
+
+    On a GPU several threads may call at once: while it computes for one, the others' pixels are copied.
     """
 
     def __init__(self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions) -> None:
         """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast."""
         self.spec, self.dim = spec, dim
-        self._device, self._dtype = torch.device(options.device), torch_dtype(options.precision)
+        self._device, self._dtype = ready_device(options.device, options.precision)
+        self._feed = PinnedFeed(self._device) if self._device.type == "cuda" else None
+        self._images_per_pass = options.images_per_pass
+        self._turn = threading.Lock()
         self._tower = ready_tower(tower, self._device, self._dtype, options.optimize)
         self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE)
         if options.compile:
@@ -110,8 +102,8 @@ class ImageEncoder:
         size = self.spec.size
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (N, {size}, {size}, 3)")
-        if self._device.type != "cpu":  # hashing would keep an accelerator waiting
-            return self._encode(pixels)
+        if self._feed is not None:  # hashing would keep a GPU waiting
+            return self._encode_on_gpu(pixels, self._feed)
         keys = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in pixels]
         place = {key: i for i, key in enumerate(keys)}
         rows = self._cache.get_many(keys, lambda new: list(self._encode(pixels[[place[key] for key in new]])))
@@ -119,23 +111,40 @@ class ImageEncoder:
 
     def _encode(self, pixels: np.ndarray) -> np.ndarray:
         rows = np.empty((len(pixels), self.dim), np.float32)
-        chunk = IMAGES_PER_CORE * torch.get_num_threads() if self._device.type == "cpu" else IMAGES_PER_PASS
+        chunk = IMAGES_PER_CORE * torch.get_num_threads()
         with torch.inference_mode(), exact_float32(self._device):
             for start in range(0, len(pixels), chunk):
                 part = slice(start, start + chunk)
-                features = self._tower(self.normalise(pixels[part]).to(self._dtype))
-                rows[part] = F.normalize(features.float(), dim=-1).cpu().numpy()
+                rows[part] = self._forward(self._on_device(pixels[part])).cpu().numpy()
         return rows
 
-    def normalise(self, pixels: np.ndarray) -> torch.Tensor:
-        """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, equal to the reference bit for bit.
+    def _encode_on_gpu(self, pixels: np.ndarray, feed: PinnedFeed) -> np.ndarray:
+        parts = []
+        for start in range(0, len(pixels), self._images_per_pass):
+            part = pixels[start : start + self._images_per_pass]
+            # The copy is under way while another thread has its turn; kernels are queued, not waited for.
+            with feed.upload(part) as upload, self._turn, torch.inference_mode(), exact_float32(self._device):
+                parts.append(self._forward(upload.arrived()))
+        return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.dim), np.float32)
 
-        In float64 as the reference does it: a deep tower amplifies the last bit of its input.
-        """
+    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N,S,S,3) uint8 -> (N,dim) float32 unit rows, both on the device."""
+        features = self._tower(self._normalised(pixels).to(self._dtype))
+        return F.normalize(features.float(), dim=-1)
+
+    def normalise(self, pixels: np.ndarray) -> torch.Tensor:
+        """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, on the device."""
+        return self._normalised(self._on_device(pixels))
+
+    def _on_device(self, pixels: np.ndarray) -> torch.Tensor:
         if not pixels.flags.writeable:
             pixels = pixels.copy()  # torch refuses to promise that it will not write
-        x = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
-        return ((x.double() / 255 - self._mean) / self._std).float()
+        return torch.from_numpy(pixels).to(self._device)
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Equal to the reference bit for bit: in float64 as there, for a deep tower amplifies its input's last bit."""
+        x = pixels.permute(0, 3, 1, 2).double()
+        return x.div_(255).sub_(self._mean).div_(self._std).float()
 
 
 class TextEncoder:
@@ -152,7 +161,7 @@ class TextEncoder:
         """`tower` maps ids and mask (N,L) to (N,dim) and stands on the device already."""
         self.tokenize, self.dim = tokenize, dim
         self._tower, self._pad_id = tower, pad_id
-        self._device, self._dtype = torch.device(options.device), torch_dtype(options.precision)
+        self._device, self._dtype = ready_device(options.device, options.precision)
         self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

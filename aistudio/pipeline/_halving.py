@@ -44,7 +44,8 @@ def in_halves(call: Callable[[list[int]], dict[int, str]], items: list[int]) -> 
 
 
 def is_out_of_memory(e: Exception) -> bool:
-    return isinstance(e, MemoryError) or "out of memory" in str(e).lower()
+    """Of the host or of the device; cuBLAS and cuDNN call it by a status of their own."""
+    return isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "_STATUS_ALLOC_FAILED" in str(e)
 
 
 def _is_lost(e: Exception) -> bool:

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from aistudio.config import ImageSpec, JobConfig, load_model_config
 from aistudio.models import load_model
 from aistudio.models.poi_table import PoiTable
+from aistudio.pipeline.gpu_batch import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
 from aistudio.pipeline.plan import Plan
 from aistudio.store import open_store
 
@@ -25,11 +27,20 @@ def read_poi_table(config: JobConfig) -> PoiTable | None:
 
 
 class Encoders:
-    """Recall model, ranking model or none, and the text cache. Calls are serialised: one model, one caller."""
+    """Recall model, ranking model or none, and the text cache.
+
+    Calls are serialised: one model, one caller. Images on a GPU are not, see models/_encode.py. `batch_size` is how
+    many images `encode` should be given at once.
+    """
 
     def __init__(self, config: JobConfig, plan: Plan) -> None:
         engine = config.engine
-        options: dict[str, Any] = {"device": plan.device, "precision": engine.precision, "compile": engine.compile}
+        options: dict[str, Any] = {
+            "device": plan.device,
+            "precision": engine.precision,
+            "compile": engine.compile,
+            "images_per_pass": plan.batch_size or LARGEST,
+        }
         self.recall = load_model(load_model_config(config.models.recall), **options)
         self.ranking: Any = None
         if config.models.ranking:
@@ -40,7 +51,29 @@ class Encoders:
             and self.ranking.image_spec == self.recall.image_spec
         )
         self._lock = threading.Lock()
+        self._turn: AbstractContextManager[Any] = nullcontext() if plan.device == "cuda" else self._lock
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
+        self.batch_size = plan.batch_size
+        self._facts: dict[str, str] = {}
+        if plan.device == "cuda":  # on a CPU the first batch is as slow as a warm-up would be
+            self._warm_up(CudaMemory(gpu_share(plan)), largest_useful(engine.shard_rows))
+
+    def _warm_up(self, memory: DeviceMemory, largest: int) -> None:
+        """Everything once, so that no row waits for kernels to load; finds the batch size if it is not set."""
+        self.recall.encode_texts([""])
+        if self.ranking is not None:
+            self.ranking.rank(np.zeros((1, self.ranking.dim), np.float32), [""], [None])
+        if self.batch_size:
+            self._pass(min(self.batch_size, SMALLEST))
+            return
+        found = find_batch_size(self._pass, memory, largest)
+        self.batch_size = found.batch_size
+        self._facts[f"batch_size on {memory.name()}"] = found.text()
+
+    def _pass(self, num_images: int) -> None:
+        """Black images through every tower that the run needs."""
+        sizes = [spec.size for spec in self.specs]
+        self._encode([np.broadcast_to(np.uint8(0), (num_images, size, size, 3)) for size in sizes])
 
     @property
     def specs(self) -> tuple[ImageSpec, ...]:
@@ -55,13 +88,16 @@ class Encoders:
         return self.ranking.dim if self.ranking is not None and not self.shared else None
 
     def facts(self) -> dict[str, str]:
-        """For run.json: which case of image towers this run is."""
-        return {} if self.ranking is None else {"image_tower": "shared" if self.shared else "own"}
+        """For run.json: which case of image towers this run is, and what was found out about the GPU."""
+        towers = {} if self.ranking is None else {"image_tower": "shared" if self.shared else "own"}
+        return towers | self._facts
 
     def encode(self, pixels: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
         """Images -> (recall vectors (N, D) float32, ranking vectors (N, D) float32 or None when shared)."""
-        stacked = [np.stack(p) for p in zip(*pixels, strict=True)]
-        with self._lock:
+        return self._encode([np.stack(p) for p in zip(*pixels, strict=True)])
+
+    def _encode(self, stacked: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        with self._turn:
             recall = self.recall.encode_images(stacked[0])
             if self.ranking is None or self.shared:
                 return recall, None
@@ -84,3 +120,8 @@ class Encoders:
         """Ranking scores (N,) float32 of image vectors with their rows' texts and POI names."""
         with self._lock:
             return self.ranking.rank(vectors, list(texts), list(poi_names))
+
+
+def gpu_share(plan: Plan) -> float:
+    """Of its GPU, what one model actor may use; actors that were given none in so many words share one evenly."""
+    return min(1.0, plan.gpus_per_actor or 1 / plan.num_actors)

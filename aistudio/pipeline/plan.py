@@ -12,7 +12,7 @@ from aistudio.config import EngineSettings
 from aistudio.errors import ConfigError
 from aistudio.pipeline.engine import Resources
 
-_CPU_BATCH, _GPU_BATCH = 16, 256  # measured: reports/bench
+_CPU_BATCH = 16  # measured: reports/bench
 _FETCH_CPUS_PER_GPU = 8  # decode of 400 px photos for a B3 on a current GPU; more do not hurt
 _ENCODE_CPUS = 0.5  # of a GPU's model actor: two CPUs still leave room for a fetcher
 
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     gpus_per_actor: float
     num_fetchers: int  # download + decode actors, likewise; 0 in the fused plan
     torch_threads: int
-    batch_size: int
+    batch_size: int  # images per forward pass; 0: each GPU's actor finds its own (gpu_batch.py)
     shards_in_flight: int  # per model actor
     min_actors: int = 0  # what there is room for now, and what is kept when work runs out; 0: all
     min_fetchers: int = 0
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
             f"{_size(self.min_actors, self.num_actors)} model actor(s) on {self.device}, "
             + f"each {self.cpus_per_actor:g} CPU"
             + (f" + {self.gpus_per_actor:g} GPU" if self.gpus_per_actor else "")
-            + f", {self.torch_threads} model thread(s), batches of {self.batch_size}, "
+            + f", {self.torch_threads} model thread(s), batches of {self.batch_size or 'what the GPU takes'}, "
             + f"{self.shards_in_flight} shard(s) in flight"
         )
         if self.kind == "fused":
@@ -86,8 +86,8 @@ def make_plan(settings: EngineSettings, resources: Resources) -> Plan:
         cpus = _ENCODE_CPUS
     fetcher_cpus = _fetcher_cpus(most)
     _refuse_impossible(num_actors * gpus, cpus * num_actors + fetcher_cpus * fetchers, most)
-    batch = settings.batch_size if settings.batch_size != "auto" else (_GPU_BATCH if gpus else _CPU_BATCH)
     device = settings.device if settings.device != "auto" else ("cuda" if gpus else "cpu")
+    batch = settings.batch_size if settings.batch_size != "auto" else (0 if device == "cuda" else _CPU_BATCH)
     threads = _threads(most, num_actors) if kind == "fused" else 1
     return Plan(
         kind, device, num_actors, cpus, gpus, fetchers, threads, batch, settings.shards_in_flight,

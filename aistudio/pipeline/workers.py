@@ -130,7 +130,7 @@ class FusedWorker(_Worker):
         (start, care), work = self.begin(name, "score"), self.work(name)
         if not start.careful:
             images = self.source.images(work.distinct.requests)
-            return self.finish(work, ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
+            return self.finish(work, ShardScorer(self.config, self.encoders, self.encoders.batch_size), images)
         images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row)
         return self.finish(work, ShardScorer(self.config, self.encoders, 1), images)
 
@@ -174,7 +174,7 @@ class EncodeWorker(_Worker):
         (start, care), work = self.begin(name, "encode"), self.work(name)
         if start.careful:
             return self.finish(work, ShardScorer(self.config, self.encoders, 1), care.over(images))
-        return self.finish(work, ShardScorer(self.config, self.encoders, self.run.plan.batch_size), images)
+        return self.finish(work, ShardScorer(self.config, self.encoders, self.encoders.batch_size), images)
 
 
 def _get(reference: Any) -> Any:

@@ -71,6 +71,24 @@ def test_the_failed_calls_memory_is_free_before_the_halves_run():
     assert held
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_full_device_is_known_by_all_its_names_and_is_not_a_lost_one(error):
+    def call(items):
+        if len(items) > 2:
+            raise error
+        return {}
+
+    assert in_halves(call, list(range(4))) == ({}, True)
+
+
 def test_a_lost_device_is_not_blamed_on_items():
     def call(items):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")

@@ -29,7 +29,7 @@ def test_two_cores_run_one_pool_of_whole_jobs():
 
 def test_one_gpu_gets_one_model_and_eight_fetchers():
     p = plan(GPU_BOX)
-    assert (p.kind, p.device, p.num_actors, p.num_fetchers, p.batch_size) == ("staged", "cuda", 1, 8, 256)
+    assert (p.kind, p.device, p.num_actors, p.num_fetchers, p.batch_size) == ("staged", "cuda", 1, 8, 0)
     assert p.bundles() == [{"CPU": 0.5, "GPU": 1.0}, {"CPU": 1.0}]
 
 
@@ -88,6 +88,13 @@ def test_what_can_never_be_had_is_refused_with_the_numbers(resources, settings, 
 def test_settings_win():
     p = plan(GPU_BOX, batch_size=7, device="cpu", num_fetchers=3, shards_in_flight=5)
     assert (p.batch_size, p.device, p.num_fetchers, p.shards_in_flight) == (7, "cpu", 3, 5)
+
+
+def test_a_gpus_batch_size_is_left_to_its_actor_unless_it_is_set():
+    auto, staged_cpu = plan(GPU_BOX), plan(GPU_BOX, device="cpu")
+    assert auto.batch_size == 0 and "batches of what the GPU takes" in " ".join(auto.lines())
+    assert plan(LAPTOP).batch_size == staged_cpu.batch_size == 16 and "batches of 16" in " ".join(staged_cpu.lines())
+    assert plan(GPU_BOX, batch_size=300).batch_size == 300
 
 
 def test_this_machine_has_its_cores():
