@@ -92,7 +92,8 @@ class ShardScorer:
     def _encode(self, batches: "_Batches", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
         started = time.perf_counter()
         if batches.encode(images) and self._batch_size > 1:
-            self._batch_size //= 2  # the device is full: no use in failing once per batch
+            self._batch_size //= 2  # the device is full: no use in failing once per batch, or once per shard
+            self._encoders.batch_size = self._batch_size
         counts["model_s"] += time.perf_counter() - started
         for image in images:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])

@@ -61,6 +61,9 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
         rate, first = timings.get("images_per_s"), timings.get("first_row_s")
         print(f"{duration(timings['wall_s'])} wall, {rate} images/s, first row after {first} s")
         print(where_time_went(timings))
+        for fact, found in record.get("facts", {}).items():
+            if fact.startswith("batch_size"):
+                print(f"{fact}: {found}")
     if ledger.complete:
         print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")
         if next_step:

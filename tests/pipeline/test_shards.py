@@ -133,6 +133,7 @@ def test_a_full_device_halves_the_batch_and_stays_with_the_smaller_one():
     table, _, _ = score(rows_of([f"u{i}" for i in range(n)]), [image(i) for i in range(n)], encoders, batch_size=8)
     assert set(table["status"].to_pylist()) == {"ok"}
     assert encoders.sizes == [8, 4, 4, 4, 4, 4, 4]
+    assert encoders.batch_size == 4  # for the shards that follow
 
 
 def test_a_vector_that_is_not_finite_is_a_model_error():
