@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from aistudio.models._device import exact_float32, ready_device
 from aistudio.models._optimise import ready_tower
 from aistudio.models._pinned import PinnedFeed
 
-IMAGES_PER_CORE = 4  # in one pass on a CPU: activations (25 MB an image for B3) outgrow the caches beyond that
+IMAGES_PER_CORE = 16  # in one pass on a CPU; _optimise.py sees to it that large activations stay in the caches
 IMAGES_PER_PASS = 256  # on a GPU, unless the caller knows better: bounds activation memory to a few GB
 IMAGE_CACHE = 4_096  # distinct images; 8 MB of 512-wide vectors
 TEXTS_PER_PASS = 64
@@ -92,6 +93,8 @@ class ImageEncoder:
             self._tower.compile()
         self._mean = torch.tensor(spec.mean, dtype=torch.float64, device=self._device).view(3, 1, 1)
         self._std = torch.tensor(spec.std, dtype=torch.float64, device=self._device).view(3, 1, 1)
+        every_value = torch.arange(256, dtype=torch.uint8, device=self._device).view(1, 256, 1, 1).expand(1, 256, 1, 3)
+        self._table = self._normalised(every_value).permute(0, 2, 3, 1).cpu().numpy().reshape(1, 256, 3)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0.
@@ -115,7 +118,7 @@ class ImageEncoder:
         with torch.inference_mode(), exact_float32(self._device):
             for start in range(0, len(pixels), chunk):
                 part = slice(start, start + chunk)
-                rows[part] = self._forward(self._on_device(pixels[part])).cpu().numpy()
+                rows[part] = self._forward(self.normalise(pixels[part])).numpy()
         return rows
 
     def _encode_on_gpu(self, pixels: np.ndarray, feed: PinnedFeed) -> np.ndarray:
@@ -124,25 +127,25 @@ class ImageEncoder:
             part = pixels[start : start + self._images_per_pass]
             # The copy is under way while another thread has its turn; kernels are queued, not waited for.
             with feed.upload(part) as upload, self._turn, torch.inference_mode(), exact_float32(self._device):
-                parts.append(self._forward(upload.arrived()))
+                parts.append(self._forward(self._normalised(upload.arrived())))
         return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.dim), np.float32)
 
-    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N,S,S,3) uint8 -> (N,dim) float32 unit rows, both on the device."""
-        features = self._tower(self._normalised(pixels).to(self._dtype))
-        return F.normalize(features.float(), dim=-1)
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised (N,3,S,S) float32 -> (N,dim) float32 unit rows, both on the device."""
+        return F.normalize(self._tower(x.to(self._dtype)).float(), dim=-1)
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
-        """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, on the device."""
-        return self._normalised(self._on_device(pixels))
+        """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, on the device.
 
-    def _on_device(self, pixels: np.ndarray) -> torch.Tensor:
-        if not pixels.flags.writeable:
-            pixels = pixels.copy()  # torch refuses to promise that it will not write
-        return torch.from_numpy(pixels).to(self._device)
+        Equal to the reference bit for bit, for a deep tower amplifies its input's last bit.
+        """
+        if self._device.type == "cpu":  # a table of the 256 values: six times as fast
+            looked_up = cv2.LUT(pixels.reshape(1, -1, 3), self._table).reshape(pixels.shape)
+            return torch.from_numpy(looked_up).permute(0, 3, 1, 2)
+        return self._normalised(torch.from_numpy(pixels).to(self._device))
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Equal to the reference bit for bit: in float64 as there, for a deep tower amplifies its input's last bit."""
+        """The same on the device, in float64 as the reference does it."""
         x = pixels.permute(0, 3, 1, 2).double()
         return x.div_(255).sub_(self._mean).div_(self._std).float()
 

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.efficientnet import EfficientNet
 from torchvision.ops import SqueezeExcitation
+
+PIXELS_AT_ONCE = 2 * 224 * 224  # per core, while feature maps are large: 15 MB an activation for B3, which caches hold
+LARGE_MAPS = 16  # feature maps are large until they are this many times smaller than the image along each side
 
 
 def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
@@ -20,6 +24,9 @@ def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, opti
     tower.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     if optimize and device.type == "cpu" and one_dnn_available(dtype):
         fuse_for_one_dnn(tower)
+        for module in tower.modules():
+            if isinstance(module, EfficientNet):
+                module.features = in_small_steps(module.features)
     return tower
 
 
@@ -76,6 +83,29 @@ def _takes_silu(parent: nn.Module, name: str) -> bool:
     return True
 
 
+class SmallSteps(nn.Sequential):
+    """Layers that take a batch a few images at a time."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        step = max(1, PIXELS_AT_ONCE * torch.get_num_threads() // (input.shape[2] * input.shape[3]))
+        return torch.cat([super(SmallSteps, self).forward(part) for part in input.split(step)])
+
+
+def in_small_steps(features: nn.Sequential) -> nn.Sequential:
+    """The same layers: those with large feature maps a few images at a time, those behind them on all at once.
+
+    The first have large activations and few weights: they want to stay in the caches. The others have small ones and
+    nearly all weights, which oneDNN brings into its own order in each call: they want many images to share that.
+    """
+    stride = 1
+    for position, layer in enumerate(features):
+        for module in layer.modules():
+            stride *= module.conv.stride[0] if isinstance(module, FusedConv2d) else 1
+        if stride >= LARGE_MAPS:
+            return nn.Sequential(SmallSteps(*features[:position]), *features[position:])
+    return features
+
+
 class NeighbourlessLinear(nn.Module):
     """A linear layer whose result does not depend on an image's place in its batch, nor on the batch's size.
 
@@ -116,12 +146,27 @@ class FusedConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, silu: bool) -> None:
         super().__init__()
-        self.conv = conv
+        padding = list(conv.padding)
         self._static_pad = getattr(conv, "static_pad", None)
-        padding, stride, dilation = list(conv.padding), list(conv.stride), list(conv.dilation)
+        if self._static_pad is not None and conv.groups > 1:
+            conv.weight, padding = _with_even_padding(conv.weight, self._static_pad)
+            self._static_pad = None
+        self.conv = conv
+        stride, dilation = list(conv.stride), list(conv.dilation)
         self._settings: tuple[Any, ...] = (padding, stride, dilation, conv.groups, "swish" if silu else "none", [], "")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._static_pad is not None:
             x = F.pad(x, self._static_pad)
         return torch.ops.mkldnn._convolution_pointwise(x, self.conv.weight, self.conv.bias, *self._settings)
+
+
+def _with_even_padding(weight: nn.Parameter, pad: tuple[int, int, int, int]) -> tuple[nn.Parameter, list[int]]:
+    """The kernel with zeros before it, so that the same padding on all sides gives what `pad` gave, bit for bit.
+
+    Padding by itself would copy the largest activation of the tower. A dense kernel (the stem's) costs more multiplied
+    zeros than its small input costs to copy.
+    """
+    left, right, top, bottom = pad
+    wider = F.pad(weight.detach(), (right - left, 0, bottom - top, 0))
+    return nn.Parameter(wider.contiguous(memory_format=torch.channels_last), requires_grad=False), [bottom, right]

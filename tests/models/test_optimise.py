@@ -7,8 +7,16 @@ import tiny_golden
 import torch
 from torch import nn
 
+from aistudio.models import _optimise
 from aistudio.models._efficientnet import ImageArch, StaticPadConv2d, build_image_tower
-from aistudio.models._optimise import FusedConv2d, NeighbourlessSqueeze, fold_batch_norm, one_dnn_available, ready_tower
+from aistudio.models._optimise import (
+    FusedConv2d,
+    NeighbourlessSqueeze,
+    SmallSteps,
+    fold_batch_norm,
+    one_dnn_available,
+    ready_tower,
+)
 
 
 @pytest.fixture
@@ -56,6 +64,21 @@ def test_an_image_gets_the_same_numbers_wherever_it_stands(tower: nn.Module) -> 
         for i in range(len(x)):
             assert torch.equal(ready(x[i : i + 1])[0], together[i])
         assert torch.equal(ready(x.roll(2, 0).contiguous(memory_format=torch.channels_last)).roll(-2, 0), together)
+
+
+@pytest.mark.skipif(not one_dnn_available(), reason="this torch has no oneDNN")
+def test_small_steps_change_no_bit(tower: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=True)
+    x = torch.randn(5, 3, 40, 40).to(memory_format=torch.channels_last)
+    seen = []
+    steps = next(m for m in ready.modules() if isinstance(m, SmallSteps))
+    steps[0].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with torch.inference_mode():
+        together = ready(x)
+        monkeypatch.setattr(_optimise, "PIXELS_AT_ONCE", 2 * 40 * 40)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+        assert torch.equal(ready(x), together)
+    assert seen == [5, 2, 2, 1]
 
 
 def test_tower_stays_as_it_is_without_optimisation(tower: nn.Module) -> None:
