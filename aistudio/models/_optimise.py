@@ -146,7 +146,7 @@ class FusedConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, silu: bool) -> None:
         super().__init__()
-        padding = list(conv.padding)
+        padding: list[Any] = list(conv.padding)
         self._static_pad = getattr(conv, "static_pad", None)
         if self._static_pad is not None and conv.groups > 1:
             conv.weight, padding = _with_even_padding(conv.weight, self._static_pad)
@@ -161,7 +161,7 @@ class FusedConv2d(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(x, self.conv.weight, self.conv.bias, *self._settings)
 
 
-def _with_even_padding(weight: nn.Parameter, pad: tuple[int, int, int, int]) -> tuple[nn.Parameter, list[int]]:
+def _with_even_padding(weight: torch.Tensor, pad: tuple[int, int, int, int]) -> tuple[nn.Parameter, list[int]]:
     """The kernel with zeros before it, so that the same padding on all sides gives what `pad` gave, bit for bit.
 
     Padding by itself would copy the largest activation of the tower. A dense kernel (the stem's) costs more multiplied
