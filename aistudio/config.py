@@ -102,6 +102,14 @@ class EngineSettings(Settings):
     scale_up_timeout_s: float = Field(900.0, gt=0)  # the same where nodes can be added
     max_cpus: float | None = Field(None, ge=0)  # of a cluster that can grow; null: what its autoscaler says
     max_gpus: float | None = Field(None, ge=0)
+    weights_cache: str | None = None  # folder on each node; null: $AISTUDIO_CACHE/weights, ~/.cache/aistudio/weights
+
+    @field_validator("weights_cache")
+    @classmethod
+    def _cache_absolute(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.startswith(("/", "~")):
+            raise ValueError("expected an absolute path or one that begins with ~: each node has a folder of its own")
+        return folder
 
 
 class MetricsSettings(Settings):
@@ -175,13 +183,20 @@ class ImageSpec(Settings):
 
 
 class WeightsFile(Settings):
-    """One file that a model needs, and where it comes from."""
+    """One file that a model needs: where it is looked for first, and where it comes from when it is not there."""
 
-    path: str
-    url: str | None = None
+    path: str  # its folder and name are those that the model asks for
+    url: str | None = None  # http(s):// or s3://; every node without the file fetches it once (docs/cluster.md)
     size_bytes: int | None = None
-    sha256: str | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")  # null: what the driver finds holds for all nodes
     licence: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _url_scheme(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("https://", "http://", "s3://")):
+            raise ValueError("expected an address that begins with https://, http:// or s3://")
+        return url
 
 
 class ModelConfig(Settings):

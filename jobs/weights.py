@@ -5,23 +5,33 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aistudio.config import ImagesSettings, ModelConfig, load_model_config
+from aistudio.config import ImagesSettings, ModelConfig, StoreSettings, load_model_config
 from aistudio.errors import AIStudioError, ConfigError
 from jobs.common import run
+
+if TYPE_CHECKING:
+    from aistudio.models import WeightsCache
 
 DEFAULT_CONFS = Path("conf/models")
 SMOKE_TEXT = "海边的日落"
 PROGRESS_EVERY_S = 0.5
 
 
+DESCRIPTION = """\
+fetch: download what is missing (resumes, checks the checksum) to the conf's paths; --cache: into this node's cache
+verify: open the files, print what they are and a first score
+list: which files each model needs, and which are there
+
+A scoring run needs none of this for files that have a url (https:// or s3://) in the conf: each node fetches what it
+lacks once, into its cache ($AISTUDIO_CACHE/weights, else ~/.cache/aistudio/weights). See docs/cluster.md."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aistudio weights",
-        description="fetch: download what is missing (resumes, checks the checksum)\n"
-        "verify: open the files, print what they are and a first score\n"
-        "list: which files each model needs, and which are there",
+        description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", choices=["fetch", "verify", "list"])
@@ -31,6 +41,16 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE",
         help=f"a model's settings; may be repeated; default: every file of {DEFAULT_CONFS}/",
+    )
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="fetch: into the cache of this node, e.g. while its image is built; DIR: a cache that is elsewhere",
+    )
+    parser.add_argument(
+        "--endpoint-url", metavar="URL", help="of S3-compatible storage; credentials: boto3's ordinary chain"
     )
     parser.add_argument("--cases", metavar="DIR", help="verify: also score the images and texts of DIR/cases.json")
     return parser
@@ -42,12 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not paths:
         raise ConfigError(f"{DEFAULT_CONFS}: no model settings here; name one with --conf")
     configs = [load_model_config(path) for path in paths]
+
+    from aistudio.models import WeightsCache, default_folder
+
+    store = StoreSettings(endpoint_url=args.endpoint_url)
+    cache = WeightsCache(default_folder(args.cache), store, announce=True)
     if args.action == "list":
-        return _list(configs)
+        return _list(configs, cache)
+    if args.action == "fetch" and args.cache is not None:
+        return _each(configs, lambda cfg: _fetch_to_cache(cfg, cache))
     if args.action == "fetch":
-        return _each(configs, _fetch)
+        return _each(configs, lambda cfg: _fetch(cfg, store))
     fingerprints: dict[str, str] = {}
-    code = _each(configs, lambda cfg: _verify(cfg, args.cases, fingerprints))
+    code = _each(configs, lambda cfg: _verify(cfg, cache, args.cases, fingerprints))
     _print_sharing(fingerprints)
     return code
 
@@ -68,22 +95,34 @@ def _files(cfg: ModelConfig) -> list[Any]:
     return [cfg.weights, *cfg.extra_files.values()]
 
 
-def _list(configs: list[ModelConfig]) -> int:
+def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
+    from aistudio.models import place_file
+    from aistudio.models._answers import shown
+
     for cfg in configs:
         print(f"{cfg.name} ({cfg.family}); licence: {cfg.licence or cfg.weights.licence or 'not given'}")
         for file in _files(cfg):
-            path = Path(file.path)
+            path = place_file(file, cache, fetch=False)
             state = f"{path.stat().st_size:>13,} bytes" if path.is_file() else "not here".rjust(19)
-            print(f"  {state}  {file.path}  <- {file.url or 'no address known'}")
+            where = "" if str(path) == str(Path(file.path)) else f" (in the cache: {path})"
+            print(f"  {state}  {file.path}{where}  <- {shown(file.url) if file.url else 'no address known'}")
     return 0
 
 
-def _fetch(cfg: ModelConfig) -> None:
+def _fetch_to_cache(cfg: ModelConfig, cache: "WeightsCache") -> None:
+    from aistudio.models import pin_files, place_file
+
+    pinned = pin_files(cfg, cache)
+    for file in _files(pinned):
+        print(f"{file.path}: {place_file(file, cache)}; sha256 {file.sha256 or 'not known: no such file'}")
+
+
+def _fetch(cfg: ModelConfig, store: StoreSettings) -> None:
     from aistudio.models._fetch import fetch_file
 
     for file in _files(cfg):
         there = Path(file.path).is_file()
-        digest = fetch_file(file, _progress(file.path))
+        digest = fetch_file(file, _progress(file.path), store=store)
         known = "as expected" if file.sha256 else "recorded, compared from now on"
         print(f"{file.path}: {'already here' if there else 'fetched'}; sha256 {digest} ({known})")
 
@@ -103,11 +142,12 @@ def _progress(name: str) -> Any:
     return show
 
 
-def _verify(cfg: ModelConfig, cases: str | None, fingerprints: dict[str, str]) -> None:
+def _verify(cfg: ModelConfig, cache: "WeightsCache", cases: str | None, fingerprints: dict[str, str]) -> None:
     import numpy as np
 
-    from aistudio.models import load_model
+    from aistudio.models import load_model, place_files
 
+    cfg = place_files(cfg, cache, fetch=False)
     _print_info(cfg)
     model = load_model(cfg)
     if model.image_tower_fingerprint:

@@ -5,13 +5,16 @@ family is one file and one YAML in conf/models/. Importing this package imports 
 """
 
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
-from aistudio.models._files import WeightsInfo
+from aistudio.models._cache import WeightsCache, default_folder
+from aistudio.models._files import WeightsInfo, file_sha256
+from aistudio.models._placing import pin_files, place_file, place_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +23,21 @@ if TYPE_CHECKING:
 
     from aistudio.models.poi_table import PoiTable
 
-__all__ = ["ImageModel", "RankingModel", "RecallModel", "WeightsInfo", "check_weights", "families", "load_model"]
+__all__ = [
+    "ImageModel",
+    "RankingModel",
+    "RecallModel",
+    "WeightsCache",
+    "WeightsInfo",
+    "check_weights",
+    "default_folder",
+    "families",
+    "file_sha256",
+    "load_model",
+    "pin_files",
+    "place_file",
+    "place_files",
+]
 
 NOT_FAMILIES = {"poi_table"}  # public, but not a model
 
@@ -89,6 +106,9 @@ def load_model(
         ConfigError: unknown family, precision or size setting; a device that is not there or lacks the precision.
         WeightsError: a file is missing, damaged, untrusted or of another model.
     """
+    # Read by torch when it allocates for the first time. A tower's activations are tens of megabytes that come and go
+    # with every layer: on ordinary pages the kernel zeroes 4,000 of them an image, a quarter of the time.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from aistudio.models._encode import IMAGES_PER_PASS, LoadOptions
 
     options = LoadOptions(device, precision, optimize, compile, images_per_pass or IMAGES_PER_PASS)

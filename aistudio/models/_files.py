@@ -12,8 +12,12 @@ from typing import Any
 
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.errors import WeightsError
+from aistudio.models._answers import shown
+from aistudio.models._download import discard
 
-HASH_CHUNK = 1 << 20
+
+class WrongFileError(WeightsError):
+    """A download brought another file than expected; it was deleted."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,7 @@ def require_file(file: WeightsFile, name: str) -> str:
     path = Path(file.path)
     fetch = f"python -m jobs.weights fetch --conf conf/models/{name}.yaml"
     if not path.is_file():
-        source = f" (from {file.url})" if file.url else ""
-        raise WeightsError(f"{path}: no such weights file; fetch it with\n  {fetch}{source}")
+        raise WeightsError(f"{path}: no such weights file; {_remedy(file, fetch)}")
     size = path.stat().st_size
     if file.size_bytes is not None and size != file.size_bytes:
         raise WeightsError(f"{path}: {size:,} bytes, expected {file.size_bytes:,}; delete it and run\n  {fetch}")
@@ -86,9 +89,39 @@ def require_file(file: WeightsFile, name: str) -> str:
     return found
 
 
+def _remedy(file: WeightsFile, fetch: str) -> str:
+    if file.url:
+        return f"fetch it with\n  {fetch} (from {shown(file.url)})"
+    return (
+        "put it there, or give it an address in the conf (url: s3://… or https://…): every node then fetches it once "
+        "into its own cache (docs/cluster.md)"
+    )
+
+
 def require_files(cfg: ModelConfig) -> dict[str, str]:
     """path -> sha256 of every file that the model's YAML names. Raises WeightsError as `require_file`."""
-    return {file.path: require_file(file, cfg.name) for file in (cfg.weights, *cfg.extra_files.values())}
+    return {str(Path(file.path)): require_file(file, cfg.name) for file in listed_files(cfg)}
+
+
+def listed_files(cfg: ModelConfig) -> tuple[WeightsFile, ...]:
+    """Every file that the model's YAML names."""
+    return (cfg.weights, *cfg.extra_files.values())
+
+
+def require_bytes(part: Path, file: WeightsFile, expected: str | None) -> str:
+    """sha256 of what was downloaded; what is not the file expected is deleted.
+
+    Raises:
+        WrongFileError: another checksum than `expected`, or another size than the conf's.
+    """
+    found, size = file_sha256(part), part.stat().st_size
+    if (expected and found != expected) or (file.size_bytes is not None and size != file.size_bytes):
+        discard(part)
+        raise WrongFileError(
+            f"{shown(file.url or file.path)}: what came is not the file expected (sha256 {found}, expected "
+            f"{expected or 'any'}; {size:,} bytes, expected {file.size_bytes or 'any'}); it was deleted"
+        )
+    return found
 
 
 def model_fingerprint(cfg: ModelConfig, hashes: list[str], arch: Any) -> str:

@@ -8,22 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from aistudio.config import ImageSpec, JobConfig, load_model_config
-from aistudio.models import load_model
-from aistudio.models.poi_table import PoiTable
+from aistudio.config import ImageSpec, JobConfig
 from aistudio.pipeline.gpu_batch import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
 from aistudio.pipeline.plan import Plan
-from aistudio.store import open_store
+from aistudio.pipeline.weights_cache import PinnedModels, load_pinned, load_poi_table
 
 _TEXT_CACHE = 50_000  # distinct texts; at 512 float32 each about 100 MB
-
-
-def read_poi_table(config: JobConfig) -> PoiTable | None:
-    """The table at models.poi_table, local or S3; None when there is none."""
-    if not config.models.poi_table:
-        return None
-    folder, _, name = config.models.poi_table.rpartition("/")
-    return PoiTable.from_arrow(open_store(folder or ".", config.store).read_table(name))
 
 
 class Encoders:
@@ -33,7 +23,7 @@ class Encoders:
     many images `encode` should be given at once.
     """
 
-    def __init__(self, config: JobConfig, plan: Plan) -> None:
+    def __init__(self, config: JobConfig, plan: Plan, models: PinnedModels) -> None:
         engine = config.engine
         options: dict[str, Any] = {
             "device": plan.device,
@@ -41,11 +31,11 @@ class Encoders:
             "compile": engine.compile,
             "images_per_pass": plan.batch_size or LARGEST,
         }
-        self.recall = load_model(load_model_config(config.models.recall), **options)
+        self.recall = load_pinned(models.recall, config, **options)
         self.ranking: Any = None
-        if config.models.ranking:
-            pois = read_poi_table(config)
-            self.ranking = load_model(load_model_config(config.models.ranking), poi_table=pois, **options)
+        if models.ranking:
+            pois = load_poi_table(models.poi_table, config)
+            self.ranking = load_pinned(models.ranking, config, poi_table=pois, **options)
         self.shared = self.ranking is not None and (
             self.ranking.image_tower_fingerprint == self.recall.image_tower_fingerprint
             and self.ranking.image_spec == self.recall.image_spec

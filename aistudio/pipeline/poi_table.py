@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aistudio.config import JobConfig, load_model_config
+from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
-from aistudio.models import check_weights, load_model
 from aistudio.models.poi_table import BEST_IMAGES, Counts, build_table
 from aistudio.pipeline.ledger import done_shards
+from aistudio.pipeline.weights_cache import load_pinned, pin_model
 from aistudio.store import Store
 
 
@@ -72,8 +72,7 @@ def _vector_column(config: JobConfig) -> str:
     """Where the run keeps vectors of the ranking model's image tower."""
     if not config.models.ranking:
         raise ConfigError("the run has no ranking model (models.ranking), so there is nothing to build a POI table for")
-    recall = check_weights(load_model_config(config.models.recall))
-    ranking = check_weights(load_model_config(config.models.ranking))
+    recall, ranking = pin_model(config.models.recall, config), pin_model(config.models.ranking, config)
     return "embedding" if ranking.image_tower_fingerprint == recall.image_tower_fingerprint else "rank_embedding"
 
 
@@ -95,5 +94,5 @@ def _best(names: list[str], scores: np.ndarray) -> np.ndarray:
 
 
 def _name_vectors(config: JobConfig, names: list[str]) -> dict[str, np.ndarray]:
-    model = load_model(load_model_config(config.models.ranking or ""))
+    model = load_pinned(pin_model(config.models.ranking or "", config), config)
     return dict(zip(names, model.encode_texts(names), strict=True))

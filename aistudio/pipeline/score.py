@@ -5,13 +5,12 @@ committed shard by shard by the workers (workers.py); the driver only lists, cou
 memory does not grow with the manifest.
 """
 
-import hashlib
 import math
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +18,8 @@ import pyarrow as pa
 import ray.data
 from ray.exceptions import RayError
 
-from aistudio.config import JobConfig, load_model_config
-from aistudio.errors import AIStudioError, ConfigError, ManifestError, OutputError, RunMismatchError, StoreError
-from aistudio.models import check_weights
+from aistudio.config import JobConfig
+from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.pipeline import run_record
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.engine import engine, our_error, wait_for_room
@@ -39,6 +37,7 @@ from aistudio.pipeline.snapshot import (
 )
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
+from aistudio.pipeline.weights_cache import PinnedModels, pin_models
 from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.store import Store, open_store
 
@@ -58,7 +57,8 @@ class Prepared(NamedTuple):
     store: Store
     files: list[InputFile]
     columns: Any
-    models: dict[str, dict[str, Any]]
+    pinned: PinnedModels
+    models: dict[str, dict[str, Any]]  # what run.json says of them
     shape: dict[str, Any]
     record: dict[str, Any] | None  # run.json of an earlier attempt
 
@@ -77,10 +77,7 @@ def prepare(config: JobConfig) -> Prepared:
     Raises:
         ConfigError, ManifestError, WeightsError, OutputError, RunMismatchError: what a user must change.
     """
-    models = {"recall": _model_info(config.models.recall)}
-    if config.models.ranking:
-        models["ranking"] = _model_info(config.models.ranking)
-    poi_table = _poi_table_sha256(config)
+    pinned = pin_models(config)
     config = _absolute(config)
     store = open_store(config.output, config.store)
     try:
@@ -88,11 +85,12 @@ def prepare(config: JobConfig) -> Prepared:
     except StoreError as e:
         raise OutputError(f"output: cannot be written: {e}") from None
     files, columns, identity = _manifest(config, store)
-    shape = run_record.run_shape(config, identity, models, poi_table)
+    models = pinned.facts()
+    shape = run_record.run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
     record = run_record.load_run(store)
     if record is not None and not config.start_over and load_snapshot(store) is not None:
         run_record.refuse_other_run(record, shape, config.output)
-    return Prepared(config, store, files, columns, models, shape, record)
+    return Prepared(config, store, files, columns, pinned, models, shape, record)
 
 
 def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result:
@@ -120,7 +118,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
             _clean_up(prepared)
             snapshot = load_snapshot(store) or make_snapshot(config, prepared.files, prepared.columns, attempt)
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
-                             attempt, record["fingerprint"], retry)  # fmt: skip
+                             attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
             work = _work_list(store, snapshot, retry)
             record |= _run(run, work, snapshot)
             run_record.refuse_if_fenced(store, attempt)
@@ -131,23 +129,6 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
             _record_failure(store, record, None)
             raise
     return Result(_close(store, record), record, False)
-
-
-def _model_info(path: str) -> dict[str, Any]:
-    config = load_model_config(path)
-    info = check_weights(config)
-    return {"conf": path, "name": config.name, "family": config.family, "fingerprint": info.fingerprint}
-
-
-def _poi_table_sha256(config: JobConfig) -> str | None:
-    """What the POI table is made of; another table gives other ranking scores."""
-    if not config.models.poi_table:
-        return None
-    folder, _, name = config.models.poi_table.rpartition("/")
-    try:
-        return hashlib.sha256(open_store(folder or ".", config.store).read_bytes(name)).hexdigest()
-    except StoreError as e:
-        raise ConfigError(f"models.poi_table: {e}; jobs.poi_table makes one") from None
 
 
 def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, dict[str, Any]]:
@@ -273,15 +254,8 @@ def _dataset(run: RunContext, work: list[str]) -> Any:
         return names.map_batches(FusedWorker, **encode)
     pool = _pool(plan.min_fetchers, plan.num_fetchers, len(work), 2)
     fetch = common | lives | {"num_cpus": plan.cpus_per_fetcher, "compute": pool}
-    specs = tuple(_image_specs(run))
+    specs = run.models.specs
     return names.map_batches(FetchWorker, fn_constructor_args=(run, specs), **fetch).map_batches(EncodeWorker, **encode)
-
-
-def _image_specs(run: RunContext) -> Iterator[Any]:
-    """Pixel formats that the models take, as Encoders.specs orders them."""
-    stages = (run.config["models"][stage] for stage in ("recall", "ranking"))
-    specs = [check_weights(load_model_config(path)).image_spec for path in stages if path]
-    yield from dict.fromkeys(specs)
 
 
 def _lives() -> dict[str, int]:

@@ -25,6 +25,7 @@ from aistudio.pipeline.shards import Counts, Distinct, ShardScorer, distinct_ima
 from aistudio.pipeline.snapshot import manifest_key
 from aistudio.pipeline.sources import ImageRow, ImageSource
 from aistudio.pipeline.tensors import pack_images, unpack_images
+from aistudio.pipeline.weights_cache import PinnedModels
 from aistudio.store import open_store
 
 
@@ -37,6 +38,7 @@ class RunContext(NamedTuple):
     attempt: int
     fingerprint: str  # of everything that shapes the scores; written into each score file
     retry: tuple[str, ...] | None  # None: a scoring run; else re-score failed rows with these statuses (() = all)
+    models: PinnedModels
 
 
 class _Work(NamedTuple):
@@ -117,7 +119,7 @@ class FusedWorker(_Worker):
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         _limit_threads(run.plan.torch_threads)
-        self.encoders = Encoders(self.config, run.plan)
+        self.encoders = Encoders(self.config, run.plan, run.models)
         self.coordinator.note.remote(self.encoders.facts())
         self.source = ImageSource(self.config, self.encoders.specs)
 
@@ -161,7 +163,7 @@ class EncodeWorker(_Worker):
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         _limit_threads(run.plan.torch_threads)
-        self.encoders = Encoders(self.config, run.plan)
+        self.encoders = Encoders(self.config, run.plan, run.models)
         self.coordinator.note.remote(self.encoders.facts())
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -11,6 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # tiny_golden and golden_adapter stand beside the tests
 
 import tiny_golden
+from file_server import S3Server
 
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.models._checkpoint import save_weights
@@ -45,6 +46,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelConfig]:
         )
         for name, (family, arch) in kinds.items()
     }
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An S3 server on this machine, and the credentials for it in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with S3Server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
