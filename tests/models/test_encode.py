@@ -1,5 +1,7 @@
 """Batches, neighbours, repeats and precision do not change a row."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import tiny_golden
@@ -107,3 +109,37 @@ def test_cache_is_bounded_and_keeps_the_recently_used() -> None:
     assert cache.get_many([2, 5, 6, 7], compute) == [20, 50, 60, 70]  # more at once than it keeps
     assert asked == [[1, 2], [3], [2, 5, 6, 7]]
     assert len(cache) == 2
+
+
+def test_tower_and_pixels_are_channels_last() -> None:
+    import torch
+
+    seen = []
+    tower = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    encoder = ImageEncoder(tower, ImageSpec(size=8), 4, LoadOptions(optimize=False))
+    encoder._tower.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    pixels = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    encoder(pixels)
+    encoder._forward(encoder._normalised(torch.from_numpy(pixels)))  # as on a GPU
+    for x in (*seen, tower[0].weight):
+        assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    assert torch.equal(seen[0], seen[1])
+
+
+def test_compile_goes_through_torchs_compiler_and_changes_nothing(
+    tiny: dict[str, ModelConfig], images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward  # inductor itself takes half a minute
+
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_(module, backend=backend))
+    plain = load_model(tiny["recall"]).encode_images(images)
+    assert not graphs
+    np.testing.assert_allclose(load_model(tiny["recall"], compile=True).encode_images(images), plain, atol=1e-6)
+    assert graphs

@@ -9,6 +9,7 @@ from aistudio.config import EngineSettings, ImageSpec
 from aistudio.pipeline.encoders import Encoders, gpu_share
 from aistudio.pipeline.engine import Resources
 from aistudio.pipeline.plan import make_plan
+from aistudio.pipeline.workers import _limit_threads
 
 SIZE = 8
 
@@ -101,3 +102,20 @@ def test_a_model_that_cannot_run_at_all_is_not_taken_for_a_full_gpu():
 )
 def test_an_actors_share_of_its_gpu(resources, settings, share):
     assert gpu_share(make_plan(EngineSettings(**settings), resources)) == share
+
+
+def test_a_model_actors_threads_hold_in_its_other_threads_too():
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    found = []
+    try:
+        _limit_threads(3)
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))  # as shards in flight are
+        thread.start()
+        thread.join(10)
+        assert [torch.get_num_threads(), *found, cv2.getNumThreads()] == [3, 3, 1]
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
