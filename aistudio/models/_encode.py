@@ -128,7 +128,7 @@ class ImageEncoder:
             # The copy is under way while another thread has its turn; kernels are queued, not waited for.
             with feed.upload(part) as upload, self._turn, torch.inference_mode(), exact_float32(self._device):
                 parts.append(self._forward(self._normalised(upload.arrived())))
-        return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.dim), np.float32)
+        return feed.fetch(torch.cat(parts)) if parts else np.empty((0, self.dim), np.float32)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised (N,3,S,S) float32 -> (N,dim) float32 unit rows, both on the device."""

@@ -66,10 +66,21 @@ class PinnedFeed:
                 yield upload
             finally:
                 upload.arrived()  # also where nobody asked for it: `done` must come after the copy
-                slot.done = torch.cuda.Event()
-                slot.done.record(torch.cuda.current_stream(self._device))
+                slot.done = self._event()
         finally:
             self._free.put(slot)
+
+    def fetch(self, rows: torch.Tensor) -> np.ndarray:
+        """What the current stream computes, as soon as it has."""
+        self._event().synchronize()
+        return rows.cpu().numpy()
+
+    def _event(self) -> torch.cuda.Event:
+        """Happens when the current stream has done all that it was given so far."""
+        # Blocking: without it the waiting thread spins, and the cores beside a GPU are there to decode images.
+        event = torch.cuda.Event(blocking=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
     def _grow(self, slot: _Slot, nbytes: int) -> None:
         if slot.host.numel() >= nbytes:

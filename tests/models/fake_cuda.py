@@ -41,7 +41,7 @@ class FakeStream:
 
 
 class FakeEvent:
-    def __init__(self) -> None:
+    def __init__(self, blocking: bool = False) -> None:
         self._stream: FakeStream | None = None
 
     def record(self, stream: FakeStream) -> None:

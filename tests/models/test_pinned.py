@@ -47,6 +47,12 @@ def test_queued_batches_are_all_computed_on_their_own_bytes(cuda: fake_cuda.Fake
     np.testing.assert_array_equal(np.stack(seen), [batch(value) for value in range(1, 7)])
 
 
+def test_results_are_fetched_when_they_are_there(cuda: fake_cuda.FakeCuda) -> None:
+    feed, rows = PinnedFeed(CPU), torch.zeros(3)
+    cuda.computing.todo.append(lambda: rows.fill_(7))
+    np.testing.assert_array_equal(feed.fetch(rows), [7, 7, 7])
+
+
 def test_buffers_are_reused_and_grow(cuda: fake_cuda.FakeCuda) -> None:
     feed, seen = PinnedFeed(CPU), []
     sizes = [3, 2, 3, 5, 1, 5, 4]
