@@ -5,10 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from aistudio.config import EngineSettings, ImageSpec
+from aistudio.config import EngineSettings, ImageSpec, parse_config
+from aistudio.pipeline import encoders as encoders_module
 from aistudio.pipeline.encoders import Encoders, gpu_share
 from aistudio.pipeline.engine import Resources
 from aistudio.pipeline.plan import make_plan
+from aistudio.pipeline.weights_cache import PinnedModels
 from aistudio.pipeline.workers import _limit_threads
 
 SIZE = 8
@@ -89,6 +91,65 @@ def test_a_model_that_cannot_run_at_all_is_not_taken_for_a_full_gpu():
 
     with pytest.raises(RuntimeError, match="no kernel image"):
         encoders(Broken())._warm_up(FakeMemory(), largest=128)
+
+
+CONFIG = {"manifest": {"path": "-", "format": "csv"}, "output": "-", "models": {"recall": "-"}}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """`load(device, model, **engine)`: Encoders as an actor makes them; `load.options`: how the model was loaded."""
+
+    def load_pinned(model, config, **options):
+        load.options = options
+        return model
+
+    def load(device, model, **settings):
+        config = parse_config(CONFIG | {"engine": settings | {"device": device}}, "test")
+        plan = make_plan(config.engine, Resources(16, 1, 1))
+        return Encoders(config, plan, PinnedModels(model, None, None))
+
+    monkeypatch.setattr(encoders_module, "load_pinned", load_pinned)
+    monkeypatch.setattr(encoders_module, "CudaMemory", lambda share: FakeMemory())
+    return load
+
+
+def test_on_a_gpu_the_actor_finds_what_the_plan_left_open(load):
+    model = FakeModel()
+    made = load("cuda", model, shard_rows=60)
+    assert load.options["images_per_pass"] == 1024 and load.options["device"] == "cuda"
+    assert max(model.images) == 64 and 8 <= made.batch_size <= 64 and made.facts()
+    assert load("cuda", FakeModel(), batch_size=1500).batch_size == load.options["images_per_pass"] == 1500
+
+
+def test_on_a_cpu_nothing_is_tried(load):
+    model = FakeModel()
+    made = load("cpu", model)
+    assert made.batch_size == 16 and made.facts() == {} and not (model.images or model.texts)
+
+
+@pytest.mark.parametrize(("device", "callers"), [("cpu", 1), ("cuda", 2)])
+def test_images_are_given_to_a_gpu_by_several_threads_and_to_a_cpu_by_one(load, device, callers):
+    made = load(device, FakeModel(), batch_size=8)
+    inside, most, both = [], [], threading.Event()
+
+    def encode_images(pixels):
+        inside.append(1)
+        most.append(len(inside))
+        if len(inside) == 2:
+            both.set()
+        both.wait(10 if callers == 2 else 0.2)
+        inside.pop()
+        return np.ones((len(pixels), 4), np.float32)
+
+    made.recall.encode_images = encode_images
+    image = (np.zeros((SIZE, SIZE, 3), np.uint8),)
+    threads = [threading.Thread(target=made.encode, args=([image],)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(most) == 2 and max(most) == callers
 
 
 @pytest.mark.parametrize(
