@@ -36,12 +36,13 @@ class RankCounter:
         # counts[i]: gallery rows that come before pair i but not before pair i + 1 of the same query
         self.counts = np.zeros(len(self._query_P), dtype=np.int64)
 
-    def thresholds(self) -> Floats:
-        return self._lowest_Q
+    def thresholds(self, part: slice) -> Floats:
+        return self._lowest_Q[part]
 
-    def take(self, found: Survivors, block: Block) -> None:
-        if not len(found.query_S) or not len(self.counts):
-            return
+    def finish(self, part: slice, block: Block) -> None:
+        """Nothing of a block is kept."""
+
+    def take(self, found: Survivors, part: slice, block: Block) -> None:
         sure_S, maybe_S = self._places(found, block)
         unsure = np.flatnonzero(sure_S != maybe_S)
         if len(unsure):

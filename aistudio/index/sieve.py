@@ -1,15 +1,16 @@
 """The matrix product of gallery tiles with all queries, and the threshold that few entries pass.
 
-On the CPU each thread takes a tile of its own, product and threshold, with BLAS on one thread: the passes over the
-scores then run beside the next product instead of between two of them. On a CUDA device torch does both.
+Queries are cut into parts, and a thread takes a part through a whole block of gallery rows, tile by tile: product,
+threshold and what is done with the survivors. So a tile's thresholds are as high as the tiles before allow, threads
+share nothing but the rows, and their passes over scores run beside each other's products. BLAS has one thread in each.
 Leaves out: a tile's arithmetic (product.py) and what is done with the survivors (topk.py, ranks.py).
 """
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from aistudio.index import product
 from aistudio.index.product import LOWEST, Floats, Ints
 
 RESCORE_ROWS = 1024  # pairs scored again at once: their float64 copies stay in cache
+PART_QUERIES = 128  # at least so many to a thread: fewer make slow products
 
 _NO_PAIRS = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
@@ -28,18 +30,6 @@ class Survivors:
     query_S: Ints
     row_S: Ints  # row of the block
     score_S: Floats  # float32 sieve score
-
-
-class Consumer(Protocol):
-    """What looks at survivors: says which scores can matter to it, then takes them."""
-
-    num_best: int  # when its threshold is not known yet, this many best rows of a tile are enough for it
-
-    def thresholds(self) -> Floats:
-        """Lowest true score per query, (Q,), that still matters; -inf: not known yet."""
-
-    def take(self, found: Survivors, block: "Block") -> None:
-        """Use the survivors; entries below the thresholds may be among them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +44,25 @@ class Block:
     def rescore(self, query_S: Ints, row_S: Ints) -> Floats:
         """True scores of some pairs, float64."""
         return exact_scores(self.queries_QD, self.rows_ND, query_S, row_S)
+
+
+class Consumer(Protocol):
+    """What looks at survivors: says which scores can matter to it, then takes them.
+
+    All is asked about consecutive queries, and by several threads at once, each about queries of its own: what is kept
+    must be kept by query.
+    """
+
+    num_best: int  # when its threshold is not known yet, this many best rows of a tile are enough for it
+
+    def thresholds(self, part: slice) -> Floats:
+        """Lowest true score of each of these queries that still matters; -inf: not known yet."""
+
+    def take(self, found: Survivors, part: slice, block: Block) -> None:
+        """Use the survivors of some queries; entries below the thresholds may be among them."""
+
+    def finish(self, part: slice, block: Block) -> None:
+        """These queries have seen the whole block: its rows cannot be looked at again."""
 
 
 def exact_scores(queries_QD: Floats, rows_ND: Floats, query_S: Ints, row_S: Ints) -> Floats:
@@ -128,61 +137,62 @@ class Sieve:
             raise ValueError(f"gallery has {dim} dimensions, queries {self.queries_QD.shape[1]}")
         if len(ids_N) != len(rows_ND):
             raise ValueError(f"{len(ids_N)} ids for {len(rows_ND)} rows")
-        ids_N = np.asarray(ids_N, dtype=np.int64)
-        running: deque[Future[tuple[Block, list[Survivors]]]] = deque()
+        if not len(rows_ND) or not len(self.queries_QD):
+            return
         with self._product.threads() as num, ThreadPoolExecutor(num) as pool:
-            for part in self._row_tiles(len(rows_ND)):
-                lowest_Q, num_best = _wanted(consumers, len(self.queries_QD))
-                running.append(pool.submit(self._tile, rows_ND, ids_N, part, lowest_Q, num_best, skip))
-                # until thresholds are known the best of every tile survive: then one tile at a time
-                while len(running) > (0 if num_best else 2 * num):
-                    _show(running.popleft().result(), consumers)
-            for tile in running:
-                _show(tile.result(), consumers)
+            tiles = list(self._row_tiles(len(rows_ND)))
+            largest = max(pool.map(lambda tile: squared_norms(rows_ND[tile], "gallery", tile.start).max(), tiles))
+            error_Q = sgemm_error(rows_ND.shape[1]) * self.norm_Q * float(np.sqrt(largest))
+            block = Block(self.queries_QD, rows_ND, np.asarray(ids_N, dtype=np.int64), error_Q)
+            rows = self._product.put(rows_ND)
+            parts = _query_parts(len(self.queries_QD), num)
+            list(pool.map(lambda part: self._search(part, rows, tiles, block, consumers, skip), parts))
 
-    def _row_tiles(self, num: int) -> Iterable[slice]:
-        """The first tile is small on every device: before the first thresholds are known all of it survives."""
+    def _row_tiles(self, num: int) -> Iterator[slice]:
+        """The first tile is small on every device: before the first thresholds are known much of it survives."""
         start, step = 0, product.TILE_ROWS
         while start < num:
             yield slice(start, min(start + step, num))
             start, step = start + step, self._product.tile_rows
 
-    def _tile(
-        self, rows_ND: Floats, ids_N: Ints, part: slice, lowest_Q: Floats, num_best: int, skip: tuple[Ints, Ints]
-    ) -> tuple[Block, list[Survivors]]:
-        """Survivors at or above `lowest_Q`, and those that can be among the tile's `num_best` best."""
-        rows_BD = rows_ND[part]
-        largest = float(np.sqrt(squared_norms(rows_BD, "gallery", part.start).max()))
-        error_Q = sgemm_error(rows_BD.shape[1]) * self.norm_Q * largest
-        lowest_Q = np.maximum((lowest_Q - error_Q).astype(np.float32), LOWEST)
-        inside = np.flatnonzero((skip[1] >= part.start) & (skip[1] < part.stop))
-        skip_query, skip_row = skip[0][inside], skip[1][inside] - part.start
-        rows, found = self._product.put(rows_BD), []
-        for q in range(0, len(self.queries_QD), product.TILE_QUERIES):
-            queries = slice(q, q + product.TILE_QUERIES)
-            own = (skip_query >= q) & (skip_query < q + product.TILE_QUERIES)
-            kept = (skip_query[own] - q, skip_row[own])
-            query_S, row_S, score_S = self._product.above(
-                queries, rows, lowest_Q[queries], 2 * error_Q[queries], num_best, kept
-            )
-            found.append(Survivors(query_S + q, row_S, score_S))
-        return Block(self.queries_QD, rows_BD, ids_N[part], error_Q), found
+    def _search(
+        self, part: slice, rows: Any, tiles: Sequence[slice], block: Block, consumers: Sequence[Consumer],
+        skip: tuple[Ints, Ints],
+    ) -> None:  # fmt: skip
+        """Take some queries through all tiles."""
+        error_Q = block.error_Q[part]
+        own = (skip[0] >= part.start) & (skip[0] < part.stop)
+        skip_query, skip_row = skip[0][own] - part.start, skip[1][own]
+        for tile in tiles:
+            lowest_Q, num_best = _wanted(consumers, part)
+            lowest_Q = np.maximum((lowest_Q - error_Q).astype(np.float32), LOWEST)
+            inside = np.flatnonzero((skip_row >= tile.start) & (skip_row < tile.stop))
+            left_out = (skip_query[inside], skip_row[inside] - tile.start)
+            query_S, row_S, score_S = self._product.above(part, rows[tile], lowest_Q, 2 * error_Q, num_best, left_out)
+            if len(query_S):
+                found = Survivors(query_S + part.start, row_S + tile.start, score_S)
+                for consumer in consumers:
+                    consumer.take(found, part, block)
+        for consumer in consumers:
+            consumer.finish(part, block)
 
 
-def _wanted(consumers: Sequence[Consumer], num_queries: int) -> tuple[Floats, int]:
+def _query_parts(num_queries: int, num_threads: int) -> list[slice]:
+    """Parts of equal size: as many as threads, or a multiple, unless they would be too small to be quick."""
+    rounds = -(-num_queries // (product.TILE_QUERIES * num_threads))
+    num = min(rounds * num_threads, -(-num_queries // PART_QUERIES))
+    num = max(num, -(-num_queries // product.TILE_QUERIES))
+    cuts = [num_queries * i // num for i in range(num + 1)]
+    return [slice(a, b) for a, b in pairwise(cuts)]
+
+
+def _wanted(consumers: Sequence[Consumer], part: slice) -> tuple[Floats, int]:
     """Lowest score that matters to any consumer, and how many best rows to those that do not know theirs yet."""
-    lowest_Q, num_best = np.full(num_queries, np.inf), 0
+    lowest_Q, num_best = np.full(part.stop - part.start, np.inf), 0
     for consumer in consumers:
-        wanted_Q = consumer.thresholds()
+        wanted_Q = consumer.thresholds(part)
         if np.isneginf(wanted_Q).all():
             num_best = max(num_best, consumer.num_best)
         else:
             lowest_Q = np.minimum(lowest_Q, wanted_Q)
     return lowest_Q, num_best
-
-
-def _show(tile: tuple[Block, list[Survivors]], consumers: Sequence[Consumer]) -> None:
-    block, found = tile
-    for survivors in found:
-        for consumer in consumers:
-            consumer.take(survivors, block)

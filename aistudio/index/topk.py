@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from aistudio.index.product import TILE_ROWS, Floats, Ints
+from aistudio.index.product import Floats, Ints
 from aistudio.index.sieve import Block, Sieve, Survivors
+
+ROOM = 32  # places per query beside the K, at least: each time they are full costs a pass over the query's candidates
 
 
 class TopK:
     """The K best gallery rows of each query. Feed it blocks by `update`, or share a `Sieve.scan`; `merge` joins parts.
 
-    Memory: Q * K scores and ids, as many buffered candidates again, and one tile of scores.
+    While a block is scanned, candidates are held with their float32 sieve scores; most of them fall to better ones of
+    the same block. At its end those that can still be among the K best get their true scores, the K best stay.
+
+    Memory: 20 bytes for each of 2 K (at least K + ROOM) candidates of a query, and one tile of scores per thread.
     """
 
     def __init__(self, k: int, queries_QD: Floats, sieve: Sieve | None = None) -> None:
@@ -24,11 +29,13 @@ class TopK:
         self.k = self.num_best = k
         self._queries_QD: Floats | None = queries_QD
         self._sieve = sieve
-        num = len(queries_QD)
-        self._scores_QK = np.full((num, k), -np.inf)
-        self._ids_QK = np.full((num, k), -1, dtype=np.int64)
-        self._parts: list[tuple[Ints, Ints, Floats]] = []  # query, id, true score: not yet merged
-        self._num_buffered = 0
+        shape = (len(queries_QD), k + max(k, ROOM))
+        # a query's candidates fill the first places of its row
+        self._scores_QC = np.full(shape, -np.inf)
+        self._ids_QC = np.full(shape, -1, dtype=np.int64)
+        self._rows_QC = np.full(shape, -1, dtype=np.int32)  # of the block; -1: the score is the true one
+        self._num_Q = np.zeros(len(queries_QD), dtype=np.int64)
+        self._lowest_Q = np.full(len(queries_QD), -np.inf)
 
     def update(self, embeddings_ND: Floats, ids_N: Ints) -> None:
         """Add gallery rows, (N, D) with their ids (N,). Raises ValueError as `Sieve.scan` does."""
@@ -39,64 +46,116 @@ class TopK:
         self._sieve.scan(embeddings_ND, ids_N, [self])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Candidates alone travel between processes, not the queries."""
-        self._compact_if(0)
-        return self.__dict__ | {"_queries_QD": None, "_sieve": None}
+        """The K best alone travel between processes, not the queries."""
+        best = {name: getattr(self, name)[:, : self.k] for name in ("_scores_QC", "_ids_QC")}
+        return self.__dict__ | best | {"_rows_QC": None, "_queries_QD": None, "_sieve": None}
 
-    def thresholds(self) -> Floats:
-        self._compact_if(len(self._scores_QK) * min(self.k, TILE_ROWS))
-        return self._scores_QK[:, -1]
+    def thresholds(self, part: slice) -> Floats:
+        return self._lowest_Q[part]
 
-    def take(self, found: Survivors, block: Block) -> None:
-        self._compact_if(len(self._scores_QK) * min(self.k, TILE_ROWS))
-        query_S, row_S = self._prune(found, block)
-        if len(query_S):
-            self._add(query_S, block.ids_N[row_S], block.rescore(query_S, row_S))
+    def take(self, found: Survivors, part: slice, block: Block) -> None:
+        query_S, row_S, score_S, new_Q = self._prune(found, part, block)
+        if not len(query_S):
+            return
+        limit, queries = self._scores_QC.shape[1], np.arange(part.start, part.stop)
+        if (self._num_Q[part] + new_Q > limit).any():
+            self._keep_best(queries, block.error_Q)
+            full = queries[self._num_Q[part] + new_Q > limit]
+            if len(full):  # nearly equal scores: only the true ones tell
+                self._resolve(full, block)
+        self._append(query_S, part, new_Q, score_S, block.ids_N[row_S], row_S)
+        if np.isneginf(self._lowest_Q[part]).any():
+            self._keep_best(queries, block.error_Q)
+
+    def finish(self, part: slice, block: Block) -> None:
+        """True scores for all candidates, then the K best stay."""
+        queries = np.arange(part.start, part.stop)
+        self._keep_best(queries, block.error_Q)
+        self._resolve(queries, block)
 
     def merge(self, other: "TopK") -> None:
         """Take over another part's candidates; the order of merging does not matter."""
-        other._compact_if(0)
-        query_S, place_S = np.nonzero(other._ids_QK >= 0)
-        self._add(query_S, other._ids_QK[query_S, place_S], other._scores_QK[query_S, place_S])
-        self._compact_if(0)
+        k = self.k
+        scores = np.concatenate([self._scores_QC[:, :k], other._scores_QC[:, :k]], axis=1)
+        ids = np.concatenate([self._ids_QC[:, :k], other._ids_QC[:, :k]], axis=1)
+        self._scores_QC[:, :k], self._ids_QC[:, :k] = _best(scores, ids, k)
+        self._num_Q = np.minimum(self._num_Q + other._num_Q, k)
+        self._lowest_Q = self._scores_QC[:, k - 1].copy()
 
     def result(self) -> tuple[Floats, Ints]:
         """Scores (Q, K) float64 and ids (Q, K) int64, best first; -inf and -1 beyond the gallery's end."""
-        self._compact_if(0)
-        return self._scores_QK, self._ids_QK
+        return _best(self._scores_QC, self._ids_QC, self.k)
 
-    def _prune(self, found: Survivors, block: Block) -> tuple[Ints, Ints]:
-        """Survivors that can be among the K best: the threshold again, then the tile's own K best per query."""
-        kth_Q = self._scores_QK[:, -1]
-        keep_S = found.score_S >= (kth_Q - block.error_Q).astype(np.float32)[found.query_S]
+    def _prune(self, found: Survivors, part: slice, block: Block) -> tuple[Ints, Ints, Floats, Ints]:
+        """Survivors that can be among the K best, and their number per query, which fits beside K others.
+
+        The threshold again, then the tile's own K best.
+        """
+        lowest_Q = (self._lowest_Q[part] - block.error_Q[part]).astype(np.float32)
+        keep_S = found.score_S >= lowest_Q[found.query_S - part.start]
         query_S, row_S, score_S = found.query_S[keep_S], found.row_S[keep_S], found.score_S[keep_S]
-        counts_Q = np.bincount(query_S)
-        if not len(query_S) or counts_Q.max() <= 2 * self.k:
-            return query_S, row_S
-        keep_S = np.ones(len(query_S), dtype=bool)
-        ends_Q = np.cumsum(counts_Q)
-        for query in np.flatnonzero(counts_Q > 2 * self.k):
-            own = slice(ends_Q[query] - counts_Q[query], ends_Q[query])
-            place = counts_Q[query] - self.k
+        new_Q = np.bincount(query_S - part.start, minlength=part.stop - part.start)
+        room = self._scores_QC.shape[1] - self.k
+        if not len(query_S) or new_Q.max() <= room:
+            return query_S, row_S, score_S, new_Q
+        keep_S, ends_Q = np.ones(len(query_S), dtype=bool), np.cumsum(new_Q)
+        for query in np.flatnonzero(new_Q > room):
+            own = slice(ends_Q[query] - new_Q[query], ends_Q[query])
+            place = new_Q[query] - self.k
             kth = np.partition(score_S[own], place)[place]
-            keep_S[own] = score_S[own] >= np.float32(kth - 2 * block.error_Q[query])
-        return query_S[keep_S], row_S[keep_S]
+            near = np.flatnonzero(score_S[own] >= np.float32(kth - 2 * block.error_Q[part][query]))
+            if len(near) > room:
+                true = block.rescore(query_S[own][near], row_S[own][near])
+                near = near[np.lexsort((block.ids_N[row_S[own][near]], -true))[: self.k]]
+            keep_S[own] = False
+            keep_S[own.start + near] = True
+            new_Q[query] = len(near)
+        return query_S[keep_S], row_S[keep_S], score_S[keep_S], new_Q
 
-    def _add(self, query_S: Ints, id_S: Ints, score_S: Floats) -> None:
-        self._parts.append((query_S, id_S, score_S))
-        self._num_buffered += len(query_S)
+    def _append(self, query_S: Ints, part: slice, new_Q: Ints, score_S: Floats, id_S: Ints, row_S: Ints) -> None:
+        """Entries ordered by query go behind those that the queries of the part have."""
+        first_Q = self._num_Q[part] - np.cumsum(new_Q) + new_Q
+        place_S = first_Q[query_S - part.start] + np.arange(len(query_S))
+        self._scores_QC[query_S, place_S] = score_S
+        self._ids_QC[query_S, place_S] = id_S
+        self._rows_QC[query_S, place_S] = row_S
+        self._num_Q[part] += new_Q
 
-    def _compact_if(self, at_least: int) -> None:
-        if not self._parts or self._num_buffered < at_least:
-            return
-        held_q, held_k = np.nonzero(self._ids_QK >= 0)
-        self._parts.append((held_q, self._ids_QK[held_q, held_k], self._scores_QK[held_q, held_k]))
-        query_S, id_S, score_S = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        order = np.lexsort((id_S, -score_S, query_S))
-        query_S = query_S[order]
-        first_Q = np.searchsorted(query_S, np.arange(len(self._scores_QK)))
-        place_S = np.arange(len(query_S)) - first_Q[query_S]
-        best = place_S < self.k
-        self._scores_QK[query_S[best], place_S[best]] = score_S[order][best]
-        self._ids_QK[query_S[best], place_S[best]] = id_S[order][best]
-        self._parts, self._num_buffered = [], 0
+    def _keep_best(self, queries: Ints, error_Q: Floats) -> None:
+        """Drop candidates that are surely not among the K best; thresholds rise."""
+        num_Q = self._num_Q[queries]
+        over = queries[(num_Q > self.k) | ((num_Q == self.k) & np.isneginf(self._lowest_Q[queries]))]
+        scores = self._scores_QC[over]
+        place = scores.shape[1] - self.k
+        kth = np.partition(scores, place, axis=1)[:, place] if len(over) else np.empty(0)
+        self._lowest_Q[over] = np.maximum(self._lowest_Q[over], kth - error_Q[over])
+        # the K best truly score at least kth - error, what scores less than kth - 2 error truly scores less than that
+        keep = scores >= (kth - 2 * error_Q[over])[:, None]
+        kept_Q = keep.sum(axis=1)
+        query_S, from_S = np.nonzero(keep)
+        to_S = np.arange(len(query_S)) - np.repeat(np.cumsum(kept_Q) - kept_Q, kept_Q)
+        columns: tuple[tuple[Any, float], ...] = ((self._scores_QC, -np.inf), (self._ids_QC, -1), (self._rows_QC, -1))
+        for column, nothing in columns:
+            packed = np.full(scores.shape, nothing, dtype=column.dtype)
+            packed[query_S, to_S] = column[over[query_S], from_S]
+            column[over] = packed
+        self._num_Q[over] = kept_Q
+
+    def _resolve(self, queries: Ints, block: Block) -> None:
+        """True scores for the candidates of some queries, of which the K best stay."""
+        query_S, place_S = np.nonzero(self._rows_QC[queries] >= 0)
+        query_S = queries[query_S]
+        self._scores_QC[query_S, place_S] = block.rescore(query_S, self._rows_QC[query_S, place_S].astype(np.int64))
+        self._rows_QC[queries] = -1
+        self._keep_best(queries, np.zeros(len(self._num_Q)))
+        tied = queries[self._num_Q[queries] > self.k]
+        best = _best(self._scores_QC[tied], self._ids_QC[tied], self.k)
+        self._scores_QC[tied], self._ids_QC[tied] = -np.inf, -1
+        self._scores_QC[tied, : self.k], self._ids_QC[tied, : self.k] = best
+        self._num_Q[tied] = self.k
+
+
+def _best(scores_QC: Floats, ids_QC: Ints, k: int) -> tuple[Floats, Ints]:
+    """The K best of each query in order: true scores downwards, then ids upwards."""
+    order = np.lexsort((ids_QC, -scores_QC), axis=-1)[:, :k]
+    return np.take_along_axis(scores_QC, order, axis=1), np.take_along_axis(ids_QC, order, axis=1)

@@ -1,11 +1,12 @@
 """aistudio/index/ against whole-matrix twins in float64: ties, blocking, partitions, bounds."""
 
+import contextlib
 import pickle
 
 import numpy as np
 import pytest
 
-from aistudio.index import RankCounter, Sieve, TopK, exact_scores, product, ranks, sgemm_error
+from aistudio.index import RankCounter, Sieve, TopK, exact_scores, product, ranks, sgemm_error, sieve
 
 
 def unit(rng, n, d):
@@ -148,18 +149,69 @@ def test_rank_counter_without_pairs():
     assert counter.ranks().shape == (0,)
 
 
-def test_a_gallery_sorted_towards_the_query_keeps_the_buffer_small():
+def test_a_gallery_sorted_towards_the_query_needs_no_more_room():
     rng = np.random.default_rng(3)
     query = unit(rng, 1, 8)
     rows = unit(rng, 3000, 8)
     rows = rows[np.argsort(rows @ query[0])]
     top = TopK(5, query)
-    largest = 0
+    places = top._scores_QC.shape
     for start in range(0, 3000, 100):
         top.update(rows[start : start + 100], np.arange(start, start + 100))
-        largest = max(largest, top._num_buffered)
-    assert largest <= 5 + 2 * 7
+    assert top._scores_QC.shape == places
     assert top.result()[1][0].tolist() == [2999, 2998, 2997, 2996, 2995]
+
+
+@pytest.mark.parametrize("tile_rows", [7, 200, 1024])
+def test_more_equal_rows_than_there_is_room_for(monkeypatch, tile_rows, device):
+    """A placeholder image that hundreds of items share is the best of a query: only ids tell its copies apart."""
+    monkeypatch.setattr(product, "TILE_ROWS", tile_rows)
+    monkeypatch.setattr(product, "DEVICE_TILE_ROWS", tile_rows)
+    rng = np.random.default_rng(12)
+    rows = unit(rng, 900, 16)
+    rows[rng.permutation(900)[:500]] = rows[0]
+    queries, ids = np.concatenate([rows[[0]], unit(rng, 3, 16)]), rng.permutation(900)  # ids against the rows' order
+    want, scores = naive(queries, rows, ids)
+    for k in (1, 3, 40):
+        top = TopK(k, queries, Sieve(queries, device))
+        for start in (0, 450):
+            top.update(rows[start : start + 450], ids[start : start + 450])
+        assert top.result()[1].tolist() == [w[:k] for w in want]
+        place = np.argsort(ids)
+        assert np.array_equal(top.result()[0], np.take_along_axis(scores, place[top.result()[1]], axis=1))
+
+
+@pytest.mark.parametrize("copies", [0, 600])
+def test_dense_and_sparse_survivors_are_found_alike(monkeypatch, copies):
+    """Thresholds that nearly all pass, and that few pass: both ways through a tile, its last rows filled up or not."""
+    monkeypatch.setattr(product, "TILE_ROWS", 300)
+    rng = np.random.default_rng(13)
+    rows, queries = unit(rng, 901, 16), unit(rng, 5, 16)
+    rows[:copies] = rows[copies]
+    order, scores = naive(queries, rows, np.arange(901))
+    place = [[3, 440], [0, 1], [900], [450], [700]]
+    query = np.repeat(np.arange(5), [len(p) for p in place])
+    ids = np.array([order[q][r] for q, ranks_q in enumerate(place) for r in ranks_q])
+    counter = RankCounter(5, query, ids, scores[query, ids])
+    Sieve(queries).scan(rows, np.arange(901), [counter])
+    assert (counter.ranks() - 1).tolist() == [r for ranks_q in place for r in ranks_q]
+
+
+@pytest.mark.parametrize(("tile_queries", "part_queries"), [(3, 1), (64, 128), (5, 2)])
+def test_threads_and_parts_of_the_queries_change_nothing(monkeypatch, tile_queries, part_queries):
+    queries, rows, ids = gallery(5)
+    want, scores = naive(queries, rows, ids)
+    query, row = np.divmod(np.arange(8 * 60), 60)
+    monkeypatch.setattr(product, "TILE_QUERIES", tile_queries)
+    monkeypatch.setattr(sieve, "PART_QUERIES", part_queries)
+    for num_threads in (1, 2, 5):
+        one = Sieve(queries)
+        monkeypatch.setattr(one._product, "threads", lambda n=num_threads: contextlib.nullcontext(n))
+        top, counter = TopK(9, queries), RankCounter(8, query, ids[row], scores[query, row])
+        for part in (slice(0, 31), slice(31, 60)):
+            one.scan(rows[part], ids[part], [top, counter])
+        assert top.result()[1].tolist() == [w[:9] for w in want]
+        assert counter.ranks().tolist() == [want[q].index(ids[r]) + 1 for q, r in zip(query, row, strict=True)]
 
 
 def test_empty_gallery_and_no_queries():
