@@ -1,4 +1,4 @@
-"""What the closing summary says of a GPU; the ledger's own tests are in test_ledger.py, whole runs' in test_score.py."""
+"""What the closing summary says of a GPU; the ledger has tests of its own, and whole runs are in test_score.py."""
 
 from aistudio.pipeline.ledger import Ledger
 from aistudio.pipeline.score import Result
