@@ -18,6 +18,7 @@ from aistudio.models._answers import Answer, Stale, Whole, ask, shown
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0  # longest silence of a server
 TRIES = 4  # a cut connection is resumed this often in one call
+PATIENT_TRIES = 7  # a minute in all; of nodes that start together and ask one server
 PAUSE_S = 1.0  # before the second try of a patient call; doubled each time, with jitter
 
 Progress = Callable[[int, int | None], None]
@@ -49,7 +50,8 @@ def download(
         UnreachableError: cut off for good or never reached.
         WeightsError: the server refuses, or the disk does.
     """
-    for attempt in range(TRIES):
+    tries = PATIENT_TRIES if patient else TRIES
+    for attempt in range(tries):
         before = size_of(part)
         try:
             answer = ask(url, before, version_of(part), known_version, timeout_s, store or StoreSettings())
@@ -61,7 +63,7 @@ def download(
             discard(part)
         except (OSError, http.client.HTTPException) as e:
             progressed = size_of(part) > before
-            if attempt + 1 == TRIES or not (progressed or patient):  # trying on is of no use
+            if attempt + 1 == tries or not (progressed or patient):  # trying on is of no use
                 raise UnreachableError(_unreachable(url, part, e)) from None
             if not progressed:
                 time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from aistudio.errors import AIStudioError
 
 Bundle = dict[str, float]  # what one actor asks for, e.g. {"CPU": 0.5, "GPU": 1.0}
 
+_RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
 
 
@@ -212,7 +214,14 @@ def our_error(e: BaseException) -> AIStudioError | None:
         if isinstance(error, AIStudioError):
             # Ray raises a mixture of RayTaskError and our class, whose text is a traceback.
             cause = getattr(error, "cause", None)
-            return cause if isinstance(cause, AIStudioError) else error
+            return _without_advice(cause if isinstance(cause, AIStudioError) else error)
         seen.add(id(error))
         todo += [getattr(error, "cause", None), error.__cause__, error.__context__]
     return None
+
+
+def _without_advice(error: AIStudioError) -> AIStudioError:
+    """The error without the paragraph on its own retry settings that Ray Data adds to a worker's message."""
+    if error.args and isinstance(error.args[0], str):
+        error.args = (_RAY_ADVICE.sub("", error.args[0]), *error.args[1:])
+    return error

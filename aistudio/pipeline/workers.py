@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.config import JobConfig
+from aistudio.errors import AIStudioError
 from aistudio.pipeline._halving import DeviceLostError
 from aistudio.pipeline.care import Care
 from aistudio.pipeline.coordinator import Start, find_coordinator
@@ -58,9 +59,12 @@ class _Worker:
         self.store = open_store(self.config.output, self.config.store)
         self.coordinator = find_coordinator(run.coordinator)
         self.process = uuid.uuid4().hex
+        self.refusal: AIStudioError | None = None  # for the first call: Ray makes mere text of a constructor's error
 
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
-        """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run."""
+        """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
+        if self.refusal is not None:
+            raise self.refusal
         refuse_if_fenced(self.store, self.run.attempt)
         start = Start(*_get(self.coordinator.begin.remote(name, stage, self.process)))
         return start, Care(start.poison, lambda i: _get(self.coordinator.in_hand.remote(name, stage, i)))
@@ -119,7 +123,11 @@ class FusedWorker(_Worker):
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         _limit_threads(run.plan.torch_threads)
-        self.encoders = Encoders(self.config, run.plan, run.models)
+        try:
+            self.encoders = Encoders(self.config, run.plan, run.models)
+        except AIStudioError as e:
+            self.refusal = e
+            return
         self.coordinator.note.remote(self.encoders.facts())
         self.source = ImageSource(self.config, self.encoders.specs)
 
@@ -163,7 +171,11 @@ class EncodeWorker(_Worker):
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         _limit_threads(run.plan.torch_threads)
-        self.encoders = Encoders(self.config, run.plan, run.models)
+        try:
+            self.encoders = Encoders(self.config, run.plan, run.models)
+        except AIStudioError as e:
+            self.refusal = e
+            return
         self.coordinator.note.remote(self.encoders.facts())
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from aistudio.pipeline.engine import (
     engine,
     launcher_limits,
     missing_now,
+    our_error,
     wait_for_room,
 )
 from aistudio.pipeline.plan import make_plan
@@ -32,6 +33,15 @@ LAUNCHER = {
 def test_the_launchers_file_tells_what_can_be_added():
     assert launcher_limits(LAUNCHER) == {"CPU": 10 * 16 + 4 * 8, "GPU": 4}
     assert launcher_limits({}) == {"CPU": 0, "GPU": 0}
+
+
+def test_a_workers_message_is_told_without_rays_advice():
+    advice = "\nFailed to map after 1/4 attempts (total backoff 0.0s).\nTo change retry attempts, configure something."
+    wrapped = RuntimeError("of Ray")
+    wrapped.__cause__ = AIStudioError("two\nlines" + advice)
+    for _ in range(2):
+        assert str(our_error(wrapped)) == "two\nlines"
+    assert our_error(RuntimeError("another")) is None
 
 
 def test_resources_say_what_they_can_become():
