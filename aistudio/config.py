@@ -10,7 +10,7 @@ import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -86,7 +86,7 @@ class StoreSettings(Settings):
 class EngineSettings(Settings):
     """How the work is cut and spread. `auto` is planned from the cluster's resources."""
 
-    shard_rows: int = Field(500, ge=1)  # rows per score file: the unit of commit and resume
+    shard_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # rows per score file: unit of commit and resume
     batch_size: int | Literal["auto"] = "auto"  # images per forward pass; auto: 16 on a CPU, found by trying on a GPU
     plan: Literal["auto", "fused", "staged"] = "auto"  # fused: CPU; staged: pixels go to GPU actors
     num_actors: int | Literal["auto"] = "auto"  # model actors

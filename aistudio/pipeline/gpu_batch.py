@@ -6,9 +6,10 @@ full device is foreseen and not run into. Imports no ray, and torch only where a
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from aistudio.pipeline._halving import is_out_of_memory
+from aistudio.pipeline.shard_writer import AUTO_ROWS
 
 SMALLEST, LARGEST = 8, 1024  # images; nothing was seen to gain beyond some hundred
 _USABLE = 0.8  # of the memory there is: the rest is for fragmentation, libraries' workspaces and texts
@@ -58,10 +59,10 @@ class Found(NamedTuple):
         return f"{self.batch_size} (tried {first.size} to {last.size}: {memory}, {chosen.images_per_s:,.0f} images/s)"
 
 
-def largest_useful(shard_rows: int) -> int:
+def largest_useful(shard_rows: int | Literal["auto"]) -> int:
     """Largest batch to try: images of several shards never share one."""
     size = SMALLEST
-    while size < min(shard_rows, LARGEST):
+    while size < min(AUTO_ROWS if shard_rows == "auto" else shard_rows, LARGEST):
         size *= 2
     return size
 

@@ -12,7 +12,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from aistudio.errors import StoreError
-from aistudio.pipeline.snapshot import Shard, Snapshot, load_snapshot, manifest_key
+from aistudio.pipeline.shard_writer import Shard, manifest_key
+from aistudio.pipeline.snapshot import Snapshot, load_snapshot
 from aistudio.schema import Status
 from aistudio.store import Store
 

@@ -116,7 +116,9 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
         run_record.open_record(store, record, new=prepared.record is None)
         try:
             _clean_up(prepared)
-            snapshot = load_snapshot(store) or make_snapshot(config, prepared.files, prepared.columns, attempt)
+            snapshot = load_snapshot(store) or make_snapshot(
+                config, prepared.files, prepared.columns, attempt, plan.num_actors
+            )
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
             work = _work_list(store, snapshot, retry)

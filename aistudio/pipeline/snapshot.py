@@ -1,6 +1,6 @@
 """The manifest, normalised once into `<output>/manifest/`, cut into fixed shards: the work list of a run.
 
-Files are grouped; each group is one Ray task that streams its files into shard files of `shard_rows` rows
+Files are grouped; each group is one Ray task that streams its files into shard files (shard_writer.py)
 and its rejected lines into `rejected/`. Memory is a few batches per task, whatever the manifest's size.
 `manifest/_index.json` is written last: a snapshot without it is made again, over itself, with the same
 rows. A resumed run reads only the snapshot.
@@ -9,7 +9,7 @@ rows. A resumed run reads only the snapshot.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,7 @@ from aistudio.errors import ManifestError
 from aistudio.images.urls import redact
 from aistudio.pipeline.inputs import InputFile, content_sha256, list_images, list_inputs, open_input
 from aistudio.pipeline.run_record import redacted, refuse_if_fenced
-from aistudio.schema import REJECTED_SCHEMA, candidate_schema
+from aistudio.pipeline.shard_writer import Shard, ShardWriter, manifest_key
 from aistudio.store import Store, open_store
 
 INDEX_KEY = "manifest/_index.json"
@@ -31,13 +31,6 @@ _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
 _TASK_RETRIES = 20  # Ray's own number is infinite: a file that kills its reader would never end
 _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
-
-
-class Shard(NamedTuple):
-    """A unit of work and commit: one snapshot file, later one score file of the same name."""
-
-    name: str
-    rows: int
 
 
 class Snapshot(BaseModel):
@@ -52,10 +45,6 @@ class Snapshot(BaseModel):
     @property
     def num_rows(self) -> int:
         return sum(s.rows for s in self.shards)
-
-
-def manifest_key(shard: str) -> str:
-    return f"manifest/{shard}.parquet"
 
 
 def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
@@ -99,8 +88,10 @@ def load_snapshot(store: Store) -> Snapshot | None:
     return Snapshot.model_validate(store.read_json(INDEX_KEY)) if store.exists(INDEX_KEY) else None
 
 
-def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | None, attempt: int) -> Snapshot:
-    """Write the snapshot through Ray Data and return its index.
+def make_snapshot(
+    config: JobConfig, files: list[InputFile], columns: Columns | None, attempt: int, num_actors: int
+) -> Snapshot:
+    """Write the snapshot through Ray Data and return its index. `num_actors` share the shards.
 
     Raises:
         FencedError: an attempt newer than `attempt` owns the run folder.
@@ -109,7 +100,8 @@ def make_snapshot(config: JobConfig, files: list[InputFile], columns: Columns | 
     store = open_store(config.output, config.store)
     groups = _groups(files, single=config.manifest.limit is not None or columns is None)
     rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
-    task = _NormaliseGroup(config.model_dump(mode="json"), files, columns, many=len(groups) > 1 or len(files) > 1)
+    share = num_actors if len(groups) == 1 else 0  # several groups: so much work that every actor gets its share
+    task = _NormaliseGroup(config.model_dump(mode="json"), files, columns, len(groups) > 1 or len(files) > 1, share)
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         task, batch_size=1, num_cpus=0.5, max_retries=_TASK_RETRIES
     )
@@ -158,13 +150,17 @@ def _groups(files: list[InputFile], single: bool) -> list[tuple[int, int]]:
 class _NormaliseGroup:
     """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task."""
 
-    def __init__(self, config: dict[str, Any], files: list[InputFile], columns: Columns | None, many: bool) -> None:
+    def __init__(
+        self, config: dict[str, Any], files: list[InputFile], columns: Columns | None, many: bool, num_actors: int
+    ) -> None:
         self.config, self.files, self.columns, self.many = config, files, columns, many
+        self.num_actors = num_actors
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         config = JobConfig.model_validate(self.config)
         group, first, last = (int(batch[k][0]) for k in ("group", "first", "last"))
-        writer = _ShardWriter(open_store(config.output, config.store), f"{group:05d}", config.engine.shard_rows)
+        store, rows = open_store(config.output, config.store), config.engine.shard_rows
+        writer = ShardWriter(store, f"{group:05d}", rows, self.num_actors)
         for candidates in _limited(self._batches(config, first, last, writer), config.manifest.limit):
             writer.add(candidates)
         writer.finish()
@@ -174,7 +170,7 @@ class _NormaliseGroup:
             "passthrough": [json.dumps(writer.passthrough)],
         }
 
-    def _batches(self, config: JobConfig, first: int, last: int, writer: "_ShardWriter") -> Iterator[pa.Table]:
+    def _batches(self, config: JobConfig, first: int, last: int, writer: ShardWriter) -> Iterator[pa.Table]:
         for index in range(first, last):
             for batch in self._read(config, index):
                 writer.reject(without_passwords(batch.rejected))
@@ -213,58 +209,6 @@ def _limited(batches: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Tabl
         left -= batch.num_rows
         if left <= 0:
             return
-
-
-class _ShardWriter:
-    """Cuts a stream of candidate tables into shard files of exactly `shard_rows` rows (the last one shorter)."""
-
-    def __init__(self, store: Store, prefix: str, shard_rows: int) -> None:
-        self.store, self.prefix, self.shard_rows = store, prefix, shard_rows
-        self.shards: list[Shard] = []
-        self.reasons: dict[str, int] = {}
-        self.passthrough: list[tuple[str, str]] = []
-        self._waiting: list[pa.Table] = []
-        self._rejected: list[pa.Table] = []
-        self._rejected_files = 0
-
-    def add(self, candidates: pa.Table) -> None:
-        if candidates.num_rows == 0:
-            return
-        self._waiting.append(candidates)
-        while sum(t.num_rows for t in self._waiting) >= self.shard_rows:
-            table = pa.concat_tables(self._waiting)
-            self._write(table.slice(0, self.shard_rows))
-            self._waiting = [table.slice(self.shard_rows)]
-
-    def reject(self, rejected: pa.Table) -> None:
-        if rejected.num_rows == 0:
-            return
-        for reason in rejected["reason"].to_pylist():
-            kind = reason.split(":")[0]
-            self.reasons[kind] = self.reasons.get(kind, 0) + 1
-        self._rejected.append(rejected)
-        if sum(t.num_rows for t in self._rejected) >= 10_000:
-            self._flush_rejected()
-
-    def finish(self) -> None:
-        rest = pa.concat_tables(self._waiting) if self._waiting else None
-        if rest is not None and rest.num_rows:
-            self._write(rest)
-        self._flush_rejected()
-
-    def _write(self, table: pa.Table) -> None:
-        shard = Shard(f"{self.prefix}-{len(self.shards):06d}", table.num_rows)
-        table = table.combine_chunks()
-        num_candidate = len(candidate_schema([]))
-        self.passthrough = [(f.name, str(f.type)) for f in list(table.schema)[num_candidate:]]
-        self.store.write_table(manifest_key(shard.name), table)
-        self.shards.append(shard)
-
-    def _flush_rejected(self) -> None:
-        if self._rejected:
-            key = f"rejected/{self.prefix}-{self._rejected_files:06d}.parquet"
-            self.store.write_table(key, pa.concat_tables(self._rejected).cast(REJECTED_SCHEMA))
-            self._rejected, self._rejected_files = [], self._rejected_files + 1
 
 
 def _refuse_duplicates(store: Store, snapshot: Snapshot) -> None:

@@ -8,6 +8,7 @@ from aistudio.pipeline.engine import Resources, cluster_address, engine, missing
 from aistudio.pipeline.ledger import Ledger, count_stored
 from aistudio.pipeline.plan import Plan, local_resources, make_plan
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
+from aistudio.pipeline.shard_writer import AUTO_ROWS
 from aistudio.store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def print_dry_run(prepared: "Prepared") -> None:
         short = ", ".join(f"{n:g} {key}" for key, n in missing.items())
         limit_s = config.engine.scale_up_timeout_s if resources.can_grow else config.engine.schedule_timeout_s
         print(f"  warning     {short} short at this moment: the run would wait {limit_s:g} s for room, then give up")
-    print(f"  shards      {config.engine.shard_rows} rows each: one file in scores/, the unit of commit and resume")
+    wanted = config.engine.shard_rows
+    shard_size = (
+        f"at most {AUTO_ROWS} rows each, fewer to keep all actors busy" if wanted == "auto" else f"{wanted} rows each"
+    )
+    print(f"  shards      {shard_size}: one file in scores/, the unit of commit and resume")
     print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
     if prepared.record:
         print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")

@@ -7,7 +7,8 @@ import pytest
 
 from aistudio.config import parse_config
 from aistudio.pipeline.run_record import new_record
-from aistudio.pipeline.snapshot import INDEX_KEY, Shard, Snapshot, manifest_key
+from aistudio.pipeline.shard_writer import Shard, manifest_key
+from aistudio.pipeline.snapshot import INDEX_KEY, Snapshot
 from aistudio.store import open_store
 from jobs.verify import main
 

@@ -7,7 +7,8 @@ import pytest
 
 from aistudio.errors import StoreError
 from aistudio.pipeline.ledger import check_run, count_stored, done_shards
-from aistudio.pipeline.snapshot import INDEX_KEY, Shard, Snapshot, manifest_key
+from aistudio.pipeline.shard_writer import Shard, manifest_key
+from aistudio.pipeline.snapshot import INDEX_KEY, Snapshot
 from aistudio.store import Store, open_store
 
 PRINT = "f" * 64

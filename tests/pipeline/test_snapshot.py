@@ -14,7 +14,7 @@ from aistudio.store import open_store
 
 def snapshot_of(config, attempt: int = 1):
     files, columns = find_manifest(config)
-    return make_snapshot(config, files, columns, attempt)
+    return make_snapshot(config, files, columns, attempt, num_actors=2)
 
 
 def rows_of(config) -> list[dict]:

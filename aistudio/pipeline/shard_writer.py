@@ -1,0 +1,97 @@
+"""Cutting a stream of manifest rows into shard files, and its rejected lines into files of their own."""
+
+import math
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+
+from aistudio.schema import REJECTED_SCHEMA, candidate_schema
+from aistudio.store import Store
+
+# A shard costs about 30 ms to commit, so it should hold seconds of work; but an actor that has no shard left waits for
+# the others' last ones, so each should get many.
+AUTO_ROWS = 500
+_FEWEST_ROWS = 50
+_SHARDS_PER_ACTOR = 16
+_LOOK_AHEAD_ROWS = 100_000  # rows held before their number is given up on: some 50 MB
+
+
+class Shard(NamedTuple):
+    """A unit of work and commit: one snapshot file, later one score file of the same name."""
+
+    name: str
+    rows: int
+
+
+def manifest_key(shard: str) -> str:
+    return f"manifest/{shard}.parquet"
+
+
+class ShardWriter:
+    """Writes shard files of exactly `shard_rows` rows (the last one shorter).
+
+    `auto`: AUTO_ROWS, or fewer where the whole stream would not give each of `num_actors` its share (0: it surely
+    does).
+    """
+
+    def __init__(self, store: Store, prefix: str, shard_rows: int | Literal["auto"], num_actors: int) -> None:
+        self.store, self.prefix = store, prefix
+        self._shard_rows = AUTO_ROWS if shard_rows == "auto" else shard_rows
+        enough = AUTO_ROWS * _SHARDS_PER_ACTOR * num_actors if shard_rows == "auto" else 0
+        self._num_actors, self._held_back = num_actors, min(enough, _LOOK_AHEAD_ROWS)
+        self.shards: list[Shard] = []
+        self.reasons: dict[str, int] = {}
+        self.passthrough: list[tuple[str, str]] = []
+        self._waiting: list[pa.Table] = []
+        self._rejected: list[pa.Table] = []
+        self._rejected_files = 0
+
+    def add(self, candidates: pa.Table) -> None:
+        if candidates.num_rows:
+            self._waiting.append(candidates)
+        if sum(t.num_rows for t in self._waiting) >= max(self._held_back, self._shard_rows):
+            self._held_back = 0
+            self._write_full()
+
+    def reject(self, rejected: pa.Table) -> None:
+        if rejected.num_rows == 0:
+            return
+        for reason in rejected["reason"].to_pylist():
+            kind = reason.split(":")[0]
+            self.reasons[kind] = self.reasons.get(kind, 0) + 1
+        self._rejected.append(rejected)
+        if sum(t.num_rows for t in self._rejected) >= 10_000:
+            self._flush_rejected()
+
+    def finish(self) -> None:
+        if self._held_back:  # this is all there is
+            share = math.ceil(sum(t.num_rows for t in self._waiting) / (_SHARDS_PER_ACTOR * self._num_actors))
+            self._shard_rows = min(AUTO_ROWS, max(_FEWEST_ROWS, share))
+        self._write_full()
+        for rest in self._waiting:
+            self._write(rest)
+        self._flush_rejected()
+
+    def _write_full(self) -> None:
+        """Write all full shards that wait; at most one table, shorter than a shard, stays."""
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        full = table.num_rows - table.num_rows % self._shard_rows
+        for start in range(0, full, self._shard_rows):
+            self._write(table.slice(start, self._shard_rows))
+        self._waiting = [table.slice(full)] if full < table.num_rows else []
+
+    def _write(self, table: pa.Table) -> None:
+        shard = Shard(f"{self.prefix}-{len(self.shards):06d}", table.num_rows)
+        table = table.combine_chunks()
+        num_candidate = len(candidate_schema([]))
+        self.passthrough = [(f.name, str(f.type)) for f in list(table.schema)[num_candidate:]]
+        self.store.write_table(manifest_key(shard.name), table)
+        self.shards.append(shard)
+
+    def _flush_rejected(self) -> None:
+        if self._rejected:
+            key = f"rejected/{self.prefix}-{self._rejected_files:06d}.parquet"
+            self.store.write_table(key, pa.concat_tables(self._rejected).cast(REJECTED_SCHEMA))
+            self._rejected, self._rejected_files = [], self._rejected_files + 1
