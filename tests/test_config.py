@@ -76,3 +76,25 @@ def test_every_job_file_in_the_repository_is_valid_and_points_to_model_files(con
 @pytest.mark.parametrize("conf", sorted((ROOT / "conf/models").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_model_file_in_the_repository_is_valid_and_names_a_family(conf):
     assert (ROOT / "aistudio/models" / f"{load_model_config(conf).family}.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("url", "ftp://host/w", "expected an address that begins with https://"),
+        ("url", "file:///etc/passwd", "expected an address that begins with https://"),
+        ("sha256", "abc", "weights.sha256"),
+    ],
+)
+def test_weights_address_and_checksum_are_checked(tmp_path, key, value, message):
+    path = tmp_path / "m.yaml"
+    path.write_text(f"family: align\nname: m\nweights: {{path: w, {key}: '{value}'}}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_model_config(path)
+
+
+def test_weights_cache_is_a_place_on_each_node():
+    data = {"manifest": {"path": "m", "format": "csv"}, "output": "o", "models": {"recall": "r"}}
+    assert parse_config(data, "c", ["engine.weights_cache=~/w"]).engine.weights_cache == "~/w"
+    with pytest.raises(ConfigError, match=r"engine\.weights_cache: expected an absolute path"):
+        parse_config(data, "c", ["engine.weights_cache=reports/w"])

@@ -78,6 +78,16 @@ def test_the_command_is_checked_here_before_anything_is_sent(tmp_path, monkeypat
     use = ("--conf", "conf/x.yaml")
     with pytest.raises(ConfigError, match=r"weights/big/m.safetensors is not shipped.*--ship"):
         entrypoint(*use)
+    model["weights"]["url"] = "s3://bucket/m.safetensors"  # the nodes fetch it
+    (tmp_path / "conf/m.yaml").write_text(yaml.safe_dump(model))
+    assert entrypoint(*use) == "python -m jobs.score --conf conf/x.yaml"
+    model["weights"]["url"] = "https://bucket.example.com/m.safetensors?X-Amz-Signature=abc"
+    (tmp_path / "conf/m.yaml").write_text(yaml.safe_dump(model))
+    with pytest.raises(ConfigError, match="looks like a secret") as e:
+        entrypoint(*use)
+    assert "abc" not in str(e.value)
+    del model["weights"]["url"]
+    (tmp_path / "conf/m.yaml").write_text(yaml.safe_dump(model))
     ready = (*use, "--ship", "weights/big")
     assert entrypoint(*ready, "--set", "engine.shard_rows=9", "--", "--dry-run") == (
         "python -m jobs.score --conf conf/x.yaml --set engine.shard_rows=9 --dry-run"

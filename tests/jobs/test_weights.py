@@ -97,6 +97,20 @@ def test_list_fetch_verify(confs: list[str], capsys: pytest.CaptureFixture[str])
     assert "ranking and recall have the same image tower: one pass serves both" in out
 
 
+def test_cache_of_this_node(confs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = ["--cache", str(tmp_path / "cache")]
+    assert main(["fetch", *confs, *cache]) == 0
+    out = capsys.readouterr().out
+    assert out.count("; sha256 ") == 4 and str(tmp_path / "cache" / "blobs") in out
+    assert not (tmp_path / "here").exists()
+    assert main(["list", *confs, *cache]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(in the cache: ") == 4 and "not here" not in out
+    assert main(["verify", *confs, *cache]) == 0
+    assert "ranking and recall have the same image tower" in capsys.readouterr().out
+    assert main(["verify", *confs, "--cache", str(tmp_path / "empty")]) == 2
+
+
 def test_verify_scores_cases(confs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fetch", *confs]) == 0
     cases = {
