@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from file_server import FileServer
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 
-from aistudio.config import ModelConfig, WeightsFile
+from aistudio.config import ModelConfig, StoreSettings, WeightsFile
 from aistudio.errors import WeightsError
 from aistudio.images.transform import resize
-from aistudio.models import check_weights, load_model
+from aistudio.models import WeightsCache, check_weights, load_model, pin_files, place_files
 
 TEXTS = ["海边", "山上的古寺，秋天的红叶", "一", "城"]
 LETTERS = "海边山上的古寺，秋天红叶一城"
@@ -245,3 +246,16 @@ def test_vocabulary_alone_makes_the_same_tokeniser(tmp_path: Path) -> None:
         (tmp_path / name).unlink(missing_ok=True)
     assert load_model(conf(tmp_path)).tokenize(TEXTS) == want
     assert len(set(map(tuple, want))) == len(TEXTS)
+
+
+def test_folder_from_addresses_is_the_same_model(saved: tuple[Path, ModelConfig], tmp_path: Path) -> None:
+    folder, cfg = saved
+    names = [p.name for p in folder.iterdir() if p.is_file()]
+    with FileServer({f"/{name}": (folder / name).read_bytes() for name in names}) as server:
+        files = {n: WeightsFile(path=f"{tmp_path}/nowhere/{n}", url=server.url(f"/{n}")) for n in names}
+        away = cfg.model_copy(update={"weights": files.pop("model.safetensors"), "extra_files": files})
+        cache = WeightsCache(tmp_path / "cache", StoreSettings())
+        placed = place_files(pin_files(away, cache), cache)
+    info, want = check_weights(placed), check_weights(cfg)
+    assert (info.fingerprint, info.image_spec) == (want.fingerprint, want.image_spec)
+    np.testing.assert_array_equal(load_model(placed).encode_texts(TEXTS), load_model(cfg).encode_texts(TEXTS))
