@@ -65,7 +65,7 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
     pa.field("rank_score", pa.float32()),
 )
 VECTOR_COLUMNS = ("embedding", "rank_embedding")  # fixed_size_list; the second only when towers differ
-THUMBNAIL_FIELD = pa.field("thumbnail", pa.binary())  # WebP file
+THUMBNAIL_FIELD = pa.field("thumbnail", pa.binary())  # JPEG file
 
 RESERVED_COLUMNS: frozenset[str] = frozenset(
     (*CANDIDATE_COLUMNS, *(f.name for f in OUTCOME_FIELDS), *VECTOR_COLUMNS, THUMBNAIL_FIELD.name)

@@ -19,7 +19,7 @@ from aistudio.errors import StoreError
 
 __all__ = ["Entry", "Store", "open_store"]
 
-# Vectors and WebP files do not compress: trying costs a third of the write time and saves nothing.
+# Vectors and JPEG files do not compress: trying costs a third of the write time and saves nothing.
 _INCOMPRESSIBLE = ("embedding.list.element", "rank_embedding.list.element", "thumbnail")
 
 

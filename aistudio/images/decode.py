@@ -40,7 +40,6 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 _THUMBNAIL_QUALITY = 75
-_THUMBNAIL_METHOD = 0  # WebP's effort, 0-6: at 160 px, 4 (the default) takes three times as long for 5 % fewer bytes
 _FAST_FACTOR = 2  # scaled JPEG decoding keeps at least this many times the target size
 
 
@@ -54,7 +53,7 @@ class Decoded:
     height: int | None = None
     content_hash: str | None = None  # sha256 of the body, hex
     pixels: tuple[np.ndarray, ...] = ()
-    thumbnail: bytes | None = None  # WebP, longer side `thumbnail_px`
+    thumbnail: bytes | None = None  # JPEG, longer side `thumbnail_px`
 
 
 class _Undecodable(Exception):
@@ -159,8 +158,8 @@ def _thumbnail(rgb: np.ndarray, longer_px: int) -> bytes | None:
     if not longer_px:
         return None
     out = io.BytesIO()
-    small = Image.fromarray(shrink(rgb, longer_px))
-    small.save(out, "WEBP", quality=_THUMBNAIL_QUALITY, method=_THUMBNAIL_METHOD)
+    # WebP is 15 % smaller and takes seven times as long: 0.6 ms, as much as decoding the photograph.
+    Image.fromarray(shrink(rgb, longer_px)).save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
     return out.getvalue()
 
 

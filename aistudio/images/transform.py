@@ -46,6 +46,11 @@ def shrink(rgb: np.ndarray, longer_px: int) -> np.ndarray:
         return rgb
     size = max(1, round(width * longer_px / longest)), max(1, round(height * longer_px / longest))
     _one_thread()
+    # First by a power of two, which is several times as fast; for it a few pixels at the edge may be left out.
+    factor = 1 << max(0, (longest // longer_px).bit_length() - 1)
+    if factor > 1 and min(height, width) >= factor:
+        whole = rgb[: height - height % factor, : width - width % factor]
+        rgb = cv2.resize(whole, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 

@@ -89,7 +89,7 @@ class _Report:
         for place, fields, thumbnail in fetch(self.store, places):
             self.fields[place] = fields
             if thumbnail:
-                path = f"thumbs/{numbers.get(place[0], 99_999):05d}/{place[1]}.webp"
+                path = f"thumbs/{numbers.get(place[0], 99_999):05d}/{place[1]}.jpg"
                 self.thumbs[place] = path
                 self.put(path, thumbnail)
 

@@ -97,7 +97,7 @@ def map_files(
     Args:
         vectors_ND: (N, D) image vectors.
         rows: N dicts of stored fields.
-        thumbnails: N WebP files or None.
+        thumbnails: N JPEG files or None.
         columns: those of `rows` that may colour the map.
         total: images in the run, of which the N are a sample.
     """
@@ -122,4 +122,4 @@ def _pack_entry(row: dict[str, Any], thumbnail: bytes | None) -> dict[str, Any]:
     entry = Tile(None, "", "", "", row.get("recall_score"), "", row).as_data()
     # safe.plain would clip base64 text like any other, so it goes in as pieces below that limit.
     text = base64.b64encode(thumbnail).decode() if thumbnail else ""
-    return entry | {"webp": [text[i : i + 8000] for i in range(0, len(text), 8000)]}
+    return entry | {"thumbnail": [text[i : i + 8000] for i in range(0, len(text), 8000)]}

@@ -119,3 +119,13 @@ def test_opencv_is_told_to_use_one_thread() -> None:
     cv2.setNumThreads(2)
     resize(_noise(30, 20), ImageSpec())
     assert cv2.getNumThreads() == 1
+
+
+@pytest.mark.parametrize("size", [(803, 641), (2049, 1031), (320, 200)])
+def test_shrink_is_the_mean_of_what_each_pixel_covers(size: tuple[int, int]) -> None:
+    width, height = size
+    ramp = np.add.outer(np.linspace(0, 120, height), np.linspace(0, 120, width)).astype(np.uint8)
+    rgb = np.dstack([ramp, 255 - ramp, ramp // 2])
+    got = shrink(rgb, 160)
+    want = cv2.resize(rgb, (got.shape[1], got.shape[0]), interpolation=cv2.INTER_AREA)
+    assert np.abs(got.astype(int) - want).max() <= 2

@@ -64,4 +64,4 @@ def test_every_picture_is_in_the_pack_its_point_names():
         entry = packs[place // PACK_IMAGES][place % PACK_IMAGES]
         i = int(entry["fields"]["row_id"])
         assert name == f"t{i}" and entry["link"] is None
-        assert base64.b64decode("".join(entry["webp"])) == (pictures[i] or b"")
+        assert base64.b64decode("".join(entry["thumbnail"])) == (pictures[i] or b"")

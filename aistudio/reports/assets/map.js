@@ -16,8 +16,8 @@
     recent = [name, ...recent.filter((n) => n !== name)];
     recent.splice(MAX_PACKS).forEach(forget);
     const entry = (await load(name))[i % data.packImages];
-    const webp = entry.webp.join("");
-    return { ...entry, src: webp ? "data:image/webp;base64," + webp : null };
+    const thumbnail = entry.thumbnail.join("");
+    return { ...entry, src: thumbnail ? "data:image/jpeg;base64," + thumbnail : null };
   };
   const tip = (p) => {
     const i = p.data[2];
