@@ -15,6 +15,7 @@ from aistudio.errors import ManifestError
 from aistudio.metrics import retrieval, significance
 from aistudio.pipeline import _aggregate_tables as tables
 from aistudio.pipeline._aggregate_gallery import File
+from aistudio.pipeline._aggregate_pace import Pace
 from aistudio.pipeline._aggregate_queries import Queries, image_queries, slice_values, text_queries
 from aistudio.pipeline._aggregate_results import Results, slice_rows
 from aistudio.pipeline._aggregate_rows import Scan, merge_drawn, merge_queries
@@ -40,13 +41,15 @@ def add_retrieval(
     queries = _queries(store, files, scans, settings, pool)
     out.notes += queries.notes
     if len(queries) < queries.num_all:
-        out.notes.append(f"{len(queries):,} of {queries.num_all:,} queries are measured, a sample: metrics.max_queries")
+        out.notes.append(
+            f"queries sampled: {len(queries):,} of {queries.num_all:,}; set metrics.max_queries: null for all"
+        )
     num_ok = out.about["status"].get(Status.OK.value, 0)
     if not len(queries) or not num_ok:
         out.notes.append("there are no queries" if num_ok else "no image is ok: the gallery is empty")
         queries = replace(queries, frame=queries.frame[:0])
     shown = min(max(TOP_SHOWN[0], *settings.k), TOP_SHOWN[1])
-    found = search(store, files, queries, shown, settings.block_rows, pool)
+    found = search(store, files, queries, shown, settings.block_rows, pool, Pace(num_ok, len(queries)))
     items = retrieval.relevant(found.query_P, found.rank_P, len(queries), found.gain_P)
     out.about |= {
         "gallery_rows": found.gallery_rows,

@@ -5,7 +5,7 @@ the gallery. Leaves out: what the ranks mean (metrics/), the queries (_aggregate
 (_aggregate_gallery.py), where it runs (_aggregate_workers.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aistudio.errors import StoreError
 from aistudio.index import RankCounter, Sieve, TopK, exact_scores
 from aistudio.pipeline._aggregate_gallery import File, vector_blocks
+from aistudio.pipeline._aggregate_pace import Pace
 from aistudio.pipeline._aggregate_queries import Queries
 from aistudio.pipeline._aggregate_relevance import Relevance
 from aistudio.pipeline._aggregate_workers import Workers
@@ -52,7 +53,9 @@ class Chunk:
     sampled: NDArray[np.int64]  # for the histogram
 
 
-def search(store: Store, files: Sequence[File], queries: Queries, k: int, block_rows: int, pool: Workers) -> Found:
+def search(
+    store: Store, files: Sequence[File], queries: Queries, k: int, block_rows: int, pool: Workers, pace: Pace
+) -> Found:
     """Top K of each query and the rank of each relevant row, over all ok rows of the score files.
 
     Queries are taken chunk by chunk, each with two passes over the vectors: the relevant pairs' scores, then the
@@ -74,12 +77,16 @@ def search(store: Store, files: Sequence[File], queries: Queries, k: int, block_
         query_P, id_P, score_P, gain_P = (np.concatenate(column) for column in zip(*parts, strict=True))
         counter = RankCounter(stop - start, query_P, id_P, score_P)
         top, gallery_rows = TopK(k, chunk.vectors_QD), 0
-        shared = (store, chunk, (query_P, id_P, score_P), k, block_rows, pool.device)
+        # a Ray task cannot tell how far it is: there a group of files is a step
+        tell = None if pool.num else pace.add
+        shared = (store, chunk, (query_P, id_P, score_P), k, block_rows, pool.device, tell)
         for part_top, part_counts, part_histogram, rows in pool.map(search_files, groups, *shared, gpu=True):
             top.merge(part_top)
             counter.add(part_counts)
             histogram += part_histogram
             gallery_rows += rows
+            if tell is None:
+                pace.add(rows, stop - start)
         scores[start:stop], ids[start:stop] = top.result()
         pairs.append((query_P + start, id_P, score_P, gain_P, counter.ranks()))
     query_P, id_P, score_P, gain_P, rank_P = (np.concatenate(column) for column in zip(*pairs, strict=True))
@@ -108,9 +115,12 @@ def relevant_pairs(files: Sequence[File], store: Store, chunk: Chunk, block_rows
 
 def search_files(
     files: Sequence[File], store: Store, chunk: Chunk, pairs: tuple[NDArray[Any], ...], k: int, block_rows: int,
-    device: str | None,
+    device: str | None, tell: Callable[[int, int], None] | None = None,
 ) -> tuple[TopK, NDArray[np.int64], NDArray[np.int64], int]:  # fmt: skip
-    """Second pass over some files. The histogram counts float32 scores, those outside -1..1 in the outer bins."""
+    """Second pass over some files; `tell` hears of each block.
+
+    The histogram counts float32 scores, those outside -1..1 in the outer bins.
+    """
     sieve, num = Sieve(chunk.vectors_QD, device), len(chunk.vectors_QD)
     top, counter, rows = TopK(k, chunk.vectors_QD), RankCounter(num, *pairs), 0
     histogram = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
@@ -126,6 +136,8 @@ def search_files(
             counted = np.isin(query, chunk.sampled)
             histogram -= count_scores(scores_SB[np.searchsorted(chunk.sampled, query[counted]), row[counted]])
         rows += len(block.ids_N)
+        if tell is not None:
+            tell(len(block.ids_N), num)
     return top, counter.counts, histogram, rows
 
 

@@ -252,7 +252,7 @@ def test_a_sample_of_the_queries(run, tmp_path):
     part = store.read_table("metrics/per_query.parquet").to_pylist()
     assert len(part) == 5 and all(whole[q["query_id"]] == q for q in part)
     assert result["about"]["queries"] == 5 and result["about"]["queries_drawn_from"] == 12
-    assert any("5 of 12 queries are measured" in note for note in result["about"]["notes"])
+    assert any("queries sampled: 5 of 12" in note for note in result["about"]["notes"])
     names = [q["query_id"] for q in part]
     aggregate(store, MetricsSettings(max_queries=5, **FAST, seed=1))
     assert names != store.read_table("metrics/per_query.parquet")["query_id"].to_pylist()
