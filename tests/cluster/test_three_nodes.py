@@ -1,10 +1,14 @@
-"""2,000 rows over three nodes, one killed in the middle: every row has its outcome, every score is the same."""
+"""2,000 rows over three nodes, one killed in the middle: every row has its outcome, every score is the same.
+
+The nodes have no weights: they fetch them from an address, each into its own cache. The single node has the files.
+"""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.models.file_server import FileServer
 from tests.pipeline.conftest import tiny_models  # noqa: F401 - a fixture
 
 ROWS, SHARD_ROWS = 2_000, 50
@@ -26,8 +31,25 @@ def run(command: list[str], temp: Path) -> str:
     return done.stdout
 
 
+def at_addresses(conf: str, folder: Path, server: FileServer) -> str:
+    """A copy of a model's conf whose files are at the server alone."""
+    data = yaml.safe_load(Path(conf).read_text())
+    files = {}
+    for name in (Path(data["weights"]["path"]).name, "vocab.txt"):
+        files[name] = {"path": f"{folder}/nowhere/{name}", "url": server.url(f"/{name}")}
+    data |= {"weights": files.pop(Path(data["weights"]["path"]).name), "extra_files": files}
+    data["tokenizer"] = f"{folder}/nowhere"
+    path = folder / Path(conf).name
+    path.write_text(yaml.safe_dump(data))
+    return str(path)
+
+
 def scores(folder: Path):
     return pq.read_table(folder / "scores").to_pandas().set_index("row_id").sort_index()
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return json.loads((folder / "run.json").read_text())["shape"]["models"]
 
 
 @pytest.mark.cluster
@@ -45,12 +67,16 @@ def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tm
         "images": {"thumbnail_px": 0},
         "engine": {"shard_rows": SHARD_ROWS},
     }
-    for name in ("three", "one"):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(conf | {"output": str(tmp_path / name)}))
+    published = Path(tiny_models["recall"]).parent
+    server = FileServer({f"/{p.name}": p.read_bytes() for p in published.iterdir() if p.suffix != ".yaml"})
+    away = {"models": {s: at_addresses(c, tmp_path, server) for s, c in conf["models"].items()}}
+    for name, models in (("three", away), ("one", {})):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(conf | models | {"output": str(tmp_path / name)}))
     temp = Path(f"/tmp/ray-three-{os.getpid()}")  # Unix sockets lie here: a short path
     try:
         program = str(Path(__file__).with_name("three_nodes.py"))
-        run([program, str(tmp_path / "three.yaml"), "6", str(tmp_path / "seen.json")], temp)
+        with server:
+            run([program, str(tmp_path / "three.yaml"), "6", str(tmp_path / "seen.json"), str(tmp_path / "c")], temp)
         seen = json.loads((tmp_path / "seen.json").read_text())
         print(seen)
         run(["-m", "jobs.score", "--conf", str(tmp_path / "one.yaml"), "--set", "engine.num_actors=1"], temp)
@@ -67,5 +93,10 @@ def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tm
     ).all()
     for column in ("recall_score", "rank_score"):
         assert np.nanmax(np.abs(three[column] - one[column])) <= 1e-6
+    assert fingerprint(tmp_path / "three") == fingerprint(tmp_path / "one")
+    # Three nodes, three caches, one download each.
+    assert Counter(server.paths) == {"/recall.safetensors": 3, "/ranking.safetensors": 3, "/vocab.txt": 3}
+    for number in range(3):
+        assert len(list((tmp_path / f"c/{number}/weights/blobs").iterdir())) == 3
     ok = one["status"] == "ok"
     assert np.abs(np.stack(three[ok]["embedding"]) - np.stack(one[ok]["embedding"])).max() <= 1e-6

@@ -1,12 +1,14 @@
 """Run a scoring job over three nodes on this machine and kill one of them in the middle; writes what it saw as JSON.
 
-    python three_nodes.py CONF KILL_AFTER SEEN
+    python three_nodes.py CONF KILL_AFTER SEEN CACHES
 
+Each node has a cache of its own, CACHES/<number>, as machines without a shared disk do; the driver shares the head's.
 The third node is killed (as a machine that vanishes) when KILL_AFTER score files are there; 0: none is killed. Runs as
 a process of its own: nodes, addresses and environment of Ray end with it.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -24,7 +26,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 120 * 1024 * 1024}
 def kill_after(cluster: Cluster, node: object, scores: Path, num_files: int, seen: dict[str, object]) -> None:
     started = time.monotonic()
     while len(list(scores.glob("*.parquet"))) < num_files:
-        if time.monotonic() - started > 150:
+        if time.monotonic() - started > 230:  # the whole run is given 240
             return
         time.sleep(0.02)
     seen["actors_on_it"] = actors_on(node.node_id)  # type: ignore[attr-defined]
@@ -40,8 +42,10 @@ def actors_on(node_id: str) -> int:
 
 def main() -> None:
     config = load_config(sys.argv[1])
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    nodes = [cluster.add_node(**NODE) for _ in range(2)]
+    caches = [{"AISTUDIO_CACHE": f"{sys.argv[4]}/{number}"} for number in range(3)]
+    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"env_vars": caches[0]})
+    nodes = [cluster.add_node(**NODE, env_vars=env) for env in caches[1:]]
+    os.environ |= caches[0]
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     seen: dict[str, object] = {"nodes": len(ray.nodes())}
     num_files = int(sys.argv[2])
