@@ -18,7 +18,9 @@ check: $(READY)  ## style, types, import rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## what is measured in reports/bench
+# IMAGES=folder of JPEGs takes those instead of drawn ones; the other peers need `pip install -e .[bench]`.
+bench: $(READY)  ## images per second beside the limit and what else one would use; top-K beside FAISS
+	$(BIN)/python benchmarks/throughput.py $(if $(IMAGES),--images $(IMAGES)) --num 1000 --ways ours limit reference dataloader ray_data
 	$(BIN)/python benchmarks/topk.py
 
 train: $(READY)  ## the demo weights again, from nothing

@@ -1,6 +1,6 @@
 """Images per second, HTTP to Parquet: the job, the machine's limit, the reference way, and what else one would use.
 
-    python benchmarks/throughput.py --images FOLDER [--num 2000] [--weights b3 demo] [--latency-ms 0 20]
+    python benchmarks/throughput.py [--images FOLDER] [--num 2000] [--weights b3 demo] [--latency-ms 0 20]
 
 Serves real JPEGs on loopback and lets every way score them with the same weights, in turn, round after round:
 
@@ -28,11 +28,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
+from _gpu_decode import photos
 from _serve import Photographs
 from _watch import Watch
 from PIL import Image
@@ -68,7 +70,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of JPEGs, searched through")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs, searched through; else drawn ones")
     parser.add_argument("--num", type=int, default=2000, help="images scored by each run")
     parser.add_argument("--sizes", nargs="*", default=[], metavar="WxH", help="re-encode to these sizes, in turn")
     parser.add_argument("--weights", nargs="+", default=["b3"], help="b3, demo, or conf/models/*.yaml")
@@ -85,14 +87,11 @@ def parse() -> argparse.Namespace:
 
 def prepare(folder: Path, args: argparse.Namespace) -> tuple[list[dict[str, str]], list[Path]]:
     """Distinct images in one folder, and the rows: ten images an item, one text an item."""
-    found = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-    if len(found) < args.num:
-        raise SystemExit(f"{args.images} has {len(found)} JPEGs, fewer than --num {args.num}")
+    bodies = pictures(args.images, args.num)
     (folder / "images").mkdir()
     letters = np.random.default_rng(0).integers(0x4E00, 0x9000, (args.num, 30))
     rows = []
-    for i, path in enumerate(found[: args.num]):
-        body = path.read_bytes()
+    for i, body in enumerate(bodies):
         if args.sizes:
             body = reencode(body, args.sizes[i % len(args.sizes)])
         file = folder / "images" / f"{i:06d}.jpg"
@@ -100,6 +99,17 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[list[dict[str, str]
         text = "".join(map(chr, letters[i // IMAGES_PER_ITEM]))
         rows.append({"row_id": str(i + 2), "item_id": f"item{i // IMAGES_PER_ITEM}", "text": text, "file": str(file)})
     return rows, [Path(r["file"]) for r in rows]
+
+
+def pictures(source: Path | None, num: int) -> Iterator[bytes]:
+    """`num` JPEG files: the first of a folder, or drawn ones of 400 x 533 px."""
+    if source is None:
+        yield from photos(num, (400, 533))
+        return
+    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    if len(found) < num:
+        raise SystemExit(f"{source} has {len(found)} JPEGs, fewer than --num {num}")
+    yield from (path.read_bytes() for path in found[:num])
 
 
 def reencode(body: bytes, size: str) -> bytes:
