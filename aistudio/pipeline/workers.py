@@ -22,8 +22,8 @@ from aistudio.pipeline.coordinator import Start, find_coordinator
 from aistudio.pipeline.encoders import Encoders
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.run_record import refuse_if_fenced
+from aistudio.pipeline.shard_writer import manifest_key
 from aistudio.pipeline.shards import Counts, Distinct, ShardScorer, distinct_images, failed_rows, store_shard
-from aistudio.pipeline.snapshot import manifest_key
 from aistudio.pipeline.sources import ImageRow, ImageSource
 from aistudio.pipeline.tensors import pack_images, unpack_images
 from aistudio.pipeline.weights_cache import PinnedModels
