@@ -108,7 +108,8 @@ def test_everything_from_s3_and_a_poi_table_too(local_ray, tiny_models, configs,
         stages = {s: away(tiny_models[s], tmp_path, "s3://bucket/m", "s3://bucket/m") for s in ("recall", "ranking")}
         models = here.models.model_copy(update=stages | {"poi_table": "s3://bucket/m/p.parquet"})
         store = here.store.model_copy(update={"endpoint_url": s3.url})
-        config = here.model_copy(update={"models": models, "store": store})
+        engine = here.engine.model_copy(update={"num_actors": 1})
+        config = here.model_copy(update={"models": models, "store": store, "engine": engine})
         prepared = prepare(config)
         local = here.models.model_copy(update={"poi_table": str(tmp_path / "p.parquet")})
         assert prepared.shape == prepare(here.model_copy(update={"models": local})).shape
