@@ -109,6 +109,7 @@ def _configure_data() -> None:
     context.target_max_block_size = 1 << 20
     # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
+    context.memory_usage_poll_interval_s = None  # else each task walks all pages of its process once a second
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run
     context.raise_original_map_exception = True  # Ray's own wrapper loses ours, and with it the message and exit code
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures reach the user once, as our message
