@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/model_cpu.py --images DIR [--golden DIR] [--conf conf/models/x.yaml ...]
 
-Times are processor time, the best of some passes over the published B3 sizes with random numbers. Drift compares
+Times are processor time, the median of some passes over the published B3 sizes with random numbers, in a thread as
+in the job's actors; they are taken twice, on ordinary and on huge pages (torch decides that once per process). Drift compares
 bfloat16 with float32 through `load_model`: vectors, and the top-5 sets when each image queries the others (and each
 golden text the images). --golden makes checkpoints of the published size from a folder with the golden recipe;
 --conf adds models of your own.
@@ -11,10 +12,14 @@ golden text the images). --golden makes checkpoints of the published size from a
 import argparse
 import copy
 import json
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +29,11 @@ from torch import nn
 from aistudio.config import ImagesSettings, ModelConfig, load_model_config
 from aistudio.images.decode import decode
 from aistudio.models import load_model
-from aistudio.models._optimise import fold_batch_norm, ready_tower
+from aistudio.models._optimise import SmallSteps, fold_batch_norm, ready_tower
 from aistudio.models.align import AlignModel
 
 BATCHES = (1, 4, 8, 16)
-PASSES = 3
+PASSES = 7
 TOP = 5
 
 
@@ -39,11 +44,17 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, help="folder with recipe.py, align_keys.json, bert/ and public/")
     parser.add_argument("--conf", action="append", default=[], help="a recall model's settings")
     parser.add_argument("--no-timing", action="store_true")
+    parser.add_argument("--only-timing", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, 1 thread, {_processor()}\n")
-    if not args.no_timing:
+    if args.only_timing:
         time_variants()
+        return
+    print(f"torch {torch.__version__}, 1 thread, {_processor()}\n")
+    for huge in () if args.no_timing else ("0", "1"):
+        print(f"\n{'huge' if huge == '1' else 'ordinary'} pages\n", flush=True)
+        command = [sys.executable, __file__, "--only-timing", "--images", str(args.images)]
+        subprocess.run(command, check=True, env=os.environ | {"THP_MEM_ALLOC_ENABLE": huge})
     print("\n| model | images | max abs diff | cosine min | cosine median | same top-5 sets | mean overlap |")
     print("|---|---|---|---|---|---|---|")
     files = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in (".jpg", ".png"))
@@ -80,11 +91,13 @@ def time_variants() -> None:
     fold_batch_norm(folded)
     cpu = torch.device("cpu")
     last = torch.channels_last
+    used, plain = (ready_tower(copy.deepcopy(tower), cpu, torch.float32, True) for _ in range(2))
     variants: dict[str, tuple[nn.Module, torch.dtype, torch.memory_format]] = {
         "eager": (tower, torch.float32, torch.contiguous_format),
         "channels-last": (copy.deepcopy(tower).to(memory_format=last), torch.float32, last),
         "+ BatchNorm folded": (folded.eval().to(memory_format=last), torch.float32, last),
-        "+ oneDNN calls (used)": (ready_tower(copy.deepcopy(tower), cpu, torch.float32, True), torch.float32, last),
+        "+ oneDNN calls": (all_at_once(plain), torch.float32, last),
+        "+ large maps in small steps (used)": (used, torch.float32, last),
         "the same in bfloat16": (ready_tower(copy.deepcopy(tower), cpu, torch.bfloat16, True), torch.bfloat16, last),
     }
     print("| ms per image, batch of | " + " | ".join(map(str, BATCHES)) + " | largest relative difference |")
@@ -94,19 +107,30 @@ def time_variants() -> None:
         want = tower(images[4])
         for name, (module, dtype, layout) in variants.items():
             batches = [images[n].to(dtype).contiguous(memory_format=layout) for n in BATCHES]
-            times = [_best(module, x) / len(x) * 1e3 for x in batches]
+            with ThreadPoolExecutor(1) as thread:
+                times = [thread.submit(_best, module, x).result() / len(x) * 1e3 for x in batches]
             off = float((module(batches[1]).float() - want).abs().max() / want.abs().max())
             print(f"| {name} | " + " | ".join(f"{t:.1f}" for t in times) + f" | {off:.1e} |", flush=True)
 
 
 def _best(call: Callable[[torch.Tensor], object], x: torch.Tensor) -> float:
-    call(x)
     times = []
-    for _ in range(PASSES):
-        start = time.process_time()  # of one thread: other programs on the machine disturb it least
+    with torch.inference_mode():  # a thread's own
         call(x)
-        times.append(time.process_time() - start)
-    return min(times)
+        for _ in range(PASSES):
+            start = time.thread_time()  # other programs on the machine disturb it least
+            call(x)
+            times.append(time.thread_time() - start)
+    return statistics.median(times)
+
+
+def all_at_once(tower: nn.Module) -> nn.Module:
+    """The tower without its small steps."""
+    for module in list(tower.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, SmallSteps):
+                setattr(module, name, nn.Sequential(*layer))
+    return tower
 
 
 def drift(cfg: ModelConfig, files: list[Path], texts: list[str]) -> None:
