@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/model_cpu.py --images DIR [--golden DIR] [--conf conf/models/x.yaml ...]
 
 Times are processor time, the median of some passes over the published B3 sizes with random numbers, in a thread as
-in the job's actors; they are taken twice, on ordinary and on huge pages (torch decides that once per process). Drift compares
-bfloat16 with float32 through `load_model`: vectors, and the top-5 sets when each image queries the others (and each
-golden text the images). --golden makes checkpoints of the published size from a folder with the golden recipe;
+in the job's actors; they are taken twice, on ordinary and on huge pages (torch decides that once per process). Drift
+compares bfloat16 with float32 through `load_model`: vectors, and the top-5 sets when each image queries the others (and
+each golden text the images). --golden makes checkpoints of the published size from a folder with the golden recipe;
 --conf adds models of your own.
 """
 
