@@ -161,19 +161,21 @@ class WeightsCache:
 
     def _download(self, file: WeightsFile, part: Path, sha256: str | None, version: str | None = None) -> str | None:
         assert file.url is not None
-        say = self._say(file.url) if self._announce else None
+        say = self._say(file) if self._announce else None
         found = download(file.url, part, self._store, progress=say, patient=self._patient, known_version=version)
         require_bytes(part, file, sha256)
         return found
 
-    def _say(self, url: str) -> Progress:
+    def _say(self, file: WeightsFile) -> Progress:
         said = False
+        licence = f" (licence: {file.licence})" if file.licence else ""
 
         def say(have: int, total: int | None) -> None:
             nonlocal said
             if not said:
                 size = f" ({total / 1e6:,.1f} MB)" if total else ""
-                print(f"fetching {shown(url)}{size} into {self.folder}", file=sys.stderr, flush=True)
+                where = f"{shown(file.url or '')}{size}{licence} into {self.folder}"
+                print(f"fetching {where}", file=sys.stderr, flush=True)
                 said = True
 
         return say

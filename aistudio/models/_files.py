@@ -73,7 +73,7 @@ def require_file(file: WeightsFile, name: str) -> str:
         WeightsError: missing, wrong size, wrong checksum.
     """
     path = Path(file.path)
-    fetch = f"python -m jobs.weights fetch --conf conf/models/{name}.yaml"
+    fetch = fetch_command(name)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; {_remedy(file, fetch)}")
     size = path.stat().st_size
@@ -87,6 +87,11 @@ def require_file(file: WeightsFile, name: str) -> str:
     if expected is not None and found != expected:
         raise WeightsError(f"{path}: sha256 is {found}, expected {expected}; delete it and run\n  {fetch}")
     return found
+
+
+def fetch_command(name: str) -> str:
+    """What a user types to have a model's files at their paths."""
+    return f"python -m jobs.weights fetch --conf conf/models/{name}.yaml"
 
 
 def _remedy(file: WeightsFile, fetch: str) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aistudio.config import ModelConfig, WeightsFile
+from aistudio.errors import WeightsError
 from aistudio.models._cache import WeightsCache
-from aistudio.models._files import expected_sha256, file_sha256, listed_files, require_file
+from aistudio.models._files import expected_sha256, fetch_command, file_sha256, listed_files, require_file
 
 
 def pin_files(cfg: ModelConfig, cache: WeightsCache) -> ModelConfig:
@@ -28,7 +29,10 @@ def _pin(file: WeightsFile, name: str, cache: WeightsCache) -> WeightsFile:
     if Path(file.path).is_file():
         found, path = require_file(file, name), Path(file.path)
     elif file.url:
-        path = cache.get(file.model_copy(update={"sha256": expected_sha256(file)}))
+        try:
+            path = cache.get(file.model_copy(update={"sha256": expected_sha256(file)}))
+        except WeightsError as e:
+            raise WeightsError(f"{e}\n  or have it at {file.path}: {fetch_command(name)}") from None
         found = file_sha256(path)
     else:
         return file

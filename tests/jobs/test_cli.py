@@ -37,6 +37,15 @@ def test_an_unknown_verb_is_a_usage_error():
 
 
 MINE = ["jobs.score", "--conf", "conf/demo.yaml"]
+AWAY = "MODEL_THAT_CANNOT_BE_FETCHED"
+
+
+def away_model(folder):
+    """A conf whose weights are not here, and whose server refuses connections."""
+    conf = folder / "away.yaml"
+    url = "http://127.0.0.1:9/align.pth"
+    conf.write_text(f"family: align\nname: away\nweights: {{path: {folder}/align.pth, url: '{url}'}}\n", "utf-8")
+    return conf
 
 
 @pytest.mark.parametrize(
@@ -47,7 +56,7 @@ MINE = ["jobs.score", "--conf", "conf/demo.yaml"]
             "conf/demo.yaml: download.timeout is not a setting; did you mean timeout_s?",
         ),
         ([*MINE, "--set", "manifest.path=/no/such.csv"], "manifest.path: /no/such.csv: no such file"),
-        ([*MINE, "--set", "models.recall=conf/models/published_recall.yaml"], "jobs.weights fetch"),
+        ([*MINE, "--set", f"models.recall={AWAY}"], "python -m jobs.weights fetch --conf conf/models/away.yaml"),
         ([*MINE, "--set", "start_over=true"], "say --yes as well"),
         (["jobs.score", "--conf", "conf/demmo.yaml"], "did you mean conf/demo.yaml?"),
         (["jobs.verify", "--run", "/no/run"], "no run.json there"),
@@ -60,7 +69,7 @@ def test_a_mistake_is_one_clear_message_and_exit_code_2(args, message, tmp_path)
         manifest.write_text("1,sight,http://demo.invalid/a.jpg,1,10,10,x\n", encoding="utf-8")
         args = [*args, "--set", f"manifest.path={manifest}"]
     if args[:3] == MINE:
-        args = [*args, "--set", f"output={tmp_path / 'out'}"]
+        args = [*(a.replace(AWAY, str(away_model(tmp_path))) for a in args), "--set", f"output={tmp_path / 'out'}"]
     result = job(*args)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr and result.stderr.startswith("error: ")
