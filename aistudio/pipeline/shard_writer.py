@@ -11,7 +11,8 @@ from aistudio.store import Store
 # A shard costs about 30 ms to commit, so it should hold seconds of work; but an actor that has no shard left waits for
 # the others' last ones, so each should get many.
 AUTO_ROWS = 500
-_FEWEST_ROWS = 50
+_FEWEST_ROWS = 48
+_ROWS_STEP = 16  # a CPU's batch: a shard that ends with a small one pays for it
 _SHARDS_PER_ACTOR = 16
 _LOOK_AHEAD_ROWS = 100_000  # rows held before their number is given up on: some 50 MB
 
@@ -65,8 +66,8 @@ class ShardWriter:
 
     def finish(self) -> None:
         if self._held_back:  # this is all there is
-            share = math.ceil(sum(t.num_rows for t in self._waiting) / (_SHARDS_PER_ACTOR * self._num_actors))
-            self._shard_rows = min(AUTO_ROWS, max(_FEWEST_ROWS, share))
+            share = sum(t.num_rows for t in self._waiting) / (_SHARDS_PER_ACTOR * self._num_actors)
+            self._shard_rows = min(AUTO_ROWS, max(_FEWEST_ROWS, math.ceil(share / _ROWS_STEP) * _ROWS_STEP))
         self._write_full()
         for rest in self._waiting:
             self._write(rest)

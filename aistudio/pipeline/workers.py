@@ -4,6 +4,7 @@
 plan; between them travels one row per shard whose pixels are one uint8 tensor column.
 """
 
+import gc
 import os
 import time
 import uuid
@@ -130,6 +131,7 @@ class FusedWorker(_Worker):
             return
         self.coordinator.note.remote(self.encoders.facts())
         self.source = ImageSource(self.config, self.encoders.specs)
+        _forget_what_stays()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
@@ -177,6 +179,7 @@ class EncodeWorker(_Worker):
             self.refusal = e
             return
         self.coordinator.note.remote(self.encoders.facts())
+        _forget_what_stays()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(batch.slice(i, 1)) for i in range(batch.num_rows)])
@@ -203,6 +206,12 @@ def _limit_threads(num_threads: int) -> None:
 
     torch.set_num_threads(num_threads)
     cv2.setNumThreads(1)
+
+
+def _forget_what_stays() -> None:
+    """Models and libraries are some hundred thousand objects that the garbage collector need not look at again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _merge(previous: pa.Table, table: pa.Table, chosen: np.ndarray) -> pa.Table:

@@ -37,9 +37,9 @@ def test_a_given_size_is_kept(tmp_path: Path, batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [70, 5000])
 def test_few_rows_are_shared_among_the_actors(tmp_path: Path, batch: int) -> None:
-    assert write(tmp_path / "two", 3200, "auto", 2, batch) == [100] * 32
-    assert write(tmp_path / "tiny", 120, "auto", 2, batch) == [50, 50, 20]
-    assert write(tmp_path / "one", 3200, "auto", 1, batch) == [200] * 16
+    assert write(tmp_path / "two", 3200, "auto", 2, batch) == [112] * 28 + [64]
+    assert write(tmp_path / "tiny", 120, "auto", 2, batch) == [48, 48, 24]
+    assert write(tmp_path / "one", 3200, "auto", 1, batch) == [208] * 15 + [80]
 
 
 def test_many_rows_give_full_shards(tmp_path: Path) -> None:
