@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from aistudio.config import ModelConfig, Settings
-from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower, first_token
+from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
 from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
 from aistudio.models._files import WeightsInfo
@@ -45,7 +45,7 @@ class AlignModel(nn.Module):
 
     def text_features(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(N,L) int64 token ids, (N,L) mask of ones and zeros -> (N,dim), not normalised."""
-        return self.text_hidden_layer(first_token(self.text_model, ids, mask))
+        return self.text_hidden_layer(self.text_model(ids, mask))
 
 
 def published_names(model: AlignModel) -> dict[str, str]:
