@@ -191,9 +191,7 @@ def ray_data(job: Job) -> None:
         }
 
     pixels = _pixels_without_weights(plain)
-    fetched = (
-        urls.with_column("bytes", download("url")) if job.get("ray_download", True) else urls.map_batches(_RayFetch())
-    )
+    fetched = urls.with_column("bytes", download("url")) if job["ray_download"] else urls.map_batches(_RayFetch())
     # Half a CPU each leaves one for what comes before: a pool that holds all CPUs starves its own input.
     pool = ray.data.ActorPoolStrategy(size=job["cores"])
     encoded = fetched.map_batches(decode, batch_size=32).map_batches(
