@@ -125,7 +125,7 @@ class MetricsSettings(Settings):
     qrels: str | None = None  # Parquet or TSV: query, row_id, relevance; null: same item_id is relevant
     slices: list[str] = []  # columns of the scores to slice by
     min_slice_size: int = Field(20, ge=1)
-    block_rows: int = Field(16_384, ge=1)  # gallery rows read and searched at once; larger blocks miss the caches
+    block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
 
     @field_validator("k")
     @classmethod
