@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from _gpu_decode import photos
 from _watch import Watch
 from engine import ROOT, run_job, write_job
-from gpu import photos
 
 from aistudio.config import DownloadSettings, ImageSpec, ImagesSettings, StoreSettings
 from aistudio.images.decode import decode
