@@ -83,7 +83,7 @@ def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server
             score(prepare(config))
     assert caught.value.exit_code == 1
     store = open_store(config.output)
-    assert len(store.list("scores/")) == 1
+    assert len(store.list("scores/")) <= 1  # none if Ray, on a busy machine, began with the second shard
     assert store.read_json("run.json")["state"] == "running"  # the older one leaves run.json to the newer
     result = score(prepare(config))
     assert result.ledger.complete and result.record["attempt"] == 3
