@@ -212,6 +212,11 @@ class ModelConfig(Settings):
     licence: str | None = None
     notes: str | None = None
 
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """Every file that is named here."""
+        return (self.weights, *self.extra_files.values())
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
     """The job's settings from a YAML file and `section.key=value` overrides.

@@ -1,6 +1,5 @@
 """Peers that need packages of their own (the extra `bench`): Daft, and img2dataset followed by a DataLoader loop."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,14 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from _ways import Job, loader_scores, mark, store
-
-NEEDS = {"daft": "daft", "daft_decode": "daft", "img2dataset": "img2dataset"}
-
-
-def missing(way: str) -> str | None:
-    """Package that a way needs and this interpreter lacks."""
-    name = NEEDS.get(way)
-    return name if name and importlib.util.find_spec(name) is None else None
 
 
 def daft(job: Job, own_decode: bool = False) -> None:
@@ -80,7 +71,7 @@ def img2dataset(job: Job) -> None:
     mark(job, "ready")
     table = pa.table({"url": [r["url"] for r in job["rows"]], "row_id": [r["row_id"] for r in job["rows"]]})
     pq.write_table(table, out / "urls.parquet")
-    command = [sys.executable, "-m", "img2dataset.main"] if False else [sys.executable, "-c", _IMG2DATASET]
+    command = [sys.executable, "-c", _IMG2DATASET]
     settings = {
         "url_list": str(out / "urls.parquet"), "input_format": "parquet", "url_col": "url",
         "output_folder": str(out / "images"), "output_format": "files", "processes_count": job["cores"],

@@ -80,7 +80,7 @@ class StubFused(FusedWorker):
 class StubFetch(FetchWorker):
     """Staged plan, first half."""
 
-    def __init__(self, run: RunContext, specs: tuple[Any, ...]) -> None:
+    def __init__(self, run: RunContext) -> None:
         _Worker.__init__(self, run)
         self.source: Any = StubSource(_thumbnails(self))
 

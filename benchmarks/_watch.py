@@ -4,9 +4,10 @@ Processor time counts what has ended as well, as far as a sample saw it: helpers
 missed.
 """
 
+import subprocess
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -92,6 +93,16 @@ class Watch:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return 0
         return memory.rss - memory.shared
+
+
+def run_watched(command: list[str], timeout_s: float, **options: Any) -> tuple[int, Watch]:
+    """Run a command to its end, or stop it after `timeout_s`; exit code and what was seen. `options` as Popen's."""
+    with subprocess.Popen(command, **options) as process, Watch(process.pid) as watch:
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+    return process.returncode, watch
 
 
 def _share_bytes(process: psutil.Process) -> int:

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -213,10 +213,6 @@ def _pixels_without_weights(model: Any) -> Callable[[bytes], np.ndarray]:
     bare = object.__new__(type(model))
     bare.__dict__.update({k: v for k, v in model.__dict__.items() if k in ("_spec", "_size")})
     return bare.pixels
-
-
-def _rows(job: Job, name: str) -> Iterator[str]:
-    return (r[name] for r in job["rows"])
 
 
 WAYS: dict[str, Callable[[Job], None]] = {

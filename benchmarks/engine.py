@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from _stub_workers import StubEncode, StubFetch, StubFused
-from _watch import Watch
+from _watch import run_watched
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES_PER_ITEM = 10
@@ -80,13 +80,9 @@ def measure(folder: Path, plan: str, rows: int, args: argparse.Namespace) -> Mea
     conf = write_job(folder, plan, rows, args.thumbnails)
     command = [sys.executable, __file__, "--child", str(conf), *(x for s in args.settings for x in ("--set", s))]
     started = time.monotonic()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as job, Watch(job.pid) as watch:
-        try:
-            job.wait(args.timeout_s)
-        except subprocess.TimeoutExpired:
-            job.terminate()
-    if job.returncode != 0:
-        raise SystemExit(f"the run ended with {job.returncode}")
+    code, watch = run_watched(command, args.timeout_s, cwd=ROOT, stdout=subprocess.DEVNULL)
+    if code != 0:
+        raise SystemExit(f"the run ended with {code}")
     wall_s = time.monotonic() - started
     start_s, end_s, counted = full_window(folder / "run")
     return Measured(

@@ -148,9 +148,8 @@ def _inputs(config: JobConfig, root: Path) -> Iterable[tuple[str, str]]:
         if is_elsewhere(conf):
             continue
         model = load_model_config(root / conf)
-        files = (model.weights, *model.extra_files.values())
-        refuse_secrets(f"{conf}: url={f.url}" for f in files if f.url)
-        yield from ((f"{conf}: {f.path}", f.path) for f in files if not f.url)  # with one, the nodes fetch it
+        refuse_secrets(f"{conf}: url={f.url}" for f in model.files if f.url)
+        yield from ((f"{conf}: {f.path}", f.path) for f in model.files if not f.url)  # with one, the nodes fetch it
 
 
 def _refuse_here_only(name: str, path: str) -> None:

@@ -91,17 +91,13 @@ def _each(configs: list[ModelConfig], action: Any) -> int:
     return code
 
 
-def _files(cfg: ModelConfig) -> list[Any]:
-    return [cfg.weights, *cfg.extra_files.values()]
-
-
 def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
     from aistudio.models import place_file
     from aistudio.models._answers import shown
 
     for cfg in configs:
         print(f"{cfg.name} ({cfg.family}); licence: {cfg.licence or cfg.weights.licence or 'not given'}")
-        for file in _files(cfg):
+        for file in cfg.files:
             path = place_file(file, cache, fetch=False)
             state = f"{path.stat().st_size:>13,} bytes" if path.is_file() else "not here".rjust(19)
             where = "" if str(path) == str(Path(file.path)) else f" (in the cache: {path})"
@@ -113,14 +109,14 @@ def _fetch_to_cache(cfg: ModelConfig, cache: "WeightsCache") -> None:
     from aistudio.models import pin_files, place_file
 
     pinned = pin_files(cfg, cache)
-    for file in _files(pinned):
+    for file in pinned.files:
         print(f"{file.path}: {place_file(file, cache)}; sha256 {file.sha256 or 'not known: no such file'}")
 
 
 def _fetch(cfg: ModelConfig, store: StoreSettings) -> None:
     from aistudio.models._fetch import fetch_file
 
-    for file in _files(cfg):
+    for file in cfg.files:
         there = Path(file.path).is_file()
         digest = fetch_file(file, _progress(file.path), store=store)
         known = "as expected" if file.sha256 else "recorded, compared from now on"

@@ -115,7 +115,7 @@ class ImageEncoder:
     def _encode(self, pixels: np.ndarray) -> np.ndarray:
         rows = np.empty((len(pixels), self.dim), np.float32)
         chunk = IMAGES_PER_CORE * torch.get_num_threads()
-        with torch.inference_mode(), exact_float32(self._device):
+        with torch.inference_mode():
             for start in range(0, len(pixels), chunk):
                 part = slice(start, start + chunk)
                 rows[part] = self._forward(self.normalise(pixels[part])).numpy()

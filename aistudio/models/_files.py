@@ -105,12 +105,7 @@ def _remedy(file: WeightsFile, fetch: str) -> str:
 
 def require_files(cfg: ModelConfig) -> dict[str, str]:
     """path -> sha256 of every file that the model's YAML names. Raises WeightsError as `require_file`."""
-    return {str(Path(file.path)): require_file(file, cfg.name) for file in listed_files(cfg)}
-
-
-def listed_files(cfg: ModelConfig) -> tuple[WeightsFile, ...]:
-    """Every file that the model's YAML names."""
-    return (cfg.weights, *cfg.extra_files.values())
+    return {str(Path(file.path)): require_file(file, cfg.name) for file in cfg.files}
 
 
 def require_bytes(part: Path, file: WeightsFile, expected: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from aistudio.config import ModelConfig, WeightsFile
 from aistudio.errors import WeightsError
 from aistudio.models._cache import WeightsCache
-from aistudio.models._files import expected_sha256, fetch_command, file_sha256, listed_files, require_file
+from aistudio.models._files import expected_sha256, fetch_command, file_sha256, require_file
 
 
 def pin_files(cfg: ModelConfig, cache: WeightsCache) -> ModelConfig:
@@ -63,7 +63,7 @@ def place_files(cfg: ModelConfig, cache: WeightsCache, *, fetch: bool = True) ->
     Raises:
         WeightsError: as WeightsCache.get.
     """
-    places = {file.path: place_file(file, cache, fetch=fetch) for file in listed_files(cfg)}
+    places = {file.path: place_file(file, cache, fetch=fetch) for file in cfg.files}
     moved = {_folder(path) for path, place in places.items() if place != Path(path)}
     if not moved:
         return cfg

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aistudio.config import ImageSpec, JobConfig
+from aistudio.config import JobConfig
 from aistudio.pipeline.gpu_batch import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.weights_cache import PinnedModels, load_pinned, load_poi_table
@@ -43,6 +43,7 @@ class Encoders:
         self._lock = threading.Lock()
         self._turn: AbstractContextManager[Any] = nullcontext() if plan.device == "cuda" else self._lock
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._specs = models.specs
         self.batch_size = plan.batch_size
         self._facts: dict[str, str] = {}
         if plan.device == "cuda":  # on a CPU the first batch is as slow as a warm-up would be
@@ -62,15 +63,7 @@ class Encoders:
 
     def _pass(self, num_images: int) -> None:
         """Black images through every tower that the run needs."""
-        sizes = [spec.size for spec in self.specs]
-        self._encode([np.broadcast_to(np.uint8(0), (num_images, size, size, 3)) for size in sizes])
-
-    @property
-    def specs(self) -> tuple[ImageSpec, ...]:
-        """Pixel formats that `encode` takes, in order: one, or two when the models differ."""
-        if self.ranking is None or self.ranking.image_spec == self.recall.image_spec:
-            return (self.recall.image_spec,)
-        return (self.recall.image_spec, self.ranking.image_spec)
+        self._encode([np.broadcast_to(np.uint8(0), (num_images, s.size, s.size, 3)) for s in self._specs])
 
     @property
     def rank_dim(self) -> int | None:
@@ -83,7 +76,10 @@ class Encoders:
         return towers | self._facts
 
     def encode(self, pixels: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images -> (recall vectors (N, D) float32, ranking vectors (N, D) float32 or None when shared)."""
+        """Images -> (recall vectors (N, D) float32, ranking vectors (N, D) float32 or None when shared).
+
+        An image is given in each pixel format that the models take, in the order of `PinnedModels.specs`.
+        """
         return self._encode([np.stack(p) for p in zip(*pixels, strict=True)])
 
     def _encode(self, stacked: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 from aistudio.pipeline._halving import is_out_of_memory
-from aistudio.pipeline.shard_writer import AUTO_ROWS
+from aistudio.pipeline.shard_writer import most_rows
 
 SMALLEST, LARGEST = 8, 1024  # images; nothing was seen to gain beyond some hundred
 _USABLE = 0.8  # of the memory there is: the rest is for fragmentation, libraries' workspaces and texts
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 def largest_useful(shard_rows: int | Literal["auto"]) -> int:
     """Largest batch to try: images of several shards never share one."""
     size = SMALLEST
-    while size < min(AUTO_ROWS if shard_rows == "auto" else shard_rows, LARGEST):
+    while size < min(most_rows(shard_rows), LARGEST):
         size *= 2
     return size
 

@@ -15,7 +15,7 @@ from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
 from aistudio.models.poi_table import BEST_IMAGES, Counts, build_table
 from aistudio.pipeline.ledger import done_shards
-from aistudio.pipeline.weights_cache import load_pinned, pin_model
+from aistudio.pipeline.weights_cache import PinnedModel, load_pinned, pin_model
 from aistudio.store import Store
 
 
@@ -32,7 +32,8 @@ def poi_table_of_run(
         ConfigError: the run has no ranking model, or stored vectors of another image tower.
         StoreError: nothing is scored there.
     """
-    vectors_column = _vector_column(config)
+    ranking = _ranking(config)
+    vectors_column = _vector_column(config, ranking)
     names: list[str] = []
     scores, vectors = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
     numbers: dict[str, int] = {}
@@ -56,7 +57,9 @@ def poi_table_of_run(
     if not names:
         raise StoreError(f"{store.root}: no ok image there; run jobs.score first")
     known_counts: dict[str, Counts] = {name: (n, 0, 0) for name, n in numbers.items()}
-    return build_table(names, scores, vectors, _name_vectors(config, sorted(set(names))), known_counts | (counts or {}))
+    return build_table(
+        names, scores, vectors, _name_vectors(config, ranking, sorted(set(names))), known_counts | (counts or {})
+    )
 
 
 def read_counts(path: str | Path) -> dict[str, Counts]:
@@ -68,11 +71,15 @@ def read_counts(path: str | Path) -> dict[str, Counts]:
         raise ConfigError(f"--counts {path}: expected a CSV with the columns name, n0, n1, n2: {e!r}") from None
 
 
-def _vector_column(config: JobConfig) -> str:
-    """Where the run keeps vectors of the ranking model's image tower."""
+def _ranking(config: JobConfig) -> PinnedModel:
     if not config.models.ranking:
         raise ConfigError("the run has no ranking model (models.ranking), so there is nothing to build a POI table for")
-    recall, ranking = pin_model(config.models.recall, config), pin_model(config.models.ranking, config)
+    return pin_model(config.models.ranking, config)
+
+
+def _vector_column(config: JobConfig, ranking: PinnedModel) -> str:
+    """Where the run keeps vectors of the ranking model's image tower."""
+    recall = pin_model(config.models.recall, config)
     return "embedding" if ranking.image_tower_fingerprint == recall.image_tower_fingerprint else "rank_embedding"
 
 
@@ -93,6 +100,6 @@ def _best(names: list[str], scores: np.ndarray) -> np.ndarray:
     return np.sort(np.array(keep, np.int64))
 
 
-def _name_vectors(config: JobConfig, names: list[str]) -> dict[str, np.ndarray]:
-    model = load_pinned(pin_model(config.models.ranking or "", config), config)
+def _name_vectors(config: JobConfig, ranking: PinnedModel, names: list[str]) -> dict[str, np.ndarray]:
+    model = load_pinned(ranking, config)
     return dict(zip(names, model.encode_texts(names), strict=True))

@@ -21,7 +21,7 @@ from aistudio.errors import ManifestError
 from aistudio.pipeline.inputs import InputFile, list_images, open_input
 from aistudio.pipeline.progress import by_status, duration, where_time_went
 from aistudio.pipeline.score import Prepared, Result, prepare, score
-from aistudio.pipeline.shard_writer import AUTO_ROWS
+from aistudio.pipeline.shard_writer import most_rows
 from aistudio.schema import Status
 from aistudio.store import Store, open_store
 
@@ -90,8 +90,9 @@ def probe(prepared: Prepared, num_rows: int) -> Prediction:
 
 
 def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
-    usual = AUTO_ROWS if config.engine.shard_rows == "auto" else config.engine.shard_rows
-    shard_rows = min(usual, max(8, num_rows // 8))  # several shards: actors work side by side
+    shard_rows = min(
+        most_rows(config.engine.shard_rows), max(8, num_rows // 8)
+    )  # several shards: actors work side by side
     manifest = ManifestSettings(path=store.path("rows/probe.parquet"), format="parquet")
     engine = config.engine.model_copy(update={"shard_rows": shard_rows})
     return config.model_copy(update={"manifest": manifest, "engine": engine, "output": store.root, "start_over": False})

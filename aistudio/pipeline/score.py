@@ -256,8 +256,7 @@ def _dataset(run: RunContext, work: list[str]) -> Any:
         return names.map_batches(FusedWorker, **encode)
     pool = _pool(plan.min_fetchers, plan.num_fetchers, len(work), 2)
     fetch = common | lives | {"num_cpus": plan.cpus_per_fetcher, "compute": pool}
-    specs = run.models.specs
-    return names.map_batches(FetchWorker, fn_constructor_args=(run, specs), **fetch).map_batches(EncodeWorker, **encode)
+    return names.map_batches(FetchWorker, fn_constructor_args=(run,), **fetch).map_batches(EncodeWorker, **encode)
 
 
 def _lives() -> dict[str, int]:

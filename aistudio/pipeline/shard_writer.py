@@ -17,6 +17,11 @@ _SHARDS_PER_ACTOR = 16
 _LOOK_AHEAD_ROWS = 100_000  # rows held before their number is given up on: some 50 MB
 
 
+def most_rows(shard_rows: int | Literal["auto"]) -> int:
+    """Rows of a full shard, by the setting."""
+    return AUTO_ROWS if shard_rows == "auto" else shard_rows
+
+
 class Shard(NamedTuple):
     """A unit of work and commit: one snapshot file, later one score file of the same name."""
 
@@ -37,7 +42,7 @@ class ShardWriter:
 
     def __init__(self, store: Store, prefix: str, shard_rows: int | Literal["auto"], num_actors: int) -> None:
         self.store, self.prefix = store, prefix
-        self._shard_rows = AUTO_ROWS if shard_rows == "auto" else shard_rows
+        self._shard_rows = most_rows(shard_rows)
         enough = AUTO_ROWS * _SHARDS_PER_ACTOR * num_actors if shard_rows == "auto" else 0
         self._num_actors, self._held_back = num_actors, min(enough, _LOOK_AHEAD_ROWS)
         self.shards: list[Shard] = []

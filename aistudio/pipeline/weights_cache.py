@@ -34,13 +34,12 @@ class PinnedModel(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """For run.json. Addresses stay out: they may carry keys."""
-        files = (self.config.weights, *self.config.extra_files.values())
         return {
             "conf": self.conf,
             "name": self.config.name,
             "family": self.config.family,
             "fingerprint": self.fingerprint,
-            "files": {file.path: file.sha256 for file in files if file.sha256},
+            "files": {file.path: file.sha256 for file in self.config.files if file.sha256},
         }
 
 

@@ -60,7 +60,18 @@ class _Worker:
         self.store = open_store(self.config.output, self.config.store)
         self.coordinator = find_coordinator(run.coordinator)
         self.process = uuid.uuid4().hex
-        self.refusal: AIStudioError | None = None  # for the first call: Ray makes mere text of a constructor's error
+        self.refusal: AIStudioError | None = None
+
+    def load(self) -> None:
+        """The models. What they refuse is raised by the first `begin`: Ray makes mere text of a constructor's error."""
+        _limit_threads(self.run.plan.torch_threads)
+        try:
+            self.encoders = Encoders(self.config, self.run.plan, self.run.models)
+        except AIStudioError as e:
+            self.refusal = e
+            return
+        self.coordinator.note.remote(self.encoders.facts())
+        _forget_what_stays()
 
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
         """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
@@ -123,15 +134,8 @@ class FusedWorker(_Worker):
 
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
-        _limit_threads(run.plan.torch_threads)
-        try:
-            self.encoders = Encoders(self.config, run.plan, run.models)
-        except AIStudioError as e:
-            self.refusal = e
-            return
-        self.coordinator.note.remote(self.encoders.facts())
-        self.source = ImageSource(self.config, self.encoders.specs)
-        _forget_what_stays()
+        self.load()
+        self.source = ImageSource(self.config, run.models.specs)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
@@ -150,9 +154,9 @@ class FusedWorker(_Worker):
 class FetchWorker(_Worker):
     """Staged plan, CPU half: a shard's name in, its decoded images out (one row per shard)."""
 
-    def __init__(self, run: RunContext, specs: tuple[Any, ...]) -> None:
+    def __init__(self, run: RunContext) -> None:
         super().__init__(run)
-        self.source = ImageSource(self.config, specs)
+        self.source = ImageSource(self.config, run.models.specs)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
@@ -172,14 +176,7 @@ class EncodeWorker(_Worker):
 
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
-        _limit_threads(run.plan.torch_threads)
-        try:
-            self.encoders = Encoders(self.config, run.plan, run.models)
-        except AIStudioError as e:
-            self.refusal = e
-            return
-        self.coordinator.note.remote(self.encoders.facts())
-        _forget_what_stays()
+        self.load()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(batch.slice(i, 1)) for i in range(batch.num_rows)])

@@ -3,8 +3,8 @@
     python three_nodes.py CONF KILL_AFTER SEEN CACHES
 
 Each node has a cache of its own, CACHES/<number>, as machines without a shared disk do; the driver shares the head's.
-The third node is killed (as a machine that vanishes) when KILL_AFTER score files are there; 0: none is killed. Runs as
-a process of its own: nodes, addresses and environment of Ray end with it.
+The third node is killed (as a machine that vanishes) when KILL_AFTER score files are there and an actor runs on it; 0:
+none is killed. Runs as a process of its own: nodes, addresses and environment of Ray end with it.
 """
 
 import json
@@ -25,11 +25,12 @@ NODE = {"num_cpus": 1, "object_store_memory": 120 * 1024 * 1024}
 
 def kill_after(cluster: Cluster, node: object, scores: Path, num_files: int, seen: dict[str, object]) -> None:
     started = time.monotonic()
-    while len(list(scores.glob("*.parquet"))) < num_files:
+    seen["actors_on_it"] = 0
+    while len(list(scores.glob("*.parquet"))) < num_files or not seen["actors_on_it"]:
         if time.monotonic() - started > 230:  # the whole run is given 240
             return
-        time.sleep(0.02)
-    seen["actors_on_it"] = actors_on(node.node_id)  # type: ignore[attr-defined]
+        time.sleep(0.05)
+        seen["actors_on_it"] = actors_on(node.node_id)  # type: ignore[attr-defined]
     cluster.remove_node(node, allow_graceful=False)
     seen["files_when_killed"] = len(list(scores.glob("*.parquet")))
 

@@ -62,6 +62,7 @@ def encoders(recall, ranking=None, shared=True, batch_size=0) -> Encoders:
     made.recall, made.ranking, made.shared = recall, ranking, shared
     made._lock = made._turn = threading.Lock()
     made.batch_size, made._facts = batch_size, {}
+    made._specs = (FakeModel.image_spec,) if shared else (FakeModel.image_spec, FakeModel.image_spec)
     return made
 
 
