@@ -21,6 +21,7 @@ weights and latency: ratios are medians over the rounds of pairs that stood side
 import argparse
 import csv
 import io
+import itertools
 import json
 import os
 import statistics
@@ -36,7 +37,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from _gpu_decode import photos
 from _serve import Photographs
-from _watch import Watch
+from _watch import run_watched
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +71,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="folder of JPEGs, searched through; else drawn ones")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs, taken over again if too few; else drawn ones")
     parser.add_argument("--num", type=int, default=2000, help="images scored by each run")
     parser.add_argument("--sizes", nargs="*", default=[], metavar="WxH", help="re-encode to these sizes, in turn")
     parser.add_argument("--weights", nargs="+", default=["b3"], help="b3, demo, or conf/models/*.yaml")
@@ -102,14 +103,14 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[list[dict[str, str]
 
 
 def pictures(source: Path | None, num: int) -> Iterator[bytes]:
-    """`num` JPEG files: the first of a folder, or drawn ones of 400 x 533 px."""
+    """`num` JPEG files: those of a folder, over again if they are too few, or drawn ones of 400 x 533 px."""
     if source is None:
         yield from photos(num, (400, 533))
         return
     found = sorted(p for p in source.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-    if len(found) < num:
-        raise SystemExit(f"{source} has {len(found)} JPEGs, fewer than --num {num}")
-    yield from (path.read_bytes() for path in found[:num])
+    if not found:
+        raise SystemExit(f"{source} has no JPEGs")
+    yield from (path.read_bytes() for path in itertools.islice(itertools.cycle(found), num))
 
 
 def reencode(body: bytes, size: str) -> bytes:
@@ -188,13 +189,9 @@ def measure(
     started = time.time()
     with (out / "log.txt").open("wb") as log:
         quiet: dict[str, Any] = {"stdout": log, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(command, cwd=ROOT, env=environment(), **quiet) as process, Watch(process.pid) as watch:
-            try:
-                process.wait(args.timeout_s)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-    if process.returncode != 0:
-        raise WayFailed(f"ended with {process.returncode}: {(out / 'log.txt').read_text(errors='replace')[-600:]!r}")
+        code, watch = run_watched(command, args.timeout_s, cwd=ROOT, env=environment(), **quiet)
+    if code != 0:
+        raise WayFailed(f"ended with {code}: {(out / 'log.txt').read_text(errors='replace')[-600:]!r}")
     start, end, scores = (ours_result if way == "ours" else way_result)(out)
     first = server.first_request_s()
     start = max(start, first or 0.0)

@@ -90,9 +90,8 @@ def probe(prepared: Prepared, num_rows: int) -> Prediction:
 
 
 def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
-    shard_rows = min(
-        most_rows(config.engine.shard_rows), max(8, num_rows // 8)
-    )  # several shards: actors work side by side
+    several = max(8, num_rows // 8)  # shards: actors work side by side
+    shard_rows = min(most_rows(config.engine.shard_rows), several)
     manifest = ManifestSettings(path=store.path("rows/probe.parquet"), format="parquet")
     engine = config.engine.model_copy(update={"shard_rows": shard_rows})
     return config.model_copy(update={"manifest": manifest, "engine": engine, "output": store.root, "start_over": False})
