@@ -94,7 +94,7 @@ class EngineSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"  # of the models; auto: cuda when the actors are given GPUs
     num_gpus_per_actor: float = Field(1.0, gt=0)
     num_fetchers: int | Literal["auto"] = "auto"  # download + decode actors of the staged plan
-    decode_threads: int = Field(2, ge=1)
+    decode_threads: int = Field(2, ge=1)  # per fetcher; model actors with one core decode between their batches
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started

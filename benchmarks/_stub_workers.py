@@ -3,7 +3,6 @@
 What is left is the engine's own work: snapshot, shards, batches, joining, Parquet, commits, Ray.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aistudio.config import ImageSpec
+from aistudio.pipeline._turn import Turn
 from aistudio.pipeline.encoders import Encoders
 from aistudio.pipeline.sources import ImageRow, Request
 from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext, _Worker
@@ -59,7 +59,7 @@ class StubEncoders(Encoders):
     def __init__(self, batch_size: int) -> None:
         self.recall: Any = StubModel()
         self.ranking, self.shared = None, False
-        self._lock = self._turn = threading.Lock()
+        self._turn, self._thread = Turn(), None
         self.batch_size = batch_size
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
 

@@ -21,7 +21,6 @@ weights and latency: ratios are medians over the rounds of pairs that stood side
 import argparse
 import csv
 import io
-import itertools
 import json
 import os
 import statistics
@@ -71,7 +70,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="folder of JPEGs, taken over again if too few; else drawn ones")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs, more of them by encoding again; else drawn ones")
     parser.add_argument("--num", type=int, default=2000, help="images scored by each run")
     parser.add_argument("--sizes", nargs="*", default=[], metavar="WxH", help="re-encode to these sizes, in turn")
     parser.add_argument("--weights", nargs="+", default=["b3"], help="b3, demo, or conf/models/*.yaml")
@@ -103,23 +102,32 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[list[dict[str, str]
 
 
 def pictures(source: Path | None, num: int) -> Iterator[bytes]:
-    """`num` JPEG files: those of a folder, over again if they are too few, or drawn ones of 400 x 533 px."""
+    """`num` JPEG files, no two alike: those of a folder, more of them at other qualities, or drawn ones."""
     if source is None:
         yield from photos(num, (400, 533))
         return
     found = sorted(p for p in source.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if not found:
         raise SystemExit(f"{source} has no JPEGs")
-    yield from (path.read_bytes() for path in itertools.islice(itertools.cycle(found), num))
+    for i in range(num):
+        body = found[i % len(found)].read_bytes()
+        yield body if i < len(found) else encoded(open_rgb(body), 92 - i // len(found))
 
 
 def reencode(body: bytes, size: str) -> bytes:
     """The picture at another size, JPEG quality 90."""
     width, height = map(int, size.split("x"))
+    return encoded(open_rgb(body).resize((width, height), Image.Resampling.BICUBIC), 90)
+
+
+def open_rgb(body: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(body)).convert("RGB")
+
+
+def encoded(picture: Image.Image, quality: int) -> bytes:
+    """As JPEG."""
     out = io.BytesIO()
-    Image.open(io.BytesIO(body)).convert("RGB").resize((width, height), Image.Resampling.BICUBIC).save(
-        out, "JPEG", quality=90
-    )
+    picture.save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 

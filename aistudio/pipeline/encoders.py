@@ -1,14 +1,15 @@
 """Both models of a run, run on the same pixels: one pass when they share an image tower, else two."""
 
-import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from aistudio.config import JobConfig
+from aistudio.pipeline._turn import Turn
 from aistudio.pipeline.gpu_batch import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.weights_cache import PinnedModels, load_pinned, load_poi_table
@@ -40,8 +41,8 @@ class Encoders:
             self.ranking.image_tower_fingerprint == self.recall.image_tower_fingerprint
             and self.ranking.image_spec == self.recall.image_spec
         )
-        self._lock = threading.Lock()
-        self._turn: AbstractContextManager[Any] = nullcontext() if plan.device == "cuda" else self._lock
+        self._turn = Turn()
+        self._thread = None if plan.device == "cuda" else ThreadPoolExecutor(1, thread_name_prefix="model")
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._specs = models.specs
         self.batch_size = plan.batch_size
@@ -66,6 +67,15 @@ class Encoders:
         self._encode([np.broadcast_to(np.uint8(0), (num_images, s.size, s.size, 3)) for s in self._specs])
 
     @property
+    def turn(self) -> Turn | None:
+        """Held while a model works; None on a GPU, where images need none."""
+        return None if self._thread is None else self._turn
+
+    def clock(self) -> float:
+        """Seconds, without those in which the calling thread waited for its turn."""
+        return self._turn.clock()
+
+    @property
     def rank_dim(self) -> int | None:
         """Width of the ranking model's own image vectors, None when it has none of its own."""
         return self.ranking.dim if self.ranking is not None and not self.shared else None
@@ -83,18 +93,22 @@ class Encoders:
         return self._encode([np.stack(p) for p in zip(*pixels, strict=True)])
 
     def _encode(self, stacked: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        with self._turn:
-            recall = self.recall.encode_images(stacked[0])
+        with self.turn or nullcontext():
+            recall = self._run(self.recall.encode_images, stacked[0])
             if self.ranking is None or self.shared:
                 return recall, None
-            return recall, self.ranking.encode_images(stacked[-1])
+            return recall, self._run(self.ranking.encode_images, stacked[-1])
+
+    def _run(self, call: Callable[..., np.ndarray], *args: Any) -> np.ndarray:
+        """On a CPU in one thread, whoever asks: each thread has memory of its own, which caches would have to hold."""
+        return call(*args) if self._thread is None else self._thread.submit(call, *args).result()
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Distinct texts -> (N, D) float32 unit vectors, from the cache where possible."""
-        with self._lock:
+        with self._turn:
             missing = [t for t in texts if t not in self._texts]
             if missing:
-                self._texts.update(zip(missing, self.recall.encode_texts(missing), strict=True))
+                self._texts.update(zip(missing, self._run(self.recall.encode_texts, missing), strict=True))
             vectors = [self._texts[t] for t in texts]
             for text in texts:
                 self._texts.move_to_end(text)
@@ -104,8 +118,8 @@ class Encoders:
 
     def rank(self, vectors: np.ndarray, texts: Sequence[str], poi_names: Sequence[str | None]) -> np.ndarray:
         """Ranking scores (N,) float32 of image vectors with their rows' texts and POI names."""
-        with self._lock:
-            return self.ranking.rank(vectors, list(texts), list(poi_names))
+        with self._turn:
+            return self._run(self.ranking.rank, vectors, list(texts), list(poi_names))
 
 
 def gpu_share(plan: Plan) -> float:

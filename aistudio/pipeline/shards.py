@@ -4,7 +4,6 @@ The same `ShardScorer` serves every plan; where the images come from is the call
 about a single row raises: model failures become `model_error` rows (_halving.py finds them).
 """
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from aistudio.store import Store
 
 Counts = defaultdict[str, float]  # rows by status, bytes, seconds by stage
 Report = Callable[[dict[str, float]], None]
+_REPORT_S = 1.0  # a call of another process costs both some tenths of a millisecond
 
 
 class Distinct(NamedTuple):
@@ -54,17 +54,18 @@ class ShardScorer:
             rows: candidate rows (schema.candidate_schema).
             distinct: their distinct images.
             images: an ImageRow for each distinct image, in any order.
-            report: told the counts so far, about once per batch.
+            report: told the counts so far, at most once a second.
 
         Returns:
             score table (schema.score_schema, one row per candidate row, same order),
             text table (schema.text_schema), counts (rows by status, bytes, seconds by stage).
         """
+        now = self._encoders.clock
         batches = _Batches(self._encoders, len(distinct.requests))
         weights = np.bincount(distinct.of_row, minlength=len(distinct.requests))
         counts: Counts = defaultdict(float)
         waiting: list[ImageRow] = []
-        clock = time.perf_counter()
+        clock = reported = now()
         for image in images:
             counts["bytes"] += image.num_bytes or 0
             counts["decode_s"] += image.decode_s
@@ -74,15 +75,17 @@ class ShardScorer:
             else:
                 counts[image.status] += int(weights[image.number])
             if len(waiting) >= self._batch_size:
-                counts["wait_s"] += time.perf_counter() - clock
+                counts["wait_s"] += now() - clock
                 self._encode(batches, waiting, weights, counts)
-                report(dict(counts))
-                waiting, clock = [], time.perf_counter()
-        counts["wait_s"] += time.perf_counter() - clock
+                waiting, clock = [], now()
+                if clock - reported >= _REPORT_S:
+                    report(dict(counts))
+                    reported = clock
+        counts["wait_s"] += now() - clock
         self._encode(batches, waiting, weights, counts)
-        started = time.perf_counter()
+        started = now()
         table, texts = self._join(rows, distinct, batches)
-        counts["model_s"] += time.perf_counter() - started
+        counts["model_s"] += now() - started
         # Only the table knows every row's status: a text or the ranking may have failed after the image went well.
         for status in Status:
             counts.pop(status, None)
@@ -90,11 +93,11 @@ class ShardScorer:
         return table, texts, counts
 
     def _encode(self, batches: "_Batches", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
-        started = time.perf_counter()
+        started = self._encoders.clock()
         if batches.encode(images) and self._batch_size > 1:
             self._batch_size //= 2  # the device is full: no use in failing once per batch, or once per shard
             self._encoders.batch_size = self._batch_size
-        counts["model_s"] += time.perf_counter() - started
+        counts["model_s"] += self._encoders.clock() - started
         for image in images:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])
 

@@ -4,13 +4,11 @@ Memory is bounded: the downloader holds back when decoding lags, decoding when t
 knows a model; pixel sizes come in as image specifications.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +17,8 @@ from aistudio.config import ImageSpec, JobConfig
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader, Fetched
 from aistudio.images.urls import redact
+from aistudio.pipeline._decoding import Decoders, Group
+from aistudio.pipeline._turn import Turn
 from aistudio.schema import Status
 
 Request = tuple[str, str | None]  # image_url, fallback_url
@@ -45,26 +45,33 @@ class ImageRow(NamedTuple):
     used_fallback: bool = False  # and they are the fallback's
 
 
-@dataclass
-class _Job:
+class _Job(NamedTuple):
     """One image to decode."""
 
     number: int
     fetched: Fetched
-    pool: ThreadPoolExecutor | None = None
-    future: Future[ImageRow] | None = None
-    started: float | None = None  # monotonic seconds; a job that only waits for a thread has none
 
 
 class ImageSource:
-    """Downloads and decodes. One per actor; `images` may be called from several threads at once."""
+    """Downloads and decodes. One per actor; `images` may be called from several threads at once.
 
-    def __init__(self, config: JobConfig, specs: Sequence[ImageSpec]) -> None:
-        self._config, self._specs = config, tuple(specs)
+    With `turn`, images are decoded `group` at a time by whoever holds it: in an actor that has one core, decoding
+    beside the model only costs both their caches. Without, `engine.decode_threads` decode ahead of who asks.
+    """
+
+    def __init__(
+        self,
+        config: JobConfig,
+        specs: Sequence[ImageSpec],
+        turn: Turn | None = None,
+        group: int = 8,
+    ) -> None:
+        self._config, self._specs, self._turn, self._group = config, tuple(specs), turn, group
         self._downloader = Downloader(config.download, config.store)
-        self._pool_lock = threading.Lock()
-        self._pool = self._new_pool()
-        self._window = 4 * config.engine.decode_threads + 16  # decoded images waiting for the model, per call
+        threads = config.engine.decode_threads if turn is None else 1
+        limit_s = config.images.decode_timeout_s
+        self._decoders = Decoders(lambda job: self._decode(job), _too_slow(limit_s), threads, limit_s)
+        self._ahead = threads + 1  # groups, per call
 
     def images(self, requests: Sequence[Request]) -> Iterator[ImageRow]:
         """Every request's outcome, once each, in completion order.
@@ -85,55 +92,31 @@ class ImageSource:
                     yield refused(_undecoded(number, fetched))
                     continue
                 with row(number):
-                    yield self._result(self._submit(_Job(number, fetched)))
+                    yield from self._decoders.rows(self._decoders.submit([_Job(number, fetched)]))
 
         return _with_fallbacks(requests, one_by_one)
 
     def _many(self, requests: Sequence[Request], numbers: Sequence[int]) -> Iterator[ImageRow]:
-        waiting: deque[_Job] = deque()
-        for position, fetched in self._downloader.stream(requests):
-            waiting.append(self._submit(_Job(numbers[position], fetched)))
-            while waiting and (_is_done(waiting[0]) or len(waiting) >= self._window):
-                yield self._result(waiting.popleft())
-        while waiting:
-            yield self._result(waiting.popleft())
+        ahead: deque[Group[_Job, ImageRow]] = deque()
+        jobs = (_Job(numbers[position], fetched) for position, fetched in self._downloader.stream(requests))
+        while group := list(islice(jobs, self._group)):
+            if self._turn is not None:
+                with self._turn:
+                    rows = self._decoders.rows(self._decoders.submit(group))
+                yield from rows
+                continue
+            ahead.append(self._decoders.submit(group))
+            while ahead and (ahead[0].done or len(ahead) >= self._ahead):
+                yield from self._decoders.rows(ahead.popleft())
+        while ahead:
+            yield from self._decoders.rows(ahead.popleft())
 
     def close(self) -> None:
         self._downloader.close()
-        self._pool.shutdown(cancel_futures=True)
-
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._config.engine.decode_threads, thread_name_prefix="decode")
-
-    def _submit(self, job: _Job) -> _Job:
-        with self._pool_lock:
-            job.pool, job.future = self._pool, self._pool.submit(self._decode, job)
-        return job
-
-    def _result(self, job: _Job) -> ImageRow:
-        limit_s = self._config.images.decode_timeout_s
-        while True:
-            assert job.future is not None
-            left = limit_s if job.started is None else job.started + limit_s - time.monotonic()
-            try:
-                return job.future.result(timeout=max(left, 0.0))
-            except CancelledError:
-                self._submit(job)  # its pool was given up because of another image
-            except TimeoutError:
-                if job.started is not None and time.monotonic() - job.started >= limit_s:
-                    self._give_up(job)
-                    return ImageRow(job.number, Status.UNSUPPORTED_IMAGE, f"decoding took longer than {limit_s:g} s")
-
-    def _give_up(self, job: _Job) -> None:
-        # A thread cannot be stopped: it is left behind with its pool, and what waited there starts again in a new one.
-        with self._pool_lock:
-            if job.pool is self._pool:
-                self._pool.shutdown(wait=False, cancel_futures=True)
-                self._pool = self._new_pool()
+        self._decoders.close()
 
     def _decode(self, job: _Job) -> ImageRow:
-        job.started = time.monotonic()
-        fetched = job.fetched
+        started, fetched = time.monotonic(), job.fetched
         row = _undecoded(job.number, fetched)
         if fetched.status != Status.OK or fetched.body is None:
             return row
@@ -149,12 +132,13 @@ class ImageSource:
             content_hash=image.content_hash,
             thumbnail=image.thumbnail,
             pixels=image.pixels,
-            decode_s=time.monotonic() - job.started,
+            decode_s=time.monotonic() - started,
         )
 
 
-def _is_done(job: _Job) -> bool:
-    return job.future is not None and job.future.done()
+def _too_slow(limit_s: float) -> Callable[[_Job], ImageRow]:
+    error = f"decoding took longer than {limit_s:g} s"
+    return lambda job: _undecoded(job.number, job.fetched)._replace(status=Status.UNSUPPORTED_IMAGE, error=error)
 
 
 def _undecoded(number: int, fetched: Fetched) -> ImageRow:

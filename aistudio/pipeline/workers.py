@@ -135,7 +135,10 @@ class FusedWorker(_Worker):
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         self.load()
-        self.source = ImageSource(self.config, run.models.specs)
+        if self.refusal is not None:
+            return
+        turn = self.encoders.turn if run.plan.torch_threads == 1 else None
+        self.source = ImageSource(self.config, run.models.specs, turn, run.plan.batch_size)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])

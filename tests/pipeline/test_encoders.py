@@ -7,6 +7,7 @@ import pytest
 
 from aistudio.config import EngineSettings, ImageSpec, parse_config
 from aistudio.pipeline import encoders as encoders_module
+from aistudio.pipeline._turn import Turn
 from aistudio.pipeline.encoders import Encoders, gpu_share
 from aistudio.pipeline.engine import Resources
 from aistudio.pipeline.plan import make_plan
@@ -60,7 +61,7 @@ class FakeMemory:
 def encoders(recall, ranking=None, shared=True, batch_size=0) -> Encoders:
     made = Encoders.__new__(Encoders)  # loading needs files, and a device
     made.recall, made.ranking, made.shared = recall, ranking, shared
-    made._lock = made._turn = threading.Lock()
+    made._turn, made._thread = Turn(), None
     made.batch_size, made._facts = batch_size, {}
     made._specs = (FakeModel.image_spec,) if shared else (FakeModel.image_spec, FakeModel.image_spec)
     return made

@@ -1,5 +1,7 @@
 """One shard: distinct images, batches, failures pinned to rows, the commit. Fake encoders, no engine."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,6 +27,7 @@ class FakeEncoders:
 
     rank_dim = None
     recall = Recall()
+    clock = staticmethod(time.perf_counter)
 
     def __init__(self, ranking=True, fail=lambda kind, items: None):
         self.ranking, self.fail, self.sizes = ranking or None, fail, []
