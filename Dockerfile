@@ -29,8 +29,12 @@ RUN pip install --no-cache-dir --no-deps .
 COPY conf ./conf
 COPY weights/demo ./weights/demo
 
+# glibc: keep the memory of large images (docs/performance.md).
 ENV PYTHONUNBUFFERED=1 \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    MALLOC_ARENA_MAX=1 \
+    MALLOC_MMAP_THRESHOLD_=268435456 \
+    MALLOC_TRIM_THRESHOLD_=268435456
 
 USER 1000
 

@@ -27,7 +27,7 @@ class Watch:
     kernel walks every page for it, which holds the process up: so it is asked for seldom.
     """
 
-    def __init__(self, pid: int, every_s: float = 0.2, memory_every_s: float = 3.0) -> None:
+    def __init__(self, pid: int, every_s: float = 0.5, memory_every_s: float = 5.0) -> None:
         self.samples: list[Sample] = []
         self.peak_all_bytes = 0
         self._memory_every_s = memory_every_s

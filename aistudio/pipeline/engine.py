@@ -22,6 +22,13 @@ from aistudio.errors import AIStudioError
 
 Bundle = dict[str, float]  # what one actor asks for, e.g. {"CPU": 0.5, "GPU": 1.0}
 
+# Else malloc gives the buffers of every large image back to the kernel and gets them again, page by page: with pictures
+# of 12 megapixels that takes as long as decoding them.
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
 _RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
 
@@ -81,6 +88,8 @@ def _start(settings: EngineSettings) -> None:
         if address:
             ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         else:
+            for name, value in _KEEP_MEMORY.items():
+                os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
             with _quiet_stderr():
                 ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as e:
