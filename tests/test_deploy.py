@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from aistudio.config import EngineSettings
-from aistudio.pipeline.engine import Resources, launcher_limits
+from aistudio.pipeline.engine import KEEP_MEMORY, Resources, launcher_limits
 from aistudio.pipeline.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +25,12 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 @pytest.fixture(scope="module")
 def cluster():
     return yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("file", ["cluster.yaml", "Dockerfile"])
+def test_nodes_keep_the_memory_of_large_images_as_local_workers_do(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert [name for name, value in KEEP_MEMORY.items() if f"{name}={value}" not in text] == []
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ class Group(Generic[Job, Row]):
     rows: list[Row] = field(default_factory=list)  # of the first jobs
     future: Future[None] | None = None
     pool: ThreadPoolExecutor | None = None
-    started: float | None = None  # monotonic seconds, of the job in hand; None: it waits for a thread
+    in_hand: tuple[int, float] | None = None  # job's number, begun when (monotonic seconds); None: waits for a thread
     left_behind: bool = False
 
     @property
@@ -52,14 +52,15 @@ class Decoders(Generic[Job, Row]):
         """The group's rows, in the order of its jobs, once all are there."""
         while not group.done:
             assert group.future is not None
-            left = self._limit_s if group.started is None else group.started + self._limit_s - time.monotonic()
+            in_hand = group.in_hand
+            left = self._limit_s if in_hand is None else in_hand[1] + self._limit_s - time.monotonic()
             try:
                 group.future.result(timeout=max(left, 0.0))
             except CancelledError:
                 self._begin(group)  # its pool was given up because of another image
             except TimeoutError:
-                if group.started is not None and time.monotonic() - group.started >= self._limit_s:
-                    group = self._give_up(group)
+                if in_hand is not None and group.in_hand == in_hand:  # all its time went into the same job
+                    group = self._give_up(group, in_hand[0])
         return group.rows
 
     def close(self) -> None:
@@ -72,22 +73,19 @@ class Decoders(Generic[Job, Row]):
         return group
 
     def _run(self, group: Group[Job, Row]) -> None:
-        for job in group.jobs[len(group.rows) :]:
-            group.started = time.monotonic()
-            row = self._do(job)
+        for number in range(len(group.rows), len(group.jobs)):
+            group.in_hand = number, time.monotonic()
+            row = self._do(group.jobs[number])
             if group.left_behind:
                 return
             group.rows.append(row)
 
-    def _give_up(self, group: Group[Job, Row]) -> Group[Job, Row]:
+    def _give_up(self, group: Group[Job, Row], stuck: int) -> Group[Job, Row]:
         # A thread cannot be stopped: it is left behind with its pool, and what waited there starts again in a new one.
         group.left_behind = True
-        rows = list(group.rows)
-        if len(rows) < len(group.jobs):
-            rows.append(self._too_slow(group.jobs[len(rows)]))
         with self._lock:
             if group.pool is self._pool:
                 self._pool.shutdown(wait=False, cancel_futures=True)
                 self._pool = self._new_pool()
-        rest = Group(group.jobs, rows)
+        rest = Group(group.jobs, [*group.rows[:stuck], self._too_slow(group.jobs[stuck])])
         return rest if rest.done else self._begin(rest)

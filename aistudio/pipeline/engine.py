@@ -23,8 +23,8 @@ from aistudio.errors import AIStudioError
 Bundle = dict[str, float]  # what one actor asks for, e.g. {"CPU": 0.5, "GPU": 1.0}
 
 # Else malloc gives the buffers of every large image back to the kernel and gets them again, page by page: with pictures
-# of 12 megapixels that takes as long as decoding them.
-_KEEP_MEMORY = {
+# of 12 megapixels that takes as long as decoding them. Dockerfile and cluster.yaml set the same for a cluster's nodes.
+KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
@@ -88,7 +88,7 @@ def _start(settings: EngineSettings) -> None:
         if address:
             ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         else:
-            for name, value in _KEEP_MEMORY.items():
+            for name, value in KEEP_MEMORY.items():
                 os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
             with _quiet_stderr():
                 ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)

@@ -23,6 +23,7 @@ from aistudio.schema import Status
 
 Request = tuple[str, str | None]  # image_url, fallback_url
 OneRow = Callable[[int], AbstractContextManager[None]]
+_GROUP = 8  # images for one of several decoding threads: waking it costs as much as a small part of one
 _Decode = Callable[[Sequence[Request], Sequence[int]], Iterator["ImageRow"]]  # requests and their numbers
 
 
@@ -55,7 +56,7 @@ class _Job(NamedTuple):
 class ImageSource:
     """Downloads and decodes. One per actor; `images` may be called from several threads at once.
 
-    With `turn`, images are decoded `group` at a time by whoever holds it: in an actor that has one core, decoding
+    With `turn`, images are decoded `batch_size` at a time by whoever holds it: in an actor that has one core, decoding
     beside the model only costs both their caches. Without, `engine.decode_threads` decode ahead of who asks.
     """
 
@@ -64,9 +65,10 @@ class ImageSource:
         config: JobConfig,
         specs: Sequence[ImageSpec],
         turn: Turn | None = None,
-        group: int = 8,
+        batch_size: int = 1,
     ) -> None:
-        self._config, self._specs, self._turn, self._group = config, tuple(specs), turn, group
+        self._config, self._specs, self._turn = config, tuple(specs), turn
+        self._group = batch_size if turn is not None else _GROUP
         self._downloader = Downloader(config.download, config.store)
         threads = config.engine.decode_threads if turn is None else 1
         limit_s = config.images.decode_timeout_s

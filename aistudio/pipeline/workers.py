@@ -138,7 +138,7 @@ class FusedWorker(_Worker):
         if self.refusal is not None:
             return
         turn = self.encoders.turn if run.plan.torch_threads == 1 else None
-        self.source = ImageSource(self.config, run.models.specs, turn, run.plan.batch_size)
+        self.source = ImageSource(self.config, run.models.specs, turn, self.encoders.batch_size)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])

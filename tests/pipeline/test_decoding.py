@@ -1,9 +1,7 @@
 """Decoding in groups: order, the time limit of one image, and whose turn it is."""
 
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -88,14 +86,18 @@ class WatchedTurn(Turn):
 
 
 def test_the_clock_of_a_turn_stands_still_in_the_queue(monkeypatch):
-    time_s = [0.0]
-    monkeypatch.setattr(_turn.time, "perf_counter", lambda: time_s[0])
+    time_s, asked = [0.0], []
     turn, clocks = Turn(), []
-    inside = threading.Event()
+
+    def now():
+        value = time_s[0]
+        asked.append(threading.get_ident())
+        return value
+
+    monkeypatch.setattr(_turn.time, "perf_counter", now)
 
     def second():
         clocks.append(turn.clock())
-        inside.set()
         with turn:
             clocks.append(turn.clock())
             time_s[0] += 5
@@ -104,8 +106,7 @@ def test_the_clock_of_a_turn_stands_still_in_the_queue(monkeypatch):
     with turn:
         thread = threading.Thread(target=second)
         thread.start()
-        assert inside.wait(20)
-        while not any(f.f_code.co_name == "__enter__" for f in [sys._current_frames()[thread.ident]]):
+        while asked.count(thread.ident) < 2:  # until it has come to the queue
             time.sleep(0.001)
         time_s[0] += 100  # the second thread waits all the while
         assert turn.clock() == 100  # the first does not
@@ -113,8 +114,15 @@ def test_the_clock_of_a_turn_stands_still_in_the_queue(monkeypatch):
     assert clocks == [0, 0, 5]
 
 
+@pytest.mark.parametrize("batch_size", [6, 0])
+def test_who_has_no_turn_needs_no_batch_size(requests, make_config, batch_size):
+    source = ImageSource(make_config("m.csv"), [ImageSpec(size=8)], None, batch_size)
+    assert sorted(i.number for i in source.images(requests)) == list(range(20))
+    source.close()
+
+
 @pytest.fixture
-def requests(image_server, tmp_path: Path):
+def requests(image_server):
     urls = [image_server.url(f"{'404' if i % 5 == 4 else 'ok'}/{i}.jpg") for i in range(20)]
     return [(url, None) for url in urls]
 
@@ -134,7 +142,7 @@ def test_with_a_turn_images_are_decoded_group_by_group_while_it_is_held(
 
     monkeypatch.setattr(sources, "decode", watched)
     config = make_config("m.csv", images={"decode_timeout_s": 0.5})
-    source = ImageSource(config, [ImageSpec(size=8)], turn, group=6)
+    source = ImageSource(config, [ImageSpec(size=8)], turn, batch_size=6)
     found = sorted(source.images(requests))
     assert [i.number for i in found] == list(range(20)) and turn.times == 4 and not turn.held  # 6 + 6 + 6 + 2
     failed = [i for i in found if i.status != Status.OK and i.number % 5 != 4]
@@ -146,7 +154,7 @@ def test_with_a_turn_images_are_decoded_group_by_group_while_it_is_held(
 
 def test_without_a_turn_threads_decode_ahead_of_who_asks(requests, make_config, monkeypatch):
     config = make_config("m.csv", engine={"decode_threads": 2})
-    source = ImageSource(config, [ImageSpec(size=8)], group=2)
+    source = ImageSource(config, [ImageSpec(size=8)])
     both = threading.Barrier(2, timeout=20)
     decode, calls = sources.decode, iter(range(1000))
 
