@@ -106,9 +106,16 @@ def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> T
     """Takes the text tower over. Raises WeightsError when the vocabulary is not the model's."""
     arch = model.arch.text
     tokenizer = BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
-    model.text_model.to(options.device)
-    model.text_hidden_layer.to(options.device)
-    return TextEncoder(tokenizer, model.text_features, model.arch.dim, options, tokenizer.pad_id)
+    return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, tokenizer.pad_id)
+
+
+class _TextTower(nn.Module):
+    """The model's text side alone."""
+
+    def __init__(self, model: AlignModel) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([model.text_model, model.text_hidden_layer])
+        self.forward = model.text_features
 
 
 def _open(cfg: ModelConfig) -> OpenedFile[AlignModel]:

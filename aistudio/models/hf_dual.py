@@ -6,7 +6,6 @@ of its own (`arch.text_model`) is a BERT classifier whose logits are the project
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +35,13 @@ class HfDualRecall:
         self.fingerprint = _fingerprint(cfg, arch, folders, self.image_spec)
         images = {k: v for k, v in model.state_dict().items() if not k.startswith(("text_", "logit_"))}
         self.image_tower_fingerprint = tensors_fingerprint(images, self.image_spec.model_dump(mode="json"))
-        text = _TextTower(text_model, masked=arch.padding == "longest").eval()
+        text = _TextTower(text_model, masked=arch.padding == "longest")
         self.dim = _width(model)
         if (width := _width(text_model)) != self.dim:
             raise WeightsError(f"{folders.text}: text vectors are {width} wide, image vectors {self.dim}")
         tokenizer = _Tokenizer(folders.text, arch, text_model.config)
-        self._texts = TextEncoder(tokenizer, text.to(options.device), self.dim, options, tokenizer.pad_id)
-        # Nothing to fold in a vision transformer, and its code looks into its convolution.
-        self._images = ImageEncoder(_ImageTower(model), self.image_spec, self.dim, replace(options, optimize=False))
+        self._texts = TextEncoder(tokenizer, text, self.dim, options, tokenizer.pad_id)
+        self._images = ImageEncoder(_ImageTower(model), self.image_spec, self.dim, options)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""

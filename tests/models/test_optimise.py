@@ -8,14 +8,17 @@ import torch
 from torch import nn
 
 from aistudio.models import _optimise
+from aistudio.models._bert import TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, StaticPadConv2d, build_image_tower
 from aistudio.models._optimise import (
     FusedConv2d,
     NeighbourlessSqueeze,
+    OneDnnLinear,
     SmallSteps,
     fold_batch_norm,
     one_dnn_available,
     ready_tower,
+    ready_transformer,
 )
 
 
@@ -85,3 +88,25 @@ def test_tower_stays_as_it_is_without_optimisation(tower: nn.Module) -> None:
     plain = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=False)
     assert any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
     assert difference(tower, plain) < 1e-5
+
+
+@pytest.mark.skipif(not one_dnn_available(), reason="this torch has no oneDNN")
+def test_a_transformer_with_faster_products_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    plain = build_text_tower(TextArch(hidden=64, layers=2, heads=4, intermediate=128, vocab_size=500)).eval()
+    ready = ready_transformer(copy.deepcopy(plain), torch.device("cpu"), torch.float32, optimize=True)
+    linear = sum(isinstance(m, nn.Linear) for m in plain.modules())
+    assert sum(isinstance(m, OneDnnLinear) for m in ready.modules()) == linear > 0
+    ids = torch.randint(1, 500, (5, 12))
+    mask = torch.ones_like(ids)
+    mask[2:, 7:] = 0
+    with torch.inference_mode():
+        want = plain(ids, mask)
+        assert (ready(ids, mask) - want).abs().max() < 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "optimize"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_products_stay_torchs_own_in_low_precision_or_when_told_so(dtype: torch.dtype, optimize: bool) -> None:
+    tower = build_text_tower(TextArch(hidden=64, layers=1, heads=4, intermediate=128, vocab_size=500))
+    ready = ready_transformer(tower, torch.device("cpu"), dtype, optimize)
+    assert not any(isinstance(m, OneDnnLinear) for m in ready.modules())
