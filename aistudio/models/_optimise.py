@@ -65,7 +65,7 @@ def one_dnn_available(dtype: torch.dtype = torch.float32) -> bool:
     They are not part of torch's documented surface, hence the look before the leap.
     """
     ops = torch.ops.mkldnn
-    wanted = ("_convolution_pointwise", "_linear_pointwise")
+    wanted = ("_convolution_pointwise", "_reorder_convolution_weight", "_linear_pointwise")
     if not torch.backends.mkldnn.is_available() or not all(hasattr(ops, name) for name in wanted):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and ops._is_mkldnn_bf16_supported())
@@ -163,13 +163,12 @@ class NeighbourlessSqueeze(nn.Module):
         self.fc1, self.fc2 = NeighbourlessLinear(layer.fc1), NeighbourlessLinear(layer.fc2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        means = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        scale = torch.sigmoid(self.fc2.exact(F.silu(self.fc1.exact(means))))
+        scale = torch.sigmoid(self.fc2.exact(F.silu(self.fc1.exact(x.mean((2, 3))))))
         return x.mul_(scale.to(x.dtype)[:, :, None, None])  # in place: half the memory to write, and nobody else's
 
 
 class FusedConv2d(nn.Module):
-    """A frozen convolution with its activation."""
+    """A frozen convolution with its activation; its weights lie as oneDNN wants them for the largest batch so far."""
 
     def __init__(self, conv: nn.Conv2d, silu: bool) -> None:
         super().__init__()
@@ -180,12 +179,19 @@ class FusedConv2d(nn.Module):
             self._static_pad = None
         self.conv = conv
         stride, dilation = list(conv.stride), list(conv.dilation)
-        self._settings: tuple[Any, ...] = (padding, stride, dilation, conv.groups, "swish" if silu else "none", [], "")
+        self._geometry: tuple[Any, ...] = (padding, stride, dilation, conv.groups)
+        self._activation: tuple[Any, ...] = ("swish" if silu else "none", [], "")
+        self._packed: tuple[int, torch.Tensor] = (0, conv.weight)  # number of images, their weights
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._static_pad is not None:
             x = F.pad(x, self._static_pad)
-        return torch.ops.mkldnn._convolution_pointwise(x, self.conv.weight, self.conv.bias, *self._settings)
+        most, weight = self._packed
+        if len(x) > most:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(self.conv.weight, *self._geometry, list(x.shape))
+            self._packed = (len(x), weight)
+        conv = torch.ops.mkldnn._convolution_pointwise
+        return conv(x, weight, self.conv.bias, *self._geometry, *self._activation)
 
 
 def _with_even_padding(weight: torch.Tensor, pad: tuple[int, int, int, int]) -> tuple[nn.Parameter, list[int]]:

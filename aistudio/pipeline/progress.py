@@ -16,6 +16,7 @@ from aistudio.schema import Status
 
 _STATUSES = tuple(s.value for s in Status)
 _POLL_S = 0.5
+_PLAIN_POLL_S = 5.0  # where nobody watches, after some minutes: asking takes a millisecond of three processes
 _PLAIN_EVERY_S = 10.0
 _TIMELINE_POINTS = 500
 
@@ -49,7 +50,7 @@ class Progress:
 
     def _run(self) -> None:
         printed = time.monotonic()
-        while not self._stop.wait(_POLL_S):
+        while not self._stop.wait(self._pause_s()):
             try:
                 counts = self._counts()
             except Exception:  # noqa: BLE001 - a display must never end a run; the engine reports its own failures
@@ -60,6 +61,10 @@ class Progress:
             elif time.monotonic() - printed >= _PLAIN_EVERY_S:
                 printed = time.monotonic()
                 print(self._line(counts), file=self._console.file, flush=True)
+
+    def _pause_s(self) -> float:
+        grown = (time.monotonic() - self.started) / 50
+        return _POLL_S if self._live else min(_PLAIN_POLL_S, max(_POLL_S, grown))
 
     def _note(self, counts: Mapping[str, float]) -> None:
         done, ok = rows_done(counts), int(counts.get("ok", 0))

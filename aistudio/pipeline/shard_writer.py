@@ -9,11 +9,11 @@ from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store
 
 # A shard costs about 30 ms to commit, so it should hold seconds of work; but an actor that has no shard left waits for
-# the others' last ones, so each should get many.
+# the others' last ones, so these should be small: each takes the same part of what is left.
 AUTO_ROWS = 500
-_FEWEST_ROWS = 48
+_FEWEST_ROWS = 32
 _ROWS_STEP = 16  # a CPU's batch: a shard that ends with a small one pays for it
-_SHARDS_PER_ACTOR = 16
+_PART = 4  # a shard is at most this part of an actor's share of the rest
 _LOOK_AHEAD_ROWS = 100_000  # rows held before their number is given up on: some 50 MB
 
 
@@ -36,15 +36,15 @@ def manifest_key(shard: str) -> str:
 class ShardWriter:
     """Writes shard files of exactly `shard_rows` rows (the last one shorter).
 
-    `auto`: AUTO_ROWS, or fewer where the whole stream would not give each of `num_actors` its share (0: it surely
-    does).
+    `auto`: AUTO_ROWS, and fewer and fewer towards the end of the stream, so that `num_actors` finish together (0: so
+    much work follows that it does not matter).
     """
 
     def __init__(self, store: Store, prefix: str, shard_rows: int | Literal["auto"], num_actors: int) -> None:
         self.store, self.prefix = store, prefix
         self._shard_rows = most_rows(shard_rows)
-        enough = AUTO_ROWS * _SHARDS_PER_ACTOR * num_actors if shard_rows == "auto" else 0
-        self._num_actors, self._held_back = num_actors, min(enough, _LOOK_AHEAD_ROWS)
+        self._parts = _PART * num_actors if shard_rows == "auto" else 0
+        self._held_back = min(AUTO_ROWS * self._parts, _LOOK_AHEAD_ROWS)
         self.shards: list[Shard] = []
         self.reasons: dict[str, int] = {}
         self.passthrough: list[tuple[str, str]] = []
@@ -55,8 +55,7 @@ class ShardWriter:
     def add(self, candidates: pa.Table) -> None:
         if candidates.num_rows:
             self._waiting.append(candidates)
-        if sum(t.num_rows for t in self._waiting) >= max(self._held_back, self._shard_rows):
-            self._held_back = 0
+        if sum(t.num_rows for t in self._waiting) >= self._held_back + self._shard_rows:
             self._write_full()
 
     def reject(self, rejected: pa.Table) -> None:
@@ -70,20 +69,29 @@ class ShardWriter:
             self._flush_rejected()
 
     def finish(self) -> None:
-        if self._held_back:  # this is all there is
-            share = sum(t.num_rows for t in self._waiting) / (_SHARDS_PER_ACTOR * self._num_actors)
-            self._shard_rows = min(AUTO_ROWS, max(_FEWEST_ROWS, math.ceil(share / _ROWS_STEP) * _ROWS_STEP))
-        self._write_full()
-        for rest in self._waiting:
-            self._write(rest)
+        """This is all there is."""
+        self._held_back = 0
+        if self._waiting and self._parts:
+            self._write_ever_smaller(pa.concat_tables(self._waiting))
+        else:
+            self._write_full()
+            for rest in self._waiting:
+                self._write(rest)
         self._flush_rejected()
 
+    def _write_ever_smaller(self, table: pa.Table) -> None:
+        while left := table.num_rows:
+            part = math.ceil(left / self._parts / _ROWS_STEP) * _ROWS_STEP
+            rows = min(AUTO_ROWS, max(_FEWEST_ROWS, part), left)
+            self._write(table.slice(0, rows))
+            table = table.slice(rows)
+
     def _write_full(self) -> None:
-        """Write all full shards that wait; at most one table, shorter than a shard, stays."""
+        """Write full shards as long as enough rows stay; what stays is one table."""
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting)
-        full = table.num_rows - table.num_rows % self._shard_rows
+        full = (table.num_rows - self._held_back) // self._shard_rows * self._shard_rows
         for start in range(0, full, self._shard_rows):
             self._write(table.slice(start, self._shard_rows))
         self._waiting = [table.slice(full)] if full < table.num_rows else []

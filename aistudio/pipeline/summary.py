@@ -36,9 +36,7 @@ def print_dry_run(prepared: "Prepared") -> None:
         limit_s = config.engine.scale_up_timeout_s if resources.can_grow else config.engine.schedule_timeout_s
         print(f"  warning     {short} short at this moment: the run would wait {limit_s:g} s for room, then give up")
     wanted = config.engine.shard_rows
-    shard_size = (
-        f"at most {AUTO_ROWS} rows each, fewer to keep all actors busy" if wanted == "auto" else f"{wanted} rows each"
-    )
+    shard_size = f"at most {AUTO_ROWS} rows each, fewer towards the end" if wanted == "auto" else f"{wanted} rows each"
     print(f"  shards      {shard_size}: one file in scores/, the unit of commit and resume")
     print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
     if prepared.record:

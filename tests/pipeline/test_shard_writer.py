@@ -37,20 +37,42 @@ def test_a_given_size_is_kept(tmp_path: Path, batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [70, 5000])
 def test_few_rows_are_shared_among_the_actors(tmp_path: Path, batch: int) -> None:
-    assert write(tmp_path / "two", 3200, "auto", 2, batch) == [112] * 28 + [64]
-    assert write(tmp_path / "tiny", 120, "auto", 2, batch) == [48, 48, 24]
-    assert write(tmp_path / "one", 3200, "auto", 1, batch) == [208] * 15 + [80]
+    assert write(tmp_path / "two", 800, "auto", 2, batch) == [
+        112,
+        96,
+        80,
+        64,
+        64,
+        48,
+        48,
+        48,
+        32,
+        32,
+        32,
+        32,
+        32,
+        32,
+        32,
+        16,
+    ]
+    assert write(tmp_path / "tiny", 120, "auto", 2, batch) == [32, 32, 32, 24]
+    assert write(tmp_path / "one", 800, "auto", 1, batch)[:3] == [208, 160, 112]
 
 
-def test_many_rows_give_full_shards(tmp_path: Path) -> None:
-    assert write(tmp_path / "enough", 17_000, "auto", 2, 900) == [AUTO_ROWS] * 34
-    assert set(write(tmp_path / "just", 16_000, "auto", 2, 900)) == {AUTO_ROWS}
-    assert write(tmp_path / "unknown", 600, "auto", 0, 900) == [AUTO_ROWS, 100]
+@pytest.mark.parametrize("batch", [900, 20_000])
+def test_many_rows_give_full_shards_and_small_ones_at_the_end(tmp_path: Path, batch: int) -> None:
+    sizes = write(tmp_path / "enough", 17_000, "auto", 2, batch)
+    assert sizes[:27] == [AUTO_ROWS] * 27
+    assert sizes[27:] == sorted(sizes[27:], reverse=True)
+    assert sizes[-3] == 32
+    assert write(tmp_path / "unknown", 600, "auto", 0, batch) == [AUTO_ROWS, 100]
 
 
 def test_the_look_ahead_is_bounded(tmp_path: Path) -> None:
-    """A thousand actors would want eight million rows first."""
-    assert set(write(tmp_path, 110_000, "auto", 1000, 10_000)) == {AUTO_ROWS}
+    """A thousand actors would want two million rows first."""
+    sizes = write(tmp_path, 110_000, "auto", 1000, 10_000)
+    assert sizes[:20] == [AUTO_ROWS] * 20
+    assert set(sizes[20:-1]) == {32}
 
 
 def test_no_rows_no_shards(tmp_path: Path) -> None:
