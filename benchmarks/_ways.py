@@ -43,6 +43,26 @@ def limit(job: Job) -> None:
     store(job, [i for ids, _ in parts for i in ids], np.concatenate([s for _, s in parts]))
 
 
+def limit_ray(job: Job) -> None:
+    """The same while a Ray stands by that does nothing: what it takes for itself before a job asks anything of it.
+
+    It has as many idle actors as a job: Ray Data's three, our coordinator, and one for each model actor.
+    """
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=job["cores"])
+    idle = [ray.remote(num_cpus=0)(_Idle).remote() for _ in range(4 + job["cores"])]
+    ray.get([actor.ready.remote() for actor in idle], timeout=120)
+    time.sleep(10)  # it starts processes beforehand for tasks to come
+    limit(job)
+    ray.shutdown()
+
+
+class _Idle:
+    def ready(self) -> None:
+        return None
+
+
 def _item_parts(job: Job) -> list[list[dict[str, str]]]:
     """The rows in one part per core, cut between items as the job's shards are (texts are encoded once per part)."""
     rows, cores = job["rows"], job["cores"]
@@ -217,6 +237,7 @@ def _pixels_without_weights(model: Any) -> Callable[[bytes], np.ndarray]:
 
 WAYS: dict[str, Callable[[Job], None]] = {
     "limit": limit,
+    "limit_ray": limit_ray,
     "reference": reference,
     "dataloader": dataloader,
     "ray_data": ray_data,

@@ -6,6 +6,7 @@ Serves real JPEGs on loopback and lets every way score them with the same weight
 
     ours          python -m jobs.score with its defaults (and --set)
     limit         our decode and our model in a bare loop, all cores busy, images in memory, nothing else
+    limit_ray     the same beside an idle Ray: what Ray takes for itself
     reference     one process, one image after the other, batch 16, eager float32 model
     dataloader    PyTorch DataLoader with workers, model in the main process
     ray_data      Ray Data as its batch-inference guide does it
@@ -40,7 +41,7 @@ from _watch import run_watched
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = ["ours", "limit", "reference", "dataloader", "ray_data", "daft", "daft_decode", "img2dataset"]
+WAYS = ["ours", "limit", "limit_ray", "reference", "dataloader", "ray_data", "daft", "daft_decode", "img2dataset"]
 IMAGES_PER_ITEM = 10
 
 
