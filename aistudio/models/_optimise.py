@@ -187,7 +187,7 @@ class FusedConv2d(nn.Module):
         if self._static_pad is not None:
             x = F.pad(x, self._static_pad)
         most, weight = self._packed
-        if len(x) > most:
+        if len(x) > most and not torch.compiler.is_compiling():  # which packs by itself, and cannot look into these
             weight = torch.ops.mkldnn._reorder_convolution_weight(self.conv.weight, *self._geometry, list(x.shape))
             self._packed = (len(x), weight)
         conv = torch.ops.mkldnn._convolution_pointwise

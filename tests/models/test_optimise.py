@@ -84,6 +84,25 @@ def test_small_steps_change_no_bit(tower: nn.Module, monkeypatch: pytest.MonkeyP
     assert seen == [5, 2, 2, 1]
 
 
+@pytest.mark.skipif(not one_dnn_available(), reason="this torch has no oneDNN")
+def test_packed_weights_change_no_bit_and_are_left_to_a_compiler(
+    tower: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=True)
+    convolutions = [m for m in ready.modules() if isinstance(m, FusedConv2d)]
+    x = torch.randn(5, 3, 40, 40).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.compiler, "is_compiling", lambda: True)
+            plain = ready(x)
+            assert {m._packed[0] for m in convolutions} == {0}
+        ready(x[:1])
+        assert {m._packed[0] for m in convolutions} == {1}
+        assert torch.equal(ready(x), plain)
+        assert torch.equal(ready(x[:2]), plain[:2])
+    assert {m._packed[0] for m in convolutions} == {5}
+
+
 def test_tower_stays_as_it_is_without_optimisation(tower: nn.Module) -> None:
     plain = ready_tower(copy.deepcopy(tower), torch.device("cpu"), torch.float32, optimize=False)
     assert any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())

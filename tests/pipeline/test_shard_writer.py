@@ -37,24 +37,8 @@ def test_a_given_size_is_kept(tmp_path: Path, batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [70, 5000])
 def test_few_rows_are_shared_among_the_actors(tmp_path: Path, batch: int) -> None:
-    assert write(tmp_path / "two", 800, "auto", 2, batch) == [
-        112,
-        96,
-        80,
-        64,
-        64,
-        48,
-        48,
-        48,
-        32,
-        32,
-        32,
-        32,
-        32,
-        32,
-        32,
-        16,
-    ]
+    two = [112, 96, 80, *[64] * 2, *[48] * 3, *[32] * 7, 16]
+    assert write(tmp_path / "two", 800, "auto", 2, batch) == two
     assert write(tmp_path / "tiny", 120, "auto", 2, batch) == [32, 32, 32, 24]
     assert write(tmp_path / "one", 800, "auto", 1, batch)[:3] == [208, 160, 112]
 
