@@ -70,26 +70,22 @@ class ShardWriter:
 
     def finish(self) -> None:
         """This is all there is."""
-        self._held_back = 0
-        if self._waiting and self._parts:
-            self._write_ever_smaller(pa.concat_tables(self._waiting))
-        else:
-            self._write_full()
-            for rest in self._waiting:
-                self._write(rest)
+        rest = pa.concat_tables(self._waiting) if self._waiting else None
+        while rest is not None and (left := rest.num_rows):
+            rows = self._rows_of_next(left)
+            self._write(rest.slice(0, rows))
+            rest = rest.slice(rows)
         self._flush_rejected()
 
-    def _write_ever_smaller(self, table: pa.Table) -> None:
-        while left := table.num_rows:
-            part = math.ceil(left / self._parts / _ROWS_STEP) * _ROWS_STEP
-            rows = min(AUTO_ROWS, max(_FEWEST_ROWS, part), left)
-            self._write(table.slice(0, rows))
-            table = table.slice(rows)
+    def _rows_of_next(self, left: int) -> int:
+        """Of the next shard, when `left` rows are left in all."""
+        if not self._parts:
+            return min(self._shard_rows, left)
+        part = math.ceil(left / self._parts / _ROWS_STEP) * _ROWS_STEP
+        return min(AUTO_ROWS, max(_FEWEST_ROWS, part), left)
 
     def _write_full(self) -> None:
         """Write full shards as long as enough rows stay; what stays is one table."""
-        if not self._waiting:
-            return
         table = pa.concat_tables(self._waiting)
         full = (table.num_rows - self._held_back) // self._shard_rows * self._shard_rows
         for start in range(0, full, self._shard_rows):
