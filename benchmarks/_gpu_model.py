@@ -10,9 +10,9 @@ from _gpu_measure import Utilisation, on_gpu, rate, row, table, why
 from aistudio.config import ImageSpec
 from aistudio.models._device import PRECISIONS, exact_float32
 from aistudio.models._encode import BoundedCache, ImageEncoder, LoadOptions
-from aistudio.models._pinned import PinnedFeed
+from aistudio.models._upload import PinnedFeed
 from aistudio.models.align import AlignModel
-from aistudio.pipeline.gpu_batch import CudaMemory, find_batch_size
+from aistudio.scoring.batch_size import CudaMemory, find_batch_size
 
 CALLERS = 3  # engine.shards_in_flight
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from aistudio.config import ImageSpec
-from aistudio.pipeline._turn import Turn
-from aistudio.pipeline.encoders import Encoders
-from aistudio.pipeline.sources import ImageRow, Request
-from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext, _Worker
+from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext, _Worker
 from aistudio.schema import Status
+from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.encoders import Encoders
+from aistudio.scoring.image_source import ImageRow, Request
 
 SIZE, DIM = 224, 512
 THUMBNAIL_BYTES = 2_000  # as a 160 px WebP of a photograph

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from aistudio.config import EngineSettings, MetricsSettings
-from aistudio.pipeline import _aggregate_workers
-from aistudio.pipeline.aggregate import aggregate
+from aistudio.config import MetricsSettings
+from aistudio.evaluation.aggregate import aggregate
 from aistudio.schema import score_schema, text_schema
 from aistudio.store import Store, open_store
 
@@ -64,10 +63,9 @@ def main() -> int:
         write_run(store, args.rows, args.dim)
         print("written; run again to measure: writing would count as peak memory")
         return 0
-    _aggregate_workers.PARALLEL_BYTES = 2**62  # all in this process, whose memory is measured
     settings = MetricsSettings(query=args.query, max_queries=args.max_queries or None)
     before, wall, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), time.process_time()
-    result = aggregate(store, settings, EngineSettings())
+    result = aggregate(store, settings)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     about, m = result["about"], result["metrics"]

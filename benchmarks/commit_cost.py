@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from aistudio.pipeline.run_record import claim_attempt, refuse_if_fenced
-from aistudio.pipeline.shards import store_shard
+from aistudio.runs.record import claim_attempt, refuse_if_fenced
+from aistudio.scoring.shard import store_shard
 from aistudio.store import Store, open_store
 
 ROWS, DIM, THUMBNAIL_BYTES = 500, 512, 4000

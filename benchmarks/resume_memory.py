@@ -44,7 +44,7 @@ def measure(folder: str, engine: bool) -> None:
     import ray.data
 
     from aistudio.pipeline.score import _work_list, work_blocks
-    from aistudio.pipeline.snapshot import load_snapshot
+    from aistudio.runs.snapshot import load_snapshot
     from aistudio.store import open_store
 
     if engine:

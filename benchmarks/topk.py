@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from aistudio.config import MetricsSettings
 from aistudio.index import TopK
-from aistudio.pipeline._aggregate_gallery import File, vector_blocks
 from aistudio.schema import Status
+from aistudio.search.gallery import File, vector_blocks
 from aistudio.store import Store, open_store
 
 FILE_ROWS = 65_536

@@ -1,0 +1,1 @@
+"""Thin names for `python -m jobs.<verb>`; the code is in aistudio/jobs/."""

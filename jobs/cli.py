@@ -1,43 +1,6 @@
-"""`aistudio <verb>`: the same as `python -m jobs.<verb>`. Imports a job only when it is asked for."""
+"""`python -m jobs.cli <verb>`: the same as `aistudio <verb>`."""
 
-import importlib
-import sys
-from collections.abc import Sequence
-
-from jobs.common import run
-
-VERBS = {
-    "score": "score a manifest of image URLs: one stored row per manifest row",
-    "aggregate": "metrics from a run's stored rows",
-    "report": "HTML report of a run",
-    "select": "the best images of each item, from stored scores",
-    "compare": "is run B better than run A?",
-    "verify": "prove from the stored files that every row has exactly one outcome",
-    "retry": "score the failed rows of a finished run again",
-    "weights": "fetch, verify and list model weights",
-    "poi_table": "build or convert the POI table that ranking needs",
-    "submit": "run a job on a Ray cluster",
-    "demo": "the whole job on a drawn catalogue, end to end",
-    "train": "train the demo weights again",
-}
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help"):
-        print(_usage())
-        sys.exit(0 if args else 2)
-    verb, *rest = args
-    if verb not in VERBS:
-        print(f"error: {verb} is not a verb\n\n{_usage()}", file=sys.stderr)
-        sys.exit(2)
-    run(importlib.import_module(f"jobs.{verb}").main, rest)
-
-
-def _usage() -> str:
-    lines = [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
-    return "\n".join(["usage: aistudio <verb> [options]      aistudio <verb> --help tells more", "", *lines])
-
+from aistudio.jobs.cli import main
 
 if __name__ == "__main__":
     main()

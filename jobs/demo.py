@@ -1,47 +1,7 @@
-"""The whole job on a drawn catalogue, end to end: draw, serve, score, aggregate, select, report."""
+"""`python -m jobs.demo`: the code is aistudio/jobs/demo.py."""
 
-from argparse import ArgumentParser
-from collections.abc import Sequence
-from pathlib import Path
-
-from jobs.common import run
-
-
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="aistudio demo", description=__doc__)
-    parser.add_argument("--out", default="reports/demo", metavar="DIR", help="results (default: %(default)s)")
-    parser.add_argument("--images-per-sight", type=int, default=10, metavar="N", help="default: %(default)s")
-    parser.add_argument("--num-pairs", type=int, default=400, metavar="N", help="default: %(default)s")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    from aistudio.pipeline.demo import run_demo
-    from aistudio.pipeline.summary import print_summary
-    from aistudio.store import open_store
-
-    demo = run_demo(args.out, images_per_sight=args.images_per_sight, num_pairs=args.num_pairs)
-    for name, part in demo.runs.items():
-        print(f"\n{name}")
-        print_summary(part.result, open_store(part.folder), part.folder, next_step=False)
-    print("\nmetrics (95 % interval)")
-    _line(demo.runs["sights"].metrics, "hit_rate@5", f"chance {demo.catalogue.chance_hit_rate_at_5:.3f}")
-    best = demo.catalogue.best_possible.pairwise_accuracy
-    _line(demo.runs["pairs"].metrics, "pairwise_accuracy", f"chance 0.5, best possible {best:.3f}")
-    print("\nreports")
-    for part in demo.runs.values():
-        print(f"  {Path(part.report).absolute().as_uri()}")
-    if not demo.as_expected:
-        print(f"\nNOT as expected: the broken pictures should have given {demo.catalogue.expected_status}")
-        return 1
-    return 0
-
-
-def _line(metrics: dict, name: str, beside: str) -> None:
-    m = metrics[name]
-    print(f"  {name:<18} {m['value']:.3f}  ({m['low']:.3f} .. {m['high']:.3f})   {beside}")
-
+from aistudio.jobs.common import run
+from aistudio.jobs.demo import main
 
 if __name__ == "__main__":
     run(main)

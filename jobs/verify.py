@@ -1,40 +1,7 @@
-"""Prove from the stored files alone that every manifest row has exactly one outcome."""
+"""`python -m jobs.verify`: the code is aistudio/jobs/verify.py."""
 
-from argparse import ArgumentParser
-from collections.abc import Sequence
-
-from jobs.common import run, run_parser
-
-DESCRIPTION = """\
-Verify a run from its stored files alone: every manifest row has exactly one outcome, every file is whole (row
-counts, page checksums) and was scored by the run's one fingerprint. Exit code 1 names what is wrong."""
-
-
-def build_parser() -> ArgumentParser:
-    return run_parser("verify", DESCRIPTION)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    from aistudio.pipeline.ledger import check_run
-    from aistudio.pipeline.progress import print_ledger
-    from aistudio.pipeline.run_record import load_run, stored_settings
-    from aistudio.pipeline.summary import examples
-    from aistudio.store import open_store
-
-    store = open_store(args.run, stored_settings(args.run, args.overrides).store)
-    record = load_run(store) or {}
-    ledger = check_run(store, deep=True, fingerprint=record["fingerprint"])
-    print_ledger(ledger.counts, examples(store, ledger), ledger.num_manifest, ledger.num_rejected)
-    if ledger.complete:
-        print(f"verified: {ledger.num_stored:,} rows, each stored once, all files whole")
-        print(f"fingerprint {record['fingerprint']}")
-        return 0
-    print(f"NOT in order: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
-    for problem in ledger.problems[:20]:
-        print(f"  {problem}")
-    return 1
-
+from aistudio.jobs.common import run
+from aistudio.jobs.verify import main
 
 if __name__ == "__main__":
     run(main)

@@ -1,21 +1,13 @@
 """Fixtures for every test: the local image server, and a working environment without proxies."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.image_server import ImageServer
 
-def _load_image_server():
-    name = "tests_image_server"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("image_server.py"))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+pytest_plugins = ["tests.tiny_jobs"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +21,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def image_server() -> Iterator:
     """A fresh ImageServer of tests/image_server.py: `image_server.url("404/a.jpg")`."""
-    with _load_image_server().ImageServer() as server:
+    with ImageServer() as server:
         yield server
 
 

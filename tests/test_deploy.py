@@ -15,8 +15,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from aistudio.config import EngineSettings
-from aistudio.pipeline.engine import KEEP_MEMORY, Resources, launcher_limits
-from aistudio.pipeline.plan import make_plan
+from aistudio.pipeline.cluster import KEEP_MEMORY, launcher_limits
+from aistudio.pipeline.plan import Resources, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

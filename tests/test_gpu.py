@@ -13,7 +13,7 @@ from torch import nn
 from aistudio.config import ImageSpec
 from aistudio.models._efficientnet import ImageArch, build_image_tower
 from aistudio.models._encode import ImageEncoder, LoadOptions
-from aistudio.pipeline.gpu_batch import CudaMemory, find_batch_size
+from aistudio.scoring.batch_size import CudaMemory, find_batch_size
 
 pytestmark = [
     pytest.mark.gpu,

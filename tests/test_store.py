@@ -1,9 +1,7 @@
 """One door to storage: whole files or none, the first writer wins, one message per failure; a folder and a real S3."""
 
 import errno
-import importlib.util
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,20 +14,12 @@ import pytest
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
 from aistudio.store import Entry, Store, open_store
-
-
-def _load_s3_server():
-    name = "tests_s3_server"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("s3_server.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+from tests.s3_server import S3Server
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator:
-    with _load_s3_server().S3Server(hang_s=1.5) as server:
+    with S3Server(hang_s=1.5) as server:
         yield server
 
 

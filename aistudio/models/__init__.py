@@ -12,34 +12,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
-from aistudio.models._cache import WeightsCache, default_folder
-from aistudio.models._files import WeightsInfo, file_sha256
-from aistudio.models._placing import pin_files, place_file, place_files
+from aistudio.weights.files import WeightsInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from aistudio.models.poi_table import PoiTable
+    from aistudio.poi_table import PoiTable
 
 __all__ = [
     "ImageModel",
     "RankingModel",
     "RecallModel",
-    "WeightsCache",
-    "WeightsInfo",
     "check_weights",
-    "default_folder",
     "families",
-    "file_sha256",
     "load_model",
-    "pin_files",
-    "place_file",
-    "place_files",
 ]
-
-NOT_FAMILIES = {"poi_table"}  # public, but not a model
 
 
 class ImageModel(Protocol):
@@ -78,8 +67,7 @@ class RankingModel(ImageModel, Protocol):
 
 def families() -> list[str]:
     """Names of the model families."""
-    names = {path.stem for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("_")}
-    return sorted(names - NOT_FAMILIES)
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("_"))
 
 
 def load_model(

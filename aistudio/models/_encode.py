@@ -20,7 +20,7 @@ from torch import nn
 from aistudio.config import ImageSpec
 from aistudio.models._device import exact_float32, ready_device
 from aistudio.models._optimise import ready_tower, ready_transformer
-from aistudio.models._pinned import PinnedFeed
+from aistudio.models._upload import PinnedFeed
 
 IMAGES_PER_CORE = 16  # in one pass on a CPU; _optimise.py sees to it that large activations stay in the caches
 IMAGES_PER_PASS = 256  # on a GPU, unless the caller knows better: bounds activation memory to a few GB

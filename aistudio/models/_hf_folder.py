@@ -15,7 +15,7 @@ from pydantic import Field
 
 from aistudio.config import ImageSpec, ModelConfig, Settings
 from aistudio.errors import WeightsError
-from aistudio.models._files import file_sha256, require_files
+from aistudio.weights.files import file_sha256, require_files
 
 WANTED = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
 FOLDER_ERRORS = (

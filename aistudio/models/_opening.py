@@ -14,7 +14,7 @@ from torch import nn
 from aistudio.config import ModelConfig, Settings
 from aistudio.errors import ConfigError, WeightsError
 from aistudio.models._checkpoint import fit, load_into, read_state_dict
-from aistudio.models._files import WeightsInfo, file_sha256, model_fingerprint, require_files
+from aistudio.weights.files import WeightsInfo, file_sha256, model_fingerprint, require_files
 
 A = TypeVar("A", bound=Settings)
 M = TypeVar("M", bound=nn.Module)

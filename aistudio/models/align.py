@@ -16,8 +16,8 @@ from aistudio.config import ModelConfig, Settings
 from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
 from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
-from aistudio.models._files import WeightsInfo
 from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
+from aistudio.weights.files import WeightsInfo
 
 
 class AlignArch(Settings):

@@ -18,9 +18,9 @@ from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import WeightsError
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
-from aistudio.models._files import WeightsInfo, model_fingerprint
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec
 from aistudio.models._opening import parse_arch, tensors_fingerprint
+from aistudio.weights.files import WeightsInfo, model_fingerprint
 
 BERT_LEFTOVERS = {"bert.embeddings.position_ids", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from aistudio.config import ModelConfig
 from aistudio.models._encode import BoundedCache, LoadOptions
-from aistudio.models._files import WeightsInfo
 from aistudio.models._opening import OpenedFile, open_published, parse_arch
 from aistudio.models.align import AlignArch, AlignModel, image_encoder, text_encoder
 from aistudio.models.align import published_names as align_names
-from aistudio.models.poi_table import ItemPois, PoiTable, item_pois, query_text
+from aistudio.poi_table import ItemPois, PoiTable, item_pois, query_text
+from aistudio.weights.files import WeightsInfo
 
 DICE_EPS = 1e-9
 ROWS_PER_PASS = 256  # the head holds 5 x 2048 numbers a row

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from aistudio.config import JobConfig, load_config
 from aistudio.demo.catalogue import CatalogueInfo, write_catalogue
 from aistudio.demo.server import CatalogueServer
-from aistudio.pipeline.aggregate import aggregate
-from aistudio.pipeline.engine import engine
+from aistudio.evaluation.aggregate import aggregate
+from aistudio.pipeline.cluster import connect
 from aistudio.pipeline.report import write_report
 from aistudio.pipeline.score import Result, prepare, score
 from aistudio.pipeline.select import select_run
@@ -67,7 +67,7 @@ def run_demo(
             for name, conf in CONFS.items()
         }
         say(f"serving it on {server.url}")
-        with engine(configs["sights"].engine) as resources:
+        with connect(configs["sights"].engine) as resources:
             say(f"Ray: {resources}")
             results = {name: _score(name, config, say) for name, config in configs.items()}
     return Demo(info, {name: _finish(configs[name], result, say) for name, result in results.items()})
@@ -91,7 +91,7 @@ def _score(name: str, config: JobConfig, say: Any) -> Result:
 
 def _finish(config: JobConfig, result: Result, say: Any) -> DemoRun:
     store = open_store(config.output, config.store)
-    metrics = aggregate(store, config.metrics, config.engine)["metrics"]
+    metrics = aggregate(store, config.metrics)["metrics"]
     select_run(store, config)
     report = write_report(store, config.report)
     return DemoRun(result, metrics, report, config.output)

@@ -10,11 +10,37 @@ from typing import NamedTuple
 
 from aistudio.config import EngineSettings
 from aistudio.errors import ConfigError
-from aistudio.pipeline.engine import Resources
 
 _CPU_BATCH = 16  # measured: reports/bench
 _FETCH_CPUS_PER_GPU = 8  # decode of 400 px photos for a B3 on a current GPU; more do not hurt
 _ENCODE_CPUS = 0.5  # of a GPU's model actor: two CPUs still leave room for a fetcher
+
+
+Bundle = dict[str, float]  # what one actor asks for, e.g. {"CPU": 0.5, "GPU": 1.0}
+
+
+class Resources(NamedTuple):
+    """What the cluster has now (not what this machine has), and what it can grow to."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    max_cpus: float = 0.0  # with every node that the autoscaler may add; 0: what it has now
+    max_gpus: float = 0.0
+
+    @property
+    def can_grow(self) -> bool:
+        return self.max_cpus > self.cpus or self.max_gpus > self.gpus
+
+    @property
+    def grown(self) -> "Resources":
+        """The same cluster at its largest."""
+        return self._replace(cpus=max(self.cpus, self.max_cpus), gpus=max(self.gpus, self.max_gpus))
+
+    def __str__(self) -> str:
+        most = self.grown
+        grows = f", can grow to {most.cpus:g} CPUs, {most.gpus:g} GPUs" if self.can_grow else ""
+        return f"{self.nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs{grows}"
 
 
 class Plan(NamedTuple):
@@ -33,10 +59,15 @@ class Plan(NamedTuple):
     min_fetchers: int = 0
     cpus_per_fetcher: float = 1.0
 
-    def bundles(self) -> list[dict[str, float]]:
+    def bundles(self) -> list[Bundle]:
         """The least that makes progress: one actor of each kind, at the same time."""
         model = {"CPU": self.cpus_per_actor} | ({"GPU": self.gpus_per_actor} if self.gpus_per_actor else {})
         return [model] if self.kind == "fused" else [model, {"CPU": self.cpus_per_fetcher}]
+
+    @property
+    def gpu_share(self) -> float:
+        """Share of a GPU per model actor; actors without an explicit request share one GPU equally."""
+        return min(1.0, self.gpus_per_actor or 1 / self.num_actors)
 
     def lines(self) -> list[str]:
         """The plan in words, for --dry-run."""

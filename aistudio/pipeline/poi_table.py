@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
-from aistudio.models.poi_table import BEST_IMAGES, Counts, build_table
-from aistudio.pipeline.ledger import done_shards
-from aistudio.pipeline.weights_cache import PinnedModel, load_pinned, pin_model
+from aistudio.poi_table import BEST_IMAGES, Counts, build_table
+from aistudio.runs.ledger import done_shards
+from aistudio.scoring.pinned_models import PinnedModel, load_pinned, pin_model
 from aistudio.store import Store
 
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from aistudio.catalogue import folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig, ManifestSettings
 from aistudio.errors import ManifestError
-from aistudio.pipeline.inputs import InputFile, list_images, open_input
 from aistudio.pipeline.progress import by_status, duration, where_time_went
 from aistudio.pipeline.score import Prepared, Result, prepare, score
-from aistudio.pipeline.shard_writer import most_rows
+from aistudio.runs.manifest_files import InputFile, list_images, open_input
+from aistudio.runs.shard_writer import most_rows
 from aistudio.schema import Status
 from aistudio.store import Store, open_store
 

@@ -12,8 +12,8 @@ import yaml
 
 from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
-from aistudio.pipeline._report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
-from aistudio.pipeline._report_rows import Place, fetch, sample_vectors, scan_scores
+from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
+from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_scores
 from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, selection, slices
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files

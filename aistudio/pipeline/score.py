@@ -20,25 +20,25 @@ from ray.exceptions import RayError
 
 from aistudio.config import JobConfig
 from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismatchError, StoreError
-from aistudio.pipeline import run_record
+from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
+from aistudio.pipeline.cluster import connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
-from aistudio.pipeline.engine import engine, our_error, wait_for_room
-from aistudio.pipeline.inputs import InputFile
-from aistudio.pipeline.ledger import Ledger, check_run, done_shards
 from aistudio.pipeline.plan import make_plan
 from aistudio.pipeline.progress import Progress
-from aistudio.pipeline.snapshot import (
+from aistudio.pipeline.snapshot import make_snapshot
+from aistudio.pipeline.stopping import stop_signals
+from aistudio.pipeline.telemetry import log_event
+from aistudio.runs import record as run_record
+from aistudio.runs.ledger import Ledger, check_run, done_shards
+from aistudio.runs.manifest_files import InputFile
+from aistudio.runs.snapshot import (
     INDEX_KEY,
     Snapshot,
     find_manifest,
     load_snapshot,
-    make_snapshot,
     manifest_identity,
 )
-from aistudio.pipeline.stopping import stop_signals
-from aistudio.pipeline.telemetry import log_event
-from aistudio.pipeline.weights_cache import PinnedModels, pin_models
-from aistudio.pipeline.workers import EncodeWorker, FetchWorker, FusedWorker, RunContext
+from aistudio.scoring.pinned_models import PinnedModels, pin_models
 from aistudio.store import Store, open_store
 
 # Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
@@ -104,7 +104,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
         _refuse_unfinished(store)
     elif not config.start_over and (finished := _finished(prepared)):
         return finished
-    with stop_signals() as arm, engine(config.engine) as resources:
+    with stop_signals() as arm, connect(config.engine) as resources:
         arm()
         plan = make_plan(config.engine, resources)
         wait_for_room(plan.bundles(), config.engine, resources)

@@ -13,10 +13,10 @@ import ray.data
 
 from aistudio.config import JobConfig, SelectSettings
 from aistudio.errors import StoreError
-from aistudio.pipeline.engine import engine
-from aistudio.pipeline.ledger import done_shards
-from aistudio.pipeline.snapshot import load_snapshot
+from aistudio.pipeline.cluster import connect
 from aistudio.reports.safe import csv_bytes
+from aistudio.runs.ledger import done_shards
+from aistudio.runs.snapshot import load_snapshot
 from aistudio.selection import NEEDED_COLUMNS, select_images
 from aistudio.store import Store, open_store
 
@@ -93,7 +93,7 @@ def _through_ray(store: Store, config: JobConfig, done: list[str], num_buckets: 
         reasons = sorted(summary.pop("reasons").items())
         return pa.table({k: [v] for k, v in summary.items()} | {"reasons": pa.array([reasons], _REASONS)})
 
-    with engine(config.engine):
+    with connect(config.engine):
         shards = ray.data.from_items([{"shard": name} for name in done], override_num_blocks=min(len(done), 200))
         rows = shards.map_batches(load, batch_size=None)
         results = rows.groupby("bucket", num_partitions=num_buckets).map_groups(select, batch_format="pyarrow")

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from aistudio.config import EngineSettings
 from aistudio.errors import StoreError
-from aistudio.pipeline.engine import Resources, cluster_address, engine, missing_now
-from aistudio.pipeline.ledger import Ledger, count_stored
-from aistudio.pipeline.plan import Plan, local_resources, make_plan
+from aistudio.pipeline.cluster import cluster_address, connect, missing_now
+from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
-from aistudio.pipeline.shard_writer import AUTO_ROWS
+from aistudio.runs.ledger import Ledger, count_stored
+from aistudio.runs.shard_writer import AUTO_ROWS
 from aistudio.store import Store
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _planned(settings: EngineSettings) -> tuple[Resources, Plan, dict[str, float
     if cluster_address(settings) is None:
         resources = local_resources()
         return resources, make_plan(settings, resources), {}
-    with engine(settings) as resources:
+    with connect(settings) as resources:
         plan = make_plan(settings, resources)
         return resources, plan, missing_now(plan.bundles())
 

@@ -16,9 +16,9 @@ from aistudio.models._bert import BertTokenizer
 from aistudio.models._checkpoint import save_weights
 from aistudio.models.align import AlignArch, AlignModel
 from aistudio.models.align import state_dict_published as align_tensors
-from aistudio.models.poi_table import PoiTable
 from aistudio.models.siamese_poi import SiameseArch, SiamesePoiModel
 from aistudio.models.siamese_poi import state_dict_published as siamese_tensors
+from aistudio.poi_table import PoiTable
 from aistudio.training.ranking import RankingRecipe, Vectors, build_poi_rows, train_ranking
 from aistudio.training.recall import RecallRecipe, encode_images, encode_texts, train_recall
 from aistudio.training.renderings import RenderedSet, render

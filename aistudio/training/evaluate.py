@@ -16,7 +16,7 @@ from aistudio.images.decode import decode
 from aistudio.metrics.pairs import correct, pairs
 from aistudio.metrics.retrieval import hit_rate, ranks, recall, relevant
 from aistudio.models import load_model
-from aistudio.models.poi_table import PoiTable
+from aistudio.poi_table import PoiTable
 
 HELD_OUT_SEED = 2  # a larger catalogue beside the demo's own
 BATCH = 64

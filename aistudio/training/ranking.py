@@ -15,8 +15,8 @@ import torch.nn.functional as F
 
 from aistudio.demo.sights import SIGHTS
 from aistudio.demo.texts import offer_texts
-from aistudio.models.poi_table import PoiTable, item_pois, query_text
 from aistudio.models.siamese_poi import SiamesePoiModel
+from aistudio.poi_table import PoiTable, item_pois, query_text
 from aistudio.schema import poi_table_schema
 
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.models.file_server import FileServer
 from tests.pipeline.conftest import tiny_models  # noqa: F401 - a fixture
+from tests.weights.file_server import FileServer
 
 ROWS, SHARD_ROWS = 2_000, 50
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import VERBS
+from aistudio.jobs.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ def test_help_lists_every_verb_and_every_verb_is_a_module():
     for verb in VERBS:
         assert f"  {verb} " in text
         assert (ROOT / "jobs" / f"{verb}.py").exists()
-    modules = {p.stem for p in (ROOT / "jobs").glob("*.py")} - {"__init__", "cli", "common"}
+    modules = {p.stem for p in (ROOT / "jobs").glob("*.py")} - {"__init__", "cli"}
     assert modules == set(VERBS)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import demo
+from aistudio.jobs import demo
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = json.loads((ROOT / "weights/demo/metrics.json").read_text())["demo_catalogue"]

@@ -3,8 +3,8 @@
 import pytest
 
 from aistudio.errors import AIStudioError, ConfigError
+from aistudio.jobs.report import main
 from aistudio.store import open_store
-from jobs.report import main
 from tests.reports.synthetic_run import write_run
 
 

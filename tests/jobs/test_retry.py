@@ -6,9 +6,9 @@ import pytest
 
 from aistudio.config import parse_config
 from aistudio.errors import ConfigError
-from aistudio.pipeline.run_record import new_record
+from aistudio.jobs.retry import main
+from aistudio.runs.record import new_record
 from aistudio.store import open_store
-from jobs.retry import main
 
 
 @pytest.fixture

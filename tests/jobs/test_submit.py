@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from aistudio.errors import ConfigError
+from aistudio.jobs.submit import _entrypoint, build_parser
 from aistudio.pipeline.shipping import leaves, refuse_secrets, requirements, ships, stage
-from jobs.submit import _entrypoint, build_parser
 from tests.pipeline.conftest import tiny_models  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import parse_config
-from aistudio.pipeline.run_record import new_record
-from aistudio.pipeline.shard_writer import Shard, manifest_key
-from aistudio.pipeline.snapshot import INDEX_KEY, Snapshot
+from aistudio.jobs.verify import main
+from aistudio.runs.record import new_record
+from aistudio.runs.shard_writer import Shard, manifest_key
+from aistudio.runs.snapshot import INDEX_KEY, Snapshot
 from aistudio.store import open_store
-from jobs.verify import main
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import yaml
 from PIL import Image
 
 from aistudio.errors import ConfigError
+from aistudio.jobs.weights import main
 from aistudio.models._checkpoint import save_weights
-from jobs.weights import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
-import tiny_golden
+from tests.models import tiny_golden
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -1,20 +1,16 @@
 """Tiny models on disk, and the golden fixtures where they are at hand."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # tiny_golden and golden_adapter stand beside the tests
-
-import tiny_golden
-from file_server import S3Server
-
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.models._checkpoint import save_weights
+from tests.models import tiny_golden
+from tests.weights.file_server import S3Server
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

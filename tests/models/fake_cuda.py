@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from aistudio.models import _pinned
+from aistudio.models import _upload as _pinned
 
 _ONE_AT_A_TIME = threading.RLock()  # a driver's own lock
 

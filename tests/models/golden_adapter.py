@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from aistudio.config import ModelConfig, WeightsFile
 from aistudio.models import load_model
-from aistudio.models.poi_table import PoiTable, convert_published
+from aistudio.poi_table import PoiTable, convert_published
 
 _state: dict[str, Any] = {}
 

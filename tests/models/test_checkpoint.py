@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_golden
 import torch
 
 from aistudio.config import ModelConfig, WeightsFile
 from aistudio.errors import ConfigError, WeightsError
 from aistudio.models import check_weights, load_model
 from aistudio.models._checkpoint import read_state_dict, save_weights
+from tests.models import tiny_golden
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import tiny_golden
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.models import load_model
 from aistudio.models._encode import BoundedCache, ImageEncoder, LoadOptions
+from tests.models import tiny_golden
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_golden
 
 from aistudio.config import ModelConfig
 from aistudio.models import load_model
-from aistudio.models.poi_table import PoiTable, to_arrow
+from aistudio.poi_table import PoiTable, to_arrow
+from tests.models import tiny_golden
 
 
 @pytest.fixture(scope="module")

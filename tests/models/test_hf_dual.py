@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from file_server import FileServer
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -18,7 +17,10 @@ from tokenizers.processors import TemplateProcessing
 from aistudio.config import ModelConfig, StoreSettings, WeightsFile
 from aistudio.errors import WeightsError
 from aistudio.images.transform import resize
-from aistudio.models import WeightsCache, check_weights, load_model, pin_files, place_files
+from aistudio.models import check_weights, load_model
+from aistudio.weights.cache import WeightsCache
+from aistudio.weights.placing import pin_files, place_files
+from tests.weights.file_server import FileServer
 
 TEXTS = ["海边", "山上的古寺，秋天的红叶", "一", "城"]
 LETTERS = "海边山上的古寺，秋天红叶一城"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_golden
 import torch
 
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile, load_model_config
@@ -14,9 +13,10 @@ from aistudio.errors import ConfigError
 from aistudio.models import check_weights, families, load_model
 from aistudio.models._checkpoint import save_weights
 from aistudio.models.align import AlignArch, AlignModel, state_dict_published
-from aistudio.models.poi_table import PoiTable
 from aistudio.models.siamese_poi import SiameseArch, SiamesePoiModel
 from aistudio.models.siamese_poi import state_dict_published as ranking_state
+from aistudio.poi_table import PoiTable
+from tests.models import tiny_golden
 
 CONFS = sorted((Path(__file__).parents[2] / "conf" / "models").glob("*.yaml"))
 

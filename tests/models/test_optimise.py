@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import tiny_golden
 import torch
 from torch import nn
 
@@ -20,6 +19,7 @@ from aistudio.models._optimise import (
     ready_tower,
     ready_transformer,
 )
+from tests.models import tiny_golden
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from aistudio.config import JobConfig, parse_config
-from aistudio.models.poi_table import convert_published
-from aistudio.pipeline.aggregate import aggregate
+from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline.score import prepare, score
+from aistudio.poi_table import convert_published
 from aistudio.store import open_store
 
 TABLES = ("poi_2_pic_num.npy", "poi_imgs_avg10_vector.npy", "poi_name_vector.npy")
@@ -139,5 +139,5 @@ def test_the_pairs_give_the_references_accuracy(golden, models, urls, tmp_path, 
     for side in "ab":
         got = rows.loc[[f"{k}:{side}" for k in range(len(lines))], "rank_score"].to_numpy()
         assert np.abs(got - golden["want"][f"pair_scores_{side}"]).max() <= 5e-4
-    metrics = aggregate(open_store(config.output), config.metrics, config.engine)["metrics"]
+    metrics = aggregate(open_store(config.output), config.metrics)["metrics"]
     assert metrics["pairwise_accuracy"]["value"] == pytest.approx(float(golden["want"]["pair_accuracy"]), abs=1e-9)

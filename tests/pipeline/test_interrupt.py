@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from aistudio.pipeline.ledger import check_run
+from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,7 @@ import pytest
 
 from aistudio.config import EngineSettings
 from aistudio.errors import ConfigError
-from aistudio.pipeline.engine import Resources
-from aistudio.pipeline.plan import Plan, local_resources, make_plan
+from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan
 
 LAPTOP = Resources(2, 0, 1)
 GPU_BOX = Resources(16, 1, 1)

@@ -7,8 +7,8 @@ import pytest
 from aistudio.config import load_model_config
 from aistudio.errors import ConfigError, StoreError
 from aistudio.models import load_model
-from aistudio.models.poi_table import PoiTable
 from aistudio.pipeline.poi_table import poi_table_of_run, read_counts
+from aistudio.poi_table import PoiTable
 from aistudio.schema import score_schema
 from aistudio.store import open_store
 

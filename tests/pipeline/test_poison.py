@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from aistudio.pipeline import score as score_module
+from aistudio.pipeline.actors import EncodeWorker, FusedWorker
 from aistudio.pipeline.score import prepare, score
-from aistudio.pipeline.workers import EncodeWorker, FusedWorker
 from aistudio.store import open_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -11,9 +11,9 @@ import pytest
 from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ManifestError
 from aistudio.pipeline import probe as probe_module
-from aistudio.pipeline.inputs import list_inputs
 from aistudio.pipeline.probe import Sample, failure_interval, predict, prediction_lines, probe, take_sample
 from aistudio.pipeline.score import prepare
+from aistudio.runs.manifest_files import list_inputs
 
 
 def lookalike(path: Path | list[str], format: str = "csv", **manifest) -> SimpleNamespace:

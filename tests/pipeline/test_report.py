@@ -8,8 +8,8 @@ import pytest
 
 from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
-from aistudio.pipeline._report_rows import fetch, sample_vectors, scan_scores
 from aistudio.pipeline.report import write_report
+from aistudio.pipeline.report_rows import fetch, sample_vectors, scan_scores
 from aistudio.store import Store, open_store
 from tests.reports.synthetic_run import write_run
 

@@ -1,8 +1,6 @@
 """Nothing lost, nothing doubled: damaged files, other attempts, retries, starting over, and all of it on S3."""
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +8,13 @@ import pandas as pd
 import pytest
 
 from aistudio.errors import AIStudioError, FencedError, ManifestError, RunMismatchError
-from aistudio.pipeline import run_record
 from aistudio.pipeline import score as score_module
-from aistudio.pipeline.ledger import check_run
+from aistudio.pipeline.actors import FusedWorker
 from aistudio.pipeline.score import prepare, score
-from aistudio.pipeline.workers import FusedWorker
+from aistudio.runs import record as run_record
+from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
+from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -170,12 +169,7 @@ def test_starting_over_that_breaks_off_leaves_a_folder_that_is_still_known(image
 
 @pytest.fixture(scope="module")
 def s3():
-    name = "tests_s3_server"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "s3_server.py")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    with sys.modules[name].S3Server() as server:
+    with S3Server() as server:
         yield server
 
 

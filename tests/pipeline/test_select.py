@@ -11,7 +11,7 @@ import pytest
 from aistudio.config import SelectSettings, parse_config
 from aistudio.errors import StoreError
 from aistudio.pipeline.select import select_run
-from aistudio.pipeline.snapshot import INDEX_KEY
+from aistudio.runs.snapshot import INDEX_KEY
 from aistudio.schema import score_schema
 from aistudio.selection import select_images
 from aistudio.store import open_store

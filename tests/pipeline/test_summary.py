@@ -1,8 +1,8 @@
 """What the closing summary says of a GPU; the ledger has tests of its own, and whole runs are in test_score.py."""
 
-from aistudio.pipeline.ledger import Ledger
 from aistudio.pipeline.score import Result
 from aistudio.pipeline.summary import print_summary
+from aistudio.runs.ledger import Ledger
 from aistudio.store import open_store
 
 

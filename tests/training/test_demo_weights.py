@@ -13,7 +13,7 @@ from aistudio.config import load_model_config
 from aistudio.demo.catalogue import write_catalogue
 from aistudio.errors import ConfigError, WeightsError
 from aistudio.models import load_model
-from aistudio.models.poi_table import PoiTable
+from aistudio.poi_table import PoiTable
 from aistudio.training.card import update_metrics, write_card, write_metrics
 from aistudio.training.demo_weights import Recipe, train_demo
 from aistudio.training.evaluate import _in_folder, measure

@@ -1,0 +1,123 @@
+"""What `aggregate` reads of all score files beside vectors: status, items' texts, rows that can be queries, pairs.
+
+Leaves out: vectors (search/gallery.py), what a query is (queries.py), pairs (pairs.py).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aistudio.config import MetricsSettings
+from aistudio.errors import ConfigError, StoreError
+from aistudio.schema import Status
+from aistudio.search.gallery import ID_STEP, File
+from aistudio.store import Store
+
+PAIR_COLUMNS = ("pair_id", "side", "ctr")
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating)
+
+
+@dataclass
+class Scan:
+    """What the cheap columns of some score files hold."""
+
+    status: Counter[str]
+    queries: pd.DataFrame  # a row per (item_id, text), in manifest order; see `merge_queries`
+    pairs: pd.DataFrame | None  # rows that belong to an A/B pair
+    images: "Drawn" = field(default_factory=lambda: Drawn())
+
+
+@dataclass
+class Drawn:
+    """Ok rows that are queries, when images are: of more than max_queries those of the lowest hashes."""
+
+    ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    hashes: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    num_all: int = 0
+
+
+def merge_drawn(parts: Sequence[Drawn], at_most: int | None) -> Drawn:
+    """Those of several files; ids go upwards when the files do."""
+    ids, values = (np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "hashes"))
+    chosen = draw(values, at_most)
+    return Drawn(ids[chosen], values[chosen], sum(p.num_all for p in parts))
+
+
+def hashes(names: pd.Series, seed: int) -> NDArray[np.uint64]:
+    """A number of 64 bits for each name, the same in every run: another run of the manifest draws the same queries."""
+    values = names.to_numpy(object)
+    return pd.util.hash_array(values, hash_key=f"{seed % 10**16:016d}", categorize=False)
+
+
+def draw(values: NDArray[np.uint64], at_most: int | None) -> NDArray[np.int64]:
+    """Places of the `at_most` lowest hashes, upwards; all of them for None."""
+    if at_most is None or len(values) <= at_most:
+        return np.arange(len(values))
+    return np.sort(np.argsort(values, kind="stable")[:at_most])
+
+
+def score_files(store: Store) -> list[File]:
+    """Raises StoreError when the run has no scores."""
+    keys = [e.key for e in store.list("scores/") if e.key.endswith(".parquet")]
+    if not keys:
+        raise StoreError(f"{store.root}: no scores/*.parquet: not a run folder, or nothing has been scored yet")
+    return list(enumerate(keys))
+
+
+def scan_files(files: Sequence[File], store: Store, settings: MetricsSettings) -> Scan:
+    """Read everything but vectors and thumbnails of some files."""
+    status: Counter[str] = Counter()
+    slices, queries, pairs, images = settings.slices, [], [], [Drawn()]
+    for number, key in files:
+        wanted = ["row_id", "item_id", "text", "status", "rank_score", "recall_score", *PAIR_COLUMNS, *slices]
+        table = store.read_table(key, list(dict.fromkeys(wanted)))
+        missing = [c for c in slices if c not in table.column_names]
+        if missing:
+            known = ", ".join(c for c in store.read_metadata(key)[0].names if c not in ("embedding", "thumbnail"))
+            raise ConfigError(f"metrics.slices: {missing[0]} is not a column of {store.path(key)}; known: {known}")
+        numeric = {c: any(test(table.schema.field(c).type) for test in _NUMERIC) for c in slices}
+        frame = table.to_pandas()
+        status.update(frame["status"].tolist())
+        queries.append(_by_query(frame, numeric))
+        if settings.query == "image":
+            ok = np.flatnonzero(frame["status"] == Status.OK.value)
+            drawn = Drawn(number * ID_STEP + ok, hashes(frame["row_id"].iloc[ok], settings.seed), len(ok))
+            images = [merge_drawn([*images, drawn], settings.max_queries)]
+        if set(PAIR_COLUMNS) <= set(frame.columns):
+            frame["id"] = number * ID_STEP + np.arange(len(frame))
+            pairs.append(frame[frame["pair_id"].notna()])
+    merged = merge_queries(queries, slices)
+    return Scan(status, merged, pd.concat(pairs, ignore_index=True) if pairs else None, images[0])
+
+
+def _by_query(frame: pd.DataFrame, numeric: dict[str, bool]) -> pd.DataFrame:
+    """Rows per query: counts, and for each slice column sum and count, or the value and whether there are others."""
+    groups = frame.groupby(["item_id", "text"], sort=False, dropna=False)
+    out = groups.size().to_frame("num_rows")
+    out["num_ok"] = (frame["status"] == Status.OK.value).groupby([frame["item_id"], frame["text"]], sort=False).sum()
+    for column, is_number in numeric.items():
+        if is_number:
+            out[f"{column}:sum"], out[f"{column}:count"] = groups[column].sum(), groups[column].count()
+        else:
+            text = frame[column].map(lambda v: None if v is None else str(v)).astype(object)
+            by = text.groupby([frame["item_id"], frame["text"]], sort=False)
+            out[f"{column}:first"], out[f"{column}:other"] = by.first(), by.nunique(dropna=False) > 1
+    return out.reset_index()
+
+
+def merge_queries(frames: Sequence[pd.DataFrame], slices: Sequence[str]) -> pd.DataFrame:
+    """The same for several files: item_id, text, num_rows, num_ok and the slice columns' parts."""
+    whole = pd.concat(frames, ignore_index=True)
+    groups = whole.groupby(["item_id", "text"], sort=False)
+    out = groups[[c for c in whole if c in ("num_rows", "num_ok") or str(c).endswith((":sum", ":count"))]].sum()
+    for column in slices:
+        if f"{column}:first" in whole:
+            first = groups[f"{column}:first"]
+            out[f"{column}:first"] = first.first()
+            out[f"{column}:other"] = groups[f"{column}:other"].any() | (first.nunique(dropna=False) > 1)
+    return out.reset_index()

@@ -1,0 +1,51 @@
+"""Metrics of a run from its stored rows; prints them with their intervals."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Any
+
+from aistudio.jobs.common import run_parser
+
+DESCRIPTION = """\
+Compute the metrics of a run from its stored rows into R/metrics/. Nothing is downloaded and no model runs, so other
+K, slices or relevance judgements are a matter of seconds: --set metrics.k=[1,5,100] --set metrics.slices=[category].
+Settings are those of the run (run.json) with --set on top."""
+
+# The paper's names for two of the numbers; see docs of the metrics.
+PAPER_NAMES = {"hit_rate@5": "recall@5 in the paper", "pairwise_accuracy": "AUC in the paper"}
+
+
+def build_parser() -> ArgumentParser:
+    return run_parser("aggregate", DESCRIPTION)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    from aistudio.evaluation.aggregate import aggregate
+    from aistudio.pipeline.mapping import mapper_for
+    from aistudio.runs.record import stored_settings
+    from aistudio.store import open_store
+
+    config = stored_settings(args.run, args.overrides)
+    store = open_store(args.run, config.store)
+    with mapper_for(sum(e.size for e in store.list("scores/")), config.engine) as mapper:
+        result = aggregate(store, config.metrics, mapper)
+    _print(result["metrics"], result["about"], config.metrics.confidence)
+    print(f"\nwritten to {args.run}/metrics/    next: python -m jobs.report --run {args.run}")
+    return 0
+
+
+def _print(metrics: dict[str, dict[str, Any]], about: dict[str, Any], confidence: float) -> None:
+    print(
+        f"{about['rows']:,} rows, {about['gallery_rows']:,} images in the gallery, {about['failed_rows']:,} failed, "
+        f"{about['queries']:,} queries; intervals {confidence:.0%}\n"
+    )
+    width = max(len(name) for name in metrics)
+    for name, m in metrics.items():
+        if name.startswith("cmc@"):
+            continue  # the same number as hit_rate@K; in metrics.json under both names
+        interval = "" if m["low"] is None else f"{m['low']:.4f} .. {m['high']:.4f}"
+        value = "-" if m["value"] is None else f"{m['value']:.4f}"
+        print(f"  {name:<{width}}  {value:>9}  {interval:<18}  n={m['n']:<8,} {PAPER_NAMES.get(name, '')}".rstrip())
+    for note in about["notes"]:
+        print(f"\nnote: {note}")

@@ -1,0 +1,69 @@
+"""Is run B better than run A? Prints paired differences with intervals and corrected p-values."""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any
+
+from aistudio.jobs.common import add_set
+
+DESCRIPTION = """\
+Compare aggregated runs, query by query: B (and C, ...) against A. For each metric the difference with its confidence
+interval, a paired randomisation test, Holm's correction across the metrics, and on how many queries each run is better.
+Writes metrics/compare_<name of A>.json into B. Settings are those of A with --set metrics.… on top."""
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="aistudio compare", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs", required=True, nargs="+", metavar="R", help="A B [C ...]: run folders, the first is compared with"
+    )
+    add_set(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    from aistudio.errors import ConfigError
+    from aistudio.evaluation.compare import compare
+    from aistudio.runs.record import stored_settings
+    from aistudio.store import open_store
+
+    first, *others = args.runs
+    if not others:
+        raise ConfigError(f"--runs {first}: one run alone cannot be compared; give A B [C ...]")
+    settings = stored_settings(first, args.overrides)
+    a = open_store(first, settings.store)
+    for other in others:
+        b = open_store(other, stored_settings(other, args.overrides).store)
+        _print(compare(a, b, settings.metrics))
+    return 0
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(f"A  {result['a']}\nB  {result['b']}")
+    for what in ("queries", "pairs"):
+        counts = result.get(what)
+        if counts:
+            print(
+                f"{what}: {counts['paired']:,} in both, {counts['only_a']:,} only in A, {counts['only_b']:,} only in B"
+            )
+    names = result["metrics"]
+    width = max(len(name) for name in names)
+    print(
+        f"\n  {'metric':<{width}}  {'A':>7}  {'B':>7}  {'B - A':>8}  {result['confidence']:.0%} interval       "
+        f"{'p':>7}  {'p Holm':>7}  wins/ties/losses"
+    )
+    for name, m in names.items():
+        interval = "" if m["low"] is None else f"{m['low']:+.4f} .. {m['high']:+.4f}"
+        print(
+            f"  {name:<{width}}  {m['a']:7.4f}  {m['b']:7.4f}  {m['difference']:+8.4f}  {interval:<18}  "
+            f"{m['p_value']:7.4f}  {m['p_holm']:7.4f}  {m['wins']:,}/{m['ties']:,}/{m['losses']:,}"
+        )
+    if result["changed"]:
+        print(f"\nchanged most ({result['changed_metric']}):")
+    for query in result["changed"][:5]:
+        ranks = f"first hit at {query['first_rank_a']} -> {query['first_rank_b']}"
+        print(f"  {query['difference']:+.4f}  {query['query_id']}  {query['text'][:40]}  {ranks}")
+    print()

@@ -1,0 +1,54 @@
+"""Score a manifest of image URLs: download, decode, encode, one stored Parquet row per manifest row."""
+
+import shlex
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from aistudio.jobs.common import conf_parser
+
+DESCRIPTION = """\
+Score a manifest of image URLs: one stored row per manifest row, with a status, embeddings and scores.
+
+Typed again after any interruption, the same command scores only what is missing. A finished run says so.
+Exit codes: 0 done and the ledger adds up; 2 settings, manifest or weights are wrong; 1 failed part-way."""
+
+
+def build_parser() -> ArgumentParser:
+    parser = conf_parser("score", DESCRIPTION)
+    parser.add_argument("--yes", action="store_true", help="really empty the run folder (with start_over: true)")
+    parser.add_argument(
+        "--probe", type=int, metavar="N", help="with --dry-run: score N rows and predict time, bytes and failures"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    from aistudio.config import load_config
+    from aistudio.errors import ConfigError
+
+    config = load_config(args.conf, args.overrides)
+    if config.start_over and not args.yes:
+        raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
+
+    from aistudio.pipeline.probe import print_probe
+    from aistudio.pipeline.score import prepare, score
+    from aistudio.pipeline.summary import print_dry_run, print_stopped, print_summary
+
+    if args.probe is not None and (args.probe < 1 or not args.dry_run):
+        raise ConfigError("--probe N (1 or more) goes with --dry-run")
+    prepared = prepare(config)
+    if args.dry_run:
+        print_dry_run(prepared)
+        if args.probe:
+            print_probe(prepared, args.probe)
+        return 0
+    command = f"python -m jobs.score {shlex.join(sys.argv[1:] if argv is None else argv)}"
+    try:
+        result = score(prepared)
+    except KeyboardInterrupt:
+        print_stopped(prepared.store, command)
+        return 1
+    print_summary(result, prepared.store, config.output)
+    return 0 if result.ledger.complete else 1

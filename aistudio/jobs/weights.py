@@ -1,0 +1,213 @@
+"""`aistudio weights fetch|verify|list`: the files that models need, on this machine."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aistudio.config import ImagesSettings, ModelConfig, StoreSettings, load_model_config
+from aistudio.errors import AIStudioError, ConfigError
+
+if TYPE_CHECKING:
+    from aistudio.weights.cache import WeightsCache
+
+DEFAULT_CONFS = Path("conf/models")
+SMOKE_TEXT = "海边的日落"
+PROGRESS_EVERY_S = 0.5
+
+
+DESCRIPTION = """\
+fetch: download what is missing (resumes, checks the checksum) to the conf's paths; --cache: into this node's cache
+verify: open the files, print what they are and a first score
+list: which files each model needs, and which are there
+
+A scoring run needs none of this for files that have a url (https:// or s3://) in the conf: each node fetches what it
+lacks once, into its cache ($AISTUDIO_CACHE/weights, else ~/.cache/aistudio/weights). See docs/cluster.md."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aistudio weights",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=["fetch", "verify", "list"])
+    parser.add_argument(
+        "--conf",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"a model's settings; may be repeated; default: every file of {DEFAULT_CONFS}/",
+    )
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="fetch: into the cache of this node, e.g. while its image is built; DIR: a cache that is elsewhere",
+    )
+    parser.add_argument(
+        "--endpoint-url", metavar="URL", help="of S3-compatible storage; credentials: boto3's ordinary chain"
+    )
+    parser.add_argument("--cases", metavar="DIR", help="verify: also score the images and texts of DIR/cases.json")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    paths = [Path(p) for p in args.conf] or sorted(DEFAULT_CONFS.glob("*.yaml"))
+    if not paths:
+        raise ConfigError(f"{DEFAULT_CONFS}: no model settings here; name one with --conf")
+    configs = [load_model_config(path) for path in paths]
+
+    from aistudio.weights.cache import WeightsCache, default_folder
+
+    store = StoreSettings(endpoint_url=args.endpoint_url)
+    cache = WeightsCache(default_folder(args.cache), store, announce=True)
+    if args.action == "list":
+        return _list(configs, cache)
+    if args.action == "fetch" and args.cache is not None:
+        return _each(configs, lambda cfg: _fetch_to_cache(cfg, cache))
+    if args.action == "fetch":
+        return _each(configs, lambda cfg: _fetch(cfg, store))
+    fingerprints: dict[str, str] = {}
+    code = _each(configs, lambda cfg: _verify(cfg, cache, args.cases, fingerprints))
+    _print_sharing(fingerprints)
+    return code
+
+
+def _each(configs: list[ModelConfig], action: Any) -> int:
+    """Run `action` on every model; a failing one is reported and does not keep the others from their turn."""
+    code = 0
+    for cfg in configs:
+        try:
+            action(cfg)
+        except AIStudioError as e:
+            print(f"error: {cfg.name}: {e}", file=sys.stderr)
+            code = max(code, e.exit_code)
+    return code
+
+
+def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
+    from aistudio.weights.placing import place_file
+    from aistudio.weights.remote import shown
+
+    for cfg in configs:
+        print(f"{cfg.name} ({cfg.family}); licence: {cfg.licence or cfg.weights.licence or 'not given'}")
+        for file in cfg.files:
+            path = place_file(file, cache, fetch=False)
+            state = f"{path.stat().st_size:>13,} bytes" if path.is_file() else "not here".rjust(19)
+            where = "" if str(path) == str(Path(file.path)) else f" (in the cache: {path})"
+            print(f"  {state}  {file.path}{where}  <- {shown(file.url) if file.url else 'no address known'}")
+    return 0
+
+
+def _fetch_to_cache(cfg: ModelConfig, cache: "WeightsCache") -> None:
+    from aistudio.weights.placing import pin_files, place_file
+
+    pinned = pin_files(cfg, cache)
+    for file in pinned.files:
+        print(f"{file.path}: {place_file(file, cache)}; sha256 {file.sha256 or 'not known: no such file'}")
+
+
+def _fetch(cfg: ModelConfig, store: StoreSettings) -> None:
+    from aistudio.weights.fetch import fetch_file
+
+    for file in cfg.files:
+        there = Path(file.path).is_file()
+        digest = fetch_file(file, _progress(file.path), store=store)
+        known = "as expected" if file.sha256 else "recorded, compared from now on"
+        print(f"{file.path}: {'already here' if there else 'fetched'}; sha256 {digest} ({known})")
+
+
+def _progress(name: str) -> Any:
+    """Prints one updating line on a terminal, nothing elsewhere."""
+    last = 0.0
+
+    def show(have: int, total: int | None) -> None:
+        nonlocal last
+        done = have == total
+        if sys.stderr.isatty() and (done or time.monotonic() - last > PROGRESS_EVERY_S):
+            last = time.monotonic()
+            of = f" of {total / 1e6:,.1f}" if total else ""
+            print(f"\r{name}: {have / 1e6:,.1f}{of} MB", end="\n" if done else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _verify(cfg: ModelConfig, cache: "WeightsCache", cases: str | None, fingerprints: dict[str, str]) -> None:
+    import numpy as np
+
+    from aistudio.models import load_model
+    from aistudio.weights.placing import place_files
+
+    cfg = place_files(cfg, cache, fetch=False)
+    _print_info(cfg)
+    model = load_model(cfg)
+    if model.image_tower_fingerprint:
+        fingerprints[cfg.name] = model.image_tower_fingerprint
+    size = model.image_spec.size
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    drawn = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(128)), axis=-1)[None]
+    vectors = model.encode_images(np.ascontiguousarray(drawn))
+    print(f"  image vector: {vectors.shape[1]} wide, length {np.linalg.norm(vectors[0]):.6f}")
+    if hasattr(model, "rank"):
+        print(f"  smoke score: {model.rank(vectors, [SMOKE_TEXT], [None])[0]:+.6f} (ranking, {SMOKE_TEXT})")
+    else:
+        print(f"  tokenizer: {SMOKE_TEXT} -> {model.tokenize([SMOKE_TEXT])[0]}")
+        print(f"  smoke score: {(vectors @ model.encode_texts([SMOKE_TEXT]).T)[0, 0]:+.6f} (cosine)")
+    if cases:
+        _score_cases(model, Path(cases))
+
+
+def _print_info(cfg: ModelConfig) -> None:
+    from aistudio.models import check_weights
+
+    info = check_weights(cfg)
+    print(f"{cfg.name} ({cfg.family}): {info.num_tensors} tensors, {info.num_parameters:,} numbers, {info.dim} wide")
+    for path, digest in info.files.items():
+        print(f"  {path}  sha256 {digest}")
+    print(f"  fingerprint {info.fingerprint}")
+    print(f"  pixels: {info.image_spec.size} x {info.image_spec.size}, {info.image_spec.resize}")
+
+
+def _score_cases(model: Any, folder: Path) -> None:
+    """Score a folder of cases: cases.json with `images` ({"file"}), `texts` and `rank_cases`."""
+    import json
+
+    import numpy as np
+
+    from aistudio.images.decode import decode
+
+    try:
+        cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+        bodies = [(folder / image["file"]).read_bytes() for image in cases["images"]]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ConfigError(f"{folder}: not a folder of cases (cases.json and its images): {e}") from None
+    decoded = [decode(body, [model.image_spec], ImagesSettings()) for body in bodies]
+    whole = [d.pixels[0] if d.pixels else None for d in decoded]
+    black = np.zeros((model.image_spec.size, model.image_spec.size, 3), np.uint8)
+    vectors = model.encode_images(np.stack([black if p is None else p for p in whole]))
+    if hasattr(model, "rank"):
+        rows = cases.get("rank_cases", [])
+        images = vectors[[row["image"] for row in rows]]
+        scores = model.rank(images, [row["title"] for row in rows], [row["poi_names"] for row in rows])
+        for row, score in zip(rows, scores, strict=True):
+            print(f"  {score:+.5f}  image {row['image']}  {row['poi_names'] or row['title']}")
+        return
+    similarity = vectors @ model.encode_texts(cases["texts"]).T
+    for image, row in zip(cases["images"], similarity, strict=True):
+        best = int(row.argmax())
+        print(f"  {row[best]:+.5f}  {image['file']}  {cases['texts'][best]}")
+
+
+def _print_sharing(fingerprints: dict[str, str]) -> None:
+    names = sorted(fingerprints)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if fingerprints[a] == fingerprints[b]:
+                print(f"{a} and {b} have the same image tower: one pass serves both")
+    if len(names) > 1 and len(set(fingerprints.values())) == len(names):
+        print(f"{', '.join(names)}: image towers differ, each runs on its own")

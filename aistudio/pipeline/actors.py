@@ -1,0 +1,231 @@
+"""What runs inside Ray's workers: one shard in, one committed score file and one summary row out.
+
+`FusedWorker` does it all in one actor. `FetchWorker` and `EncodeWorker` are the two halves of the staged
+plan; between them travels one row per shard whose pixels are one uint8 tensor column.
+"""
+
+import gc
+import os
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from aistudio.config import JobConfig
+from aistudio.errors import AIStudioError
+from aistudio.pipeline.coordinator import Start, find_coordinator
+from aistudio.pipeline.plan import Plan
+from aistudio.runs.record import refuse_if_fenced
+from aistudio.runs.shard_writer import manifest_key
+from aistudio.scoring.careful import Care
+from aistudio.scoring.encoders import Device, Encoders
+from aistudio.scoring.image_source import ImageRow, ImageSource
+from aistudio.scoring.isolate import DeviceLostError
+from aistudio.scoring.packing import pack_images, unpack_images
+from aistudio.scoring.pinned_models import PinnedModels
+from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images, failed_rows, store_shard
+from aistudio.store import open_store
+
+
+class RunContext(NamedTuple):
+    """What every worker of a run knows; small and picklable."""
+
+    config: dict[str, Any]  # JobConfig as plain data
+    plan: Plan
+    coordinator: str
+    attempt: int
+    fingerprint: str  # of everything that shapes the scores; written into each score file
+    retry: tuple[str, ...] | None  # None: a scoring run; else re-score failed rows with these statuses (() = all)
+    models: PinnedModels
+
+
+class _Work(NamedTuple):
+    name: str
+    rows: pa.Table
+    distinct: Distinct
+    previous: pa.Table | None  # stored scores, when only failed rows are scored again
+    chosen: np.ndarray | None  # their row numbers
+
+
+class _Worker:
+    """What both kinds of model actor share: finding the work, committing the result, telling the coordinator."""
+
+    def __init__(self, run: RunContext) -> None:
+        self.run = run
+        self.config = JobConfig.model_validate(run.config)
+        self.store = open_store(self.config.output, self.config.store)
+        self.coordinator = find_coordinator(run.coordinator)
+        self.process = uuid.uuid4().hex
+        self.refusal: AIStudioError | None = None
+
+    def load(self) -> None:
+        """The models. What they refuse is raised by the first `begin`: Ray makes mere text of a constructor's error."""
+        _limit_threads(self.run.plan.torch_threads)
+        try:
+            plan = self.run.plan
+            device = Device(plan.device, plan.batch_size, plan.gpu_share)
+            self.encoders = Encoders(self.config, device, self.run.models)
+        except AIStudioError as e:
+            self.refusal = e
+            return
+        self.coordinator.note.remote(self.encoders.facts())
+        _forget_what_stays()
+
+    def begin(self, name: str, stage: str) -> tuple[Start, Care]:
+        """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
+        if self.refusal is not None:
+            raise self.refusal
+        refuse_if_fenced(self.store, self.run.attempt)
+        start = Start(*_get(self.coordinator.begin.remote(name, stage, self.process)))
+        return start, Care(start.poison, lambda i: _get(self.coordinator.in_hand.remote(name, stage, i)))
+
+    def work(self, name: str) -> _Work:
+        rows = self.store.read_table(manifest_key(name))
+        if self.run.retry is None:
+            return _Work(name, rows, distinct_images(rows), None, None)
+        previous = self.store.read_table(f"scores/{name}.parquet")
+        chosen = failed_rows(previous, self.run.retry)
+        rows = rows.take(pa.array(chosen))
+        return _Work(name, rows, distinct_images(rows), previous, chosen)
+
+    def stored_already(self, name: str) -> pa.Table | None:
+        """Summary of a shard whose file an earlier try stored before its worker could report it."""
+        if self.run.retry is not None or not self.store.exists(f"scores/{name}.parquet"):
+            return None
+        status = self.store.read_table(f"scores/{name}.parquet", ["status"])["status"]
+        return self._report(name, defaultdict(float, Counter(status.to_pylist())))
+
+    def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
+        """Score, commit, report."""
+        if work.previous is not None and not work.rows.num_rows:
+            return self._report(work.name, defaultdict(float))  # no row to score again: the file stays as it is
+        try:
+            table, texts, counts = scorer.score(
+                work.rows, work.distinct, images, lambda c: self.coordinator.progress.remote(work.name, c)
+            )
+        except DeviceLostError:
+            os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
+        started = time.perf_counter()
+        refuse_if_fenced(self.store, self.run.attempt)
+        if work.previous is not None and work.chosen is not None:
+            table = _merge(work.previous, table, work.chosen)
+            self.store.write_table(f"scores/{work.name}.parquet", table, self._metadata(work))
+        else:
+            store_shard(self.store, work.name, table, texts, self._metadata(work))
+        counts["write_s"] += time.perf_counter() - started
+        return self._report(work.name, counts)
+
+    def _report(self, name: str, counts: Counts) -> pa.Table:
+        _get(self.coordinator.done.remote(name, dict(counts)))
+        return _summary(name, counts)
+
+    def _metadata(self, work: _Work) -> dict[str, str]:
+        return {
+            "aistudio.shard": work.name,
+            "aistudio.attempt": str(self.run.attempt),
+            "aistudio.fingerprint": self.run.fingerprint,
+        }
+
+
+class FusedWorker(_Worker):
+    """Download, decode, encode and store in one actor; several shards at once hide slow downloads."""
+
+    def __init__(self, run: RunContext) -> None:
+        super().__init__(run)
+        self.load()
+        if self.refusal is not None:
+            return
+        turn = self.encoders.turn if run.plan.torch_threads == 1 else None
+        self.source = ImageSource(self.config, run.models.specs, turn, self.encoders.batch_size)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
+
+    def shard(self, name: str) -> pa.Table:
+        if (stored := self.stored_already(name)) is not None:
+            return stored
+        (start, care), work = self.begin(name, "score"), self.work(name)
+        if not start.careful:
+            images = self.source.images(work.distinct.requests)
+            return self.finish(work, ShardScorer(self.config, self.encoders, self.encoders.batch_size), images)
+        images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row)
+        return self.finish(work, ShardScorer(self.config, self.encoders, 1), images)
+
+
+class FetchWorker(_Worker):
+    """Staged plan, CPU half: a shard's name in, its decoded images out (one row per shard)."""
+
+    def __init__(self, run: RunContext) -> None:
+        super().__init__(run)
+        self.source = ImageSource(self.config, run.models.specs)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
+
+    def fetch(self, name: str) -> pa.Table:
+        (start, care), requests = self.begin(name, "fetch"), self.work(name).distinct.requests
+        if start.careful:
+            packed = pack_images(name, self.source.images_one_by_one(requests, care.poison, care.row))
+        else:
+            packed = pack_images(name, self.source.images(requests))
+        _get(self.coordinator.end.remote(name, "fetch"))
+        return packed
+
+
+class EncodeWorker(_Worker):
+    """Staged plan, GPU half: a shard's decoded images in, its committed score file and summary out."""
+
+    def __init__(self, run: RunContext) -> None:
+        super().__init__(run)
+        self.load()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.shard(batch.slice(i, 1)) for i in range(batch.num_rows)])
+
+    def shard(self, packed: pa.Table) -> pa.Table:
+        name, images = unpack_images(packed)
+        if (stored := self.stored_already(name)) is not None:
+            return stored
+        (start, care), work = self.begin(name, "encode"), self.work(name)
+        if start.careful:
+            return self.finish(work, ShardScorer(self.config, self.encoders, 1), care.over(images))
+        return self.finish(work, ShardScorer(self.config, self.encoders, self.encoders.batch_size), images)
+
+
+def _get(reference: Any) -> Any:
+    import ray
+
+    return ray.get(reference, timeout=60)
+
+
+def _limit_threads(num_threads: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(num_threads)
+    cv2.setNumThreads(1)
+
+
+def _forget_what_stays() -> None:
+    """Models and libraries are some hundred thousand objects that the garbage collector need not look at again."""
+    gc.collect()
+    gc.freeze()
+
+
+def _merge(previous: pa.Table, table: pa.Table, chosen: np.ndarray) -> pa.Table:
+    """`previous` with the rows at `chosen` replaced by `table`'s, order kept."""
+    take = np.arange(previous.num_rows)
+    take[chosen] = previous.num_rows + np.arange(len(chosen))
+    both = pa.concat_tables([previous, table.cast(previous.schema.remove_metadata())])
+    return both.take(pa.array(take))
+
+
+def _summary(name: str, counts: Counts) -> pa.Table:
+    return pa.table({"shard": [name], "counts": [sorted((k, float(v)) for k, v in counts.items())]}, schema=_SUMMARY)
+
+
+_SUMMARY = pa.schema([("shard", pa.string()), ("counts", pa.map_(pa.string(), pa.float64()))])

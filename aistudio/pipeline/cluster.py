@@ -1,0 +1,212 @@
+"""Starting or joining Ray, what it has to offer and can grow to, waiting for room, and turning its errors into ours."""
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import ray.exceptions
+import ray.util
+import yaml
+from ray.util.annotations import RayDeprecationWarning
+
+from aistudio.config import EngineSettings
+from aistudio.errors import AIStudioError
+from aistudio.pipeline.plan import Bundle, Resources
+
+# Else malloc gives the buffers of every large image back to the kernel and gets them again, page by page: with pictures
+# of 12 megapixels that takes as long as decoding them. Dockerfile and cluster.yaml set the same for a cluster's nodes.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+_RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
+_BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
+
+
+@contextmanager
+def connect(settings: EngineSettings) -> Iterator[Resources]:
+    """Ray for the duration of the block: the cluster at engine.address or RAY_ADDRESS, else a local one.
+
+    A Ray that is already initialised in this process is used and left running.
+
+    Raises:
+        AIStudioError: the cluster cannot be reached.
+    """
+    ours = not ray.is_initialized()
+    if ours:
+        _start(settings)
+    try:
+        _configure_data()
+        yield cluster_resources(settings)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start(settings: EngineSettings) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home from a batch job
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # announces its default at each start
+    # Ray Data always passes actor arguments through the object store, and the core complains of it at each start.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = cluster_address(settings)
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        else:
+            for name, value in KEEP_MEMORY.items():
+                os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
+            with _quiet_stderr():
+                ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as e:
+        place = f"the Ray cluster at {address}" if address else "a local Ray"
+        raise AIStudioError(f"{place} cannot be reached or started: {e}") from None
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """The core announces its log level on file descriptor 2; real failures come as exceptions."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
+
+
+def _configure_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    # Rows are whole shards: what fetchers hand on is cut into a block per shard, however many a task was given.
+    context.target_max_block_size = 1 << 20
+    # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
+    warnings.filterwarnings("ignore", category=RayDeprecationWarning)
+    context.memory_usage_poll_interval_s = None  # else each task walks all pages of its process once a second
+    context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run
+    context.raise_original_map_exception = True  # Ray's own wrapper loses ours, and with it the message and exit code
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures reach the user once, as our message
+
+
+def cluster_address(settings: EngineSettings) -> str | None:
+    """The cluster that a run would join, None when it would start a Ray of its own."""
+    return settings.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def cluster_resources(settings: EngineSettings) -> Resources:
+    """Totals of the running cluster, and what it can grow to: as set, else as the autoscaler or the launcher says."""
+    total = ray.cluster_resources()
+    nodes = sum(1 for n in ray.nodes() if n["Alive"])
+    most = _autoscaler_limits() if cluster_address(settings) else {}
+    max_cpus = settings.max_cpus if settings.max_cpus is not None else most.get("CPU", 0)
+    max_gpus = settings.max_gpus if settings.max_gpus is not None else most.get("GPU", 0)
+    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, float(max_cpus), float(max_gpus))
+
+
+def _autoscaler_limits() -> dict[str, float]:
+    from ray._private.state import state  # where Ray Data asks too; there is no public door
+
+    told = state.get_max_resources_from_cluster_config()
+    if told:
+        return dict(told)
+    try:
+        config = yaml.safe_load(_BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return launcher_limits(config)
+
+
+def launcher_limits(config: dict[str, Any]) -> dict[str, float]:
+    """CPUs and GPUs of a cluster.yaml's nodes at their most; the head counts once, max_workers limits the others."""
+    head = config.get("head_node_type")
+    most = {"CPU": 0.0, "GPU": 0.0}
+    for name, kind in config.get("available_node_types", {}).items():
+        count = 1 if name == head else min(kind.get("max_workers", 0), config.get("max_workers", 0))
+        for key in most:
+            most[key] += count * float(kind.get("resources", {}).get(key, 0))
+    return most
+
+
+def wait_for_room(bundles: Sequence[Bundle], settings: EngineSettings, resources: Resources) -> None:
+    """Return when the cluster has room for all `bundles` at once: the least that a run can work with.
+
+    They are reserved for a moment and given back; a cluster that can grow takes the reservation as a request.
+
+    Raises:
+        AIStudioError: no room within engine.schedule_timeout_s (engine.scale_up_timeout_s where nodes can be added).
+    """
+    limit_s = settings.scale_up_timeout_s if resources.can_grow else settings.schedule_timeout_s
+    group = ray.util.placement_group(list(bundles), strategy="PACK")
+    try:
+        if group.wait(min(1.0, limit_s)):
+            return
+        print(f"waiting for room on the cluster ({resources}), at most {limit_s:g} s", file=sys.stderr, flush=True)
+        if not group.wait(limit_s):
+            raise AIStudioError(no_room(bundles, resources, limit_s))
+    finally:
+        ray.util.remove_placement_group(group)
+
+
+def missing_now(bundles: Sequence[Bundle]) -> dict[str, float]:
+    """How much of each resource is not free at this moment; empty when the run could start at once."""
+    free = ray.available_resources()
+    wanted: dict[str, float] = {}
+    for bundle in bundles:
+        for key, n in bundle.items():
+            wanted[key] = wanted.get(key, 0.0) + n
+    return {key: n - free.get(key, 0.0) for key, n in wanted.items() if n > free.get(key, 0.0)}
+
+
+def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> str:
+    """What is missing, in words."""
+    wanted = " and ".join(" + ".join(f"{n:g} {key}" for key, n in b.items() if n) for b in bundles)
+    free = ray.available_resources()
+    return (
+        f"the cluster had no room for this run within {limit_s:g} s: it needs at least {wanted} at once, free are "
+        f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU of {resources}. Other jobs hold the rest, or no "
+        "single node is large enough (`ray status` tells); raise engine.schedule_timeout_s or "
+        "engine.scale_up_timeout_s to wait longer"
+    )
+
+
+def innermost(e: BaseException) -> str:
+    """`Type: message` of the error at the bottom of what Ray raised, without the traceback that Ray puts into it."""
+    while (cause := getattr(e, "cause", None) or e.__cause__) is not None and cause is not e:
+        e = cause
+    lines = str(e).strip().splitlines()
+    return f"{type(e).__name__}: {lines[-1] if lines else ''}"
+
+
+def our_error(e: BaseException) -> AIStudioError | None:
+    """The AI Studio error inside an exception that Ray raised, if there is one."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [e]
+    while todo:
+        error = todo.pop()
+        if error is None or id(error) in seen:
+            continue
+        if isinstance(error, AIStudioError):
+            # Ray raises a mixture of RayTaskError and our class, whose text is a traceback.
+            cause = getattr(error, "cause", None)
+            return _without_advice(cause if isinstance(cause, AIStudioError) else error)
+        seen.add(id(error))
+        todo += [getattr(error, "cause", None), error.__cause__, error.__context__]
+    return None
+
+
+def _without_advice(error: AIStudioError) -> AIStudioError:
+    """The error without the paragraph on its own retry settings that Ray Data adds to a worker's message."""
+    if error.args and isinstance(error.args[0], str):
+        error.args = (_RAY_ADVICE.sub("", error.args[0]), *error.args[1:])
+    return error

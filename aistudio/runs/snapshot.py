@@ -1,0 +1,160 @@
+"""The manifest, normalised once into `<output>/manifest/`, cut into fixed shards: the work list of a run.
+
+Files are grouped; each group is one Ray task that streams its files into shard files (shard_writer.py)
+and its rejected lines into `rejected/`. Memory is a few batches per task, whatever the manifest's size.
+`manifest/_index.json` is written last: a snapshot without it is made again, over itself, with the same
+rows. A resumed run reads only the snapshot.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel
+
+from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
+from aistudio.config import JobConfig
+from aistudio.errors import ManifestError
+from aistudio.images.urls import redact
+from aistudio.runs.manifest_files import InputFile, content_sha256, list_images, list_inputs, open_input
+from aistudio.runs.record import redacted
+from aistudio.runs.shard_writer import Shard, ShardWriter, manifest_key
+from aistudio.store import Store, open_store
+
+INDEX_KEY = "manifest/_index.json"
+_CREDENTIALS = r"://[^\s/?#]*@"  # cheap look before urls.redact reads each text
+_HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
+_BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
+
+
+class Snapshot(BaseModel):
+    """manifest/_index.json."""
+
+    shards: list[Shard]
+    passthrough: list[tuple[str, str]]  # name, Arrow type
+    num_rejected: int
+    rejected_reasons: dict[str, int]
+    identity: dict[str, Any]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(s.rows for s in self.shards)
+
+
+def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
+    """What makes a run folder one of this manifest: its content and how it is read.
+
+    The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
+    """
+    if config.manifest.format != "folder" and _hashable(files):
+        listing = content_sha256(files, config.store)
+    else:
+        listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
+    settings = redacted(config.manifest.model_dump(mode="json"))
+    return {
+        **settings,
+        "num_files": len(files),
+        "num_bytes": sum(max(f.size, 0) for f in files),
+        "files_sha256": listing,
+    }
+
+
+def _hashable(files: list[InputFile]) -> bool:
+    return all(f.size >= 0 for f in files) and sum(f.size for f in files) <= _HASHED_BYTES
+
+
+def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
+    """The manifest's files and resolved columns (None for a folder of images), without reading them whole.
+
+    Raises:
+        ManifestError: nothing there, unreadable, or a needed column is missing.
+    """
+    if config.manifest.format == "folder":
+        root, paths = list_images(config.manifest, config.store)
+        return [InputFile(root, len(paths), hashlib.sha256("\n".join(paths).encode()).hexdigest())], None
+    files = list_inputs(config.manifest, config.store)
+    with open_input(files[0], config.store) as stream:
+        return files, inspect_manifest(stream, files[0].path, config.manifest)
+
+
+def load_snapshot(store: Store) -> Snapshot | None:
+    """The finished snapshot of a run folder, or None."""
+    return Snapshot.model_validate(store.read_json(INDEX_KEY)) if store.exists(INDEX_KEY) else None
+
+
+class NormaliseGroup:
+    """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task."""
+
+    def __init__(
+        self, config: dict[str, Any], files: list[InputFile], columns: Columns | None, many: bool, num_actors: int
+    ) -> None:
+        self.config, self.files, self.columns, self.many = config, files, columns, many
+        self.num_actors = num_actors
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        config = JobConfig.model_validate(self.config)
+        group, first, last = (int(batch[k][0]) for k in ("group", "first", "last"))
+        store, rows = open_store(config.output, config.store), config.engine.shard_rows
+        writer = ShardWriter(store, f"{group:05d}", rows, self.num_actors)
+        for candidates in _limited(self._batches(config, first, last, writer), config.manifest.limit):
+            writer.add(candidates)
+        writer.finish()
+        return {
+            "shards": [json.dumps(writer.shards)],
+            "reasons": [json.dumps(writer.reasons)],
+            "passthrough": [json.dumps(writer.passthrough)],
+        }
+
+    def _batches(self, config: JobConfig, first: int, last: int, writer: ShardWriter) -> Iterator[pa.Table]:
+        for index in range(first, last):
+            for batch in self._read(config, index):
+                writer.reject(without_passwords(batch.rejected))
+                yield without_passwords(batch.candidates)
+
+    def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
+        if self.columns is None:
+            root, paths = list_images(config.manifest, config.store)
+            yield from folder_candidates(paths, root, config.manifest)
+            return
+        file = self.files[index]
+        prefix = f"{index}-" if self.many else ""
+        with open_input(file, config.store) as stream:
+            columns = self.columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
+            stream.seek(0)
+            yield from read_manifest(stream, file.path, config.manifest, columns, id_prefix=prefix)
+
+
+def without_passwords(table: pa.Table) -> pa.Table:
+    """The table with user and password of every URL in its text columns replaced by `***`: neither is stored."""
+    for position, field in enumerate(table.schema):
+        text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        if text and pc.any(pc.match_substring_regex(table[field.name], _CREDENTIALS)).as_py():
+            clean = [None if v is None else redact(v) for v in table[field.name].to_pylist()]
+            table = table.set_column(position, field, pa.array(clean, field.type))
+    return table
+
+
+def _limited(batches: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    left = limit
+    for batch in batches:
+        if left is None:
+            yield batch
+            continue
+        yield batch.slice(0, left)
+        left -= batch.num_rows
+        if left <= 0:
+            return
+
+
+def refuse_duplicates(store: Store, snapshot: Snapshot) -> None:
+    """Row ids taken from the manifest must be unique; buckets by hash bound the memory."""
+    num_buckets = -(-snapshot.num_rows // _BUCKET_ROWS)
+    for bucket in range(num_buckets):
+        ids = (store.read_table(manifest_key(s.name), ["row_id"])["row_id"] for s in snapshot.shards)
+        twice = find_duplicates((chunk for column in ids for chunk in column.chunks), bucket, num_buckets)
+        if twice:
+            names = ", ".join(twice[:5])
+            raise ManifestError(f"manifest: row_id must be unique; {len(twice)} occur more than once, such as {names}")

@@ -1,0 +1,183 @@
+"""Distinct image references of a shard -> downloaded, decoded images, streamed in completion order.
+
+Memory is bounded: the downloader holds back when decoding lags, decoding when the model lags. Nothing here
+knows a model; pixel sizes come in as image specifications.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from aistudio.config import ImageSpec, JobConfig
+from aistudio.images.decode import decode
+from aistudio.images.download import Downloader, Fetched
+from aistudio.images.urls import redact
+from aistudio.schema import Status
+from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.decoding import Decoders, Group
+
+Request = tuple[str, str | None]  # image_url, fallback_url
+OneRow = Callable[[int], AbstractContextManager[None]]
+_GROUP = 8  # images for one of several decoding threads: waking it costs as much as a small part of one
+_Decode = Callable[[Sequence[Request], Sequence[int]], Iterator["ImageRow"]]  # requests and their numbers
+
+
+class ImageRow(NamedTuple):
+    """Outcome of one distinct image; `pixels` has one uint8 (S, S, 3) array per specification when ok."""
+
+    number: int  # among the shard's distinct images
+    status: Status
+    error: str | None = None
+    http_status: int | None = None
+    num_bytes: int | None = None
+    final_url: str | None = None
+    width: int | None = None
+    height: int | None = None
+    content_hash: str | None = None
+    thumbnail: bytes | None = None
+    pixels: tuple[np.ndarray, ...] = ()
+    decode_s: float = 0.0
+    fetched: bool = False  # bytes came
+    used_fallback: bool = False  # and they are the fallback's
+
+
+class _Job(NamedTuple):
+    """One image to decode."""
+
+    number: int
+    fetched: Fetched
+
+
+class ImageSource:
+    """Downloads and decodes. One per actor; `images` may be called from several threads at once.
+
+    With `turn`, images are decoded `batch_size` at a time by whoever holds it: in an actor that has one core, decoding
+    beside the model only costs both their caches. Without, `engine.decode_threads` decode ahead of who asks.
+    """
+
+    def __init__(
+        self,
+        config: JobConfig,
+        specs: Sequence[ImageSpec],
+        turn: Turn | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        self._config, self._specs, self._turn = config, tuple(specs), turn
+        self._group = batch_size if turn is not None else _GROUP
+        self._downloader = Downloader(config.download, config.store)
+        threads = config.engine.decode_threads if turn is None else 1
+        limit_s = config.images.decode_timeout_s
+        self._decoders = Decoders(lambda job: self._decode(job), _too_slow(limit_s), threads, limit_s)
+        self._ahead = threads + 1  # groups, per call
+
+    def images(self, requests: Sequence[Request]) -> Iterator[ImageRow]:
+        """Every request's outcome, once each, in completion order.
+
+        A fallback that the downloader had no reason to try is tried when the first image does not decode.
+        """
+        return _with_fallbacks(requests, self._many)
+
+    def images_one_by_one(
+        self, requests: Sequence[Request], poison: Collection[int], row: OneRow
+    ) -> Iterator[ImageRow]:
+        """As `images`, but each image is decoded and consumed inside `row(number)`; those of `poison` are refused."""
+
+        def one_by_one(requests: Sequence[Request], numbers: Sequence[int]) -> Iterator[ImageRow]:
+            for position, fetched in self._downloader.stream(requests):
+                number = numbers[position]
+                if number in poison:
+                    yield refused(_undecoded(number, fetched))
+                    continue
+                with row(number):
+                    yield from self._decoders.rows(self._decoders.submit([_Job(number, fetched)]))
+
+        return _with_fallbacks(requests, one_by_one)
+
+    def _many(self, requests: Sequence[Request], numbers: Sequence[int]) -> Iterator[ImageRow]:
+        ahead: deque[Group[_Job, ImageRow]] = deque()
+        jobs = (_Job(numbers[position], fetched) for position, fetched in self._downloader.stream(requests))
+        while group := list(islice(jobs, self._group)):
+            if self._turn is not None:
+                with self._turn:
+                    rows = self._decoders.rows(self._decoders.submit(group))
+                yield from rows
+                continue
+            ahead.append(self._decoders.submit(group))
+            while ahead and (ahead[0].done or len(ahead) >= self._ahead):
+                yield from self._decoders.rows(ahead.popleft())
+        while ahead:
+            yield from self._decoders.rows(ahead.popleft())
+
+    def close(self) -> None:
+        self._downloader.close()
+        self._decoders.close()
+
+    def _decode(self, job: _Job) -> ImageRow:
+        started, fetched = time.monotonic(), job.fetched
+        row = _undecoded(job.number, fetched)
+        if fetched.status != Status.OK or fetched.body is None:
+            return row
+        image = decode(fetched.body, self._specs, self._config.images)
+        if image.status != Status.OK and fetched.instead_of is not None:
+            first = _undecoded(job.number, fetched.instead_of)
+            return first._replace(error=f"{first.error}; fallback_url: {image.status}: {image.error}")
+        return row._replace(
+            status=image.status,
+            error=image.error,
+            width=image.width,
+            height=image.height,
+            content_hash=image.content_hash,
+            thumbnail=image.thumbnail,
+            pixels=image.pixels,
+            decode_s=time.monotonic() - started,
+        )
+
+
+def _too_slow(limit_s: float) -> Callable[[_Job], ImageRow]:
+    error = f"decoding took longer than {limit_s:g} s"
+    return lambda job: _undecoded(job.number, job.fetched)._replace(status=Status.UNSUPPORTED_IMAGE, error=error)
+
+
+def _undecoded(number: int, fetched: Fetched) -> ImageRow:
+    return ImageRow(
+        number,
+        fetched.status,
+        fetched.error,
+        fetched.http_status,
+        fetched.num_bytes,
+        fetched.final_url,
+        fetched=fetched.status == Status.OK,
+        used_fallback=fetched.instead_of is not None,
+    )
+
+
+def refused(image: ImageRow) -> ImageRow:
+    """The outcome of a poisonous row: nothing of it is touched."""
+    error = "this image killed the process that worked on it twice; it was left alone"
+    return image._replace(status=Status.UNSUPPORTED_IMAGE, error=error, pixels=(), thumbnail=None, fetched=False)
+
+
+def _with_fallbacks(requests: Sequence[Request], decoded: _Decode) -> Iterator[ImageRow]:
+    """Outcomes of `decoded`; where bytes came but no image, those of a second round with the fallbacks."""
+    failed: dict[int, ImageRow] = {}
+    for image in decoded(requests, range(len(requests))):
+        url, fallback = requests[image.number]
+        if image.fetched and image.status != Status.OK and not image.used_fallback and fallback not in (None, "", url):
+            failed[image.number] = image
+        else:
+            yield image
+    if not failed:
+        return
+    second = [(requests[number][1] or "", None) for number in failed]
+    for image in decoded(second, list(failed)):
+        fallback = requests[image.number][1] or ""
+        if image.status == Status.OK:
+            yield image._replace(final_url=image.final_url or redact(fallback), used_fallback=True)
+        else:
+            first = failed[image.number]
+            yield first._replace(error=f"{first.error}; fallback_url: {image.status}: {image.error}")

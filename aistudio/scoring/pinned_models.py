@@ -1,0 +1,134 @@
+"""The same weights on every node: the driver finds and pins them, a node that lacks them fetches them once.
+
+What the driver found (checksums, and the fingerprint that run.json records) travels to the workers with the run. A
+worker needs neither the conf files nor a shared disk, and refuses to work with anything else than what was pinned.
+"""
+
+import socket
+from typing import Any, NamedTuple
+
+from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
+from aistudio.errors import ConfigError, StoreError, WeightsError
+from aistudio.models import check_weights, load_model
+from aistudio.poi_table import PoiTable
+from aistudio.store import open_store
+from aistudio.weights.cache import WeightsCache, default_folder
+from aistudio.weights.files import file_sha256
+from aistudio.weights.placing import pin_files, place_file, place_files
+
+
+class PinnedModel(NamedTuple):
+    """A model as the driver found it; picklable."""
+
+    conf: str  # the YAML's path
+    config: ModelConfig  # with the checksum of every file
+    fingerprint: str
+    image_tower_fingerprint: str | None
+    image_spec: ImageSpec
+
+    def facts(self) -> dict[str, Any]:
+        """For run.json. Addresses stay out: they may carry keys."""
+        return {
+            "conf": self.conf,
+            "name": self.config.name,
+            "family": self.config.family,
+            "fingerprint": self.fingerprint,
+            "files": {file.path: file.sha256 for file in self.config.files if file.sha256},
+        }
+
+
+class PinnedModels(NamedTuple):
+    """All that a run's workers load; picklable."""
+
+    recall: PinnedModel
+    ranking: PinnedModel | None
+    poi_table: WeightsFile | None
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """`models` of run.json."""
+        ranking = {} if self.ranking is None else {"ranking": self.ranking.facts()}
+        return {"recall": self.recall.facts(), **ranking}
+
+    @property
+    def specs(self) -> tuple[ImageSpec, ...]:
+        """Pixel formats that the models take: one, or two when they differ."""
+        return tuple(dict.fromkeys(m.image_spec for m in (self.recall, self.ranking) if m is not None))
+
+
+def pin_models(config: JobConfig) -> PinnedModels:
+    """Find, check and pin the job's models and its POI table; what is not here but has an address is fetched.
+
+    Raises:
+        ConfigError, WeightsError: what a user must change.
+    """
+    recall = pin_model(config.models.recall, config)
+    ranking = pin_model(config.models.ranking, config) if config.models.ranking else None
+    return PinnedModels(recall, ranking, _pin_poi_table(config))
+
+
+def pin_model(conf: str, config: JobConfig) -> PinnedModel:
+    """The model of one conf file. Raises ConfigError and WeightsError."""
+    cache = _cache(config, driver=True)
+    pinned = pin_files(load_model_config(conf), cache)
+    info = check_weights(place_files(pinned, cache))
+    return PinnedModel(conf, pinned, info.fingerprint, info.image_tower_fingerprint, info.image_spec)
+
+
+def load_pinned(model: PinnedModel, config: JobConfig, **options: Any) -> Any:
+    """The model on this node, loaded; `options` as load_model's.
+
+    Raises:
+        WeightsError: its files are not here and cannot be fetched, or are not those of the run; names the node.
+    """
+    try:
+        loaded = load_model(place_files(model.config, _cache(config)), **options)
+    except WeightsError as e:
+        raise _on_this_node(e) from None
+    if loaded.fingerprint != model.fingerprint:
+        raise WeightsError(
+            f"node {socket.gethostname()}: {model.conf}: the model's files here are not those of the run (fingerprint "
+            f"{loaded.fingerprint}, expected {model.fingerprint}); name all of them in the conf with their url, or "
+            "put the same ones on every node"
+        )
+    return loaded
+
+
+def load_poi_table(table: WeightsFile | None, config: JobConfig) -> PoiTable | None:
+    """The pinned POI table on this node; None when there is none.
+
+    Raises:
+        WeightsError: not here, out of reach, or another one than the run's. ConfigError: not a POI table.
+    """
+    if table is None:
+        return None
+    try:
+        path = place_file(table, _cache(config))
+        if (found := file_sha256(path)) != table.sha256:
+            raise WeightsError(f"models.poi_table: {path}: sha256 is {found}, the run's is {table.sha256}")
+        return PoiTable.from_arrow(open_store(str(path.parent)).read_table(path.name))
+    except OSError as e:
+        raise _on_this_node(f"models.poi_table: {table.path}: {e.strerror or e}") from None
+    except (WeightsError, StoreError) as e:
+        raise _on_this_node(e) from None
+
+
+def _pin_poi_table(config: JobConfig) -> WeightsFile | None:
+    path = config.models.poi_table
+    if not path:
+        return None
+    try:
+        table = WeightsFile(path=path, url=path if "://" in path else None)
+        place = place_file(table, _cache(config, driver=True))
+        return table.model_copy(update={"sha256": file_sha256(place)})
+    except (OSError, ValueError, WeightsError) as e:
+        raise ConfigError(f"models.poi_table: {path}: {e}; jobs.poi_table makes one") from None
+
+
+def _cache(config: JobConfig, *, driver: bool = False) -> WeightsCache:
+    folder = default_folder(config.engine.weights_cache)
+    return WeightsCache(folder, config.store, patient=not driver, announce=driver)
+
+
+def _on_this_node(error: object) -> WeightsError:
+    text, host = str(error), socket.gethostname()
+    return WeightsError(text if host in text else f"node {host}: {text}")

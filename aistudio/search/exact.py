@@ -1,0 +1,154 @@
+"""The search of `aggregate`: exact top-K and ranks over score files in parallel, merged.
+
+What comes back to the driver are ids and scores of the best rows and one rank per relevant pair, never vectors of
+the gallery. Leaves out: what the ranks mean (metrics/), the queries (queries.py), reading
+(search/gallery.py), where it runs (runs/mapper.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aistudio.errors import StoreError
+from aistudio.index import RankCounter, Sieve, TopK, exact_scores
+from aistudio.runs.mapper import Mapper
+from aistudio.search.gallery import File, vector_blocks
+from aistudio.search.pace import Pace
+from aistudio.search.qrels import Relevance
+from aistudio.search.queries import Queries
+from aistudio.store import Store
+
+QUERY_CHUNK = 50_000  # queries searched at once: bounds a task's memory to some hundred megabytes
+HISTOGRAM_QUERIES = 64
+HISTOGRAM_BINS = 200
+HISTOGRAM_EDGES = np.linspace(-1, 1, HISTOGRAM_BINS + 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Result of the search over all queries."""
+
+    query_P: NDArray[np.int64]  # relevant pairs: query, row id, true score, gain, rank from 1
+    id_P: NDArray[np.int64]
+    score_P: NDArray[np.float64]
+    gain_P: NDArray[np.float64]
+    rank_P: NDArray[np.int64]
+    top_scores_QK: NDArray[np.float64]  # best first; -inf and id -1 beyond the gallery's end
+    top_ids_QK: NDArray[np.int64]
+    sampled_queries: NDArray[np.int64]  # whose scores with the whole gallery make `histogram`
+    histogram: NDArray[np.int64]
+    gallery_rows: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some queries, numbered from 0, as a task needs them."""
+
+    vectors_QD: NDArray[np.float32]
+    relevance: Relevance
+    own: Relevance | None
+    sampled: NDArray[np.int64]  # for the histogram
+
+
+def search(
+    store: Store, files: Sequence[File], queries: Queries, k: int, block_rows: int, mapper: Mapper, pace: Pace
+) -> Found:
+    """Top K of each query and the rank of each relevant row, over all ok rows of the score files.
+
+    Queries are taken chunk by chunk, each with two passes over the vectors: the relevant pairs' scores, then the
+    product with all queries of the chunk.
+    """
+    groups, num = mapper.groups(files), len(queries)
+    sampled = np.unique(np.linspace(0, num - 1, min(num, HISTOGRAM_QUERIES)).astype(np.int64))
+    scores, ids, gallery_rows = np.empty((num, k)), np.empty((num, k), dtype=np.int64), 0
+    histogram = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+    pairs: list[tuple[NDArray[Any], ...]] = [_no_pairs(5)]
+    for start in range(0, num, QUERY_CHUNK):
+        stop = min(start + QUERY_CHUNK, num)
+        chunk = Chunk(
+            queries.vectors(slice(start, stop)), queries.relevance.within(start, stop),
+            None if queries.own is None else queries.own.within(start, stop),
+            sampled[(sampled >= start) & (sampled < stop)] - start,
+        )  # fmt: skip
+        parts = list(mapper.map(relevant_pairs, groups, store, chunk, block_rows))
+        query_P, id_P, score_P, gain_P = (np.concatenate(column) for column in zip(*parts, strict=True))
+        counter = RankCounter(stop - start, query_P, id_P, score_P)
+        top, gallery_rows = TopK(k, chunk.vectors_QD), 0
+        # a Ray task cannot tell how far it is: there a group of files is a step
+        tell = pace.add if mapper.tells_steps else None
+        shared = (store, chunk, (query_P, id_P, score_P), k, block_rows, mapper.device, tell)
+        for part_top, part_counts, part_histogram, rows in mapper.map(search_files, groups, *shared, gpu=True):
+            top.merge(part_top)
+            counter.add(part_counts)
+            histogram += part_histogram
+            gallery_rows += rows
+            if tell is None:
+                pace.add(rows, stop - start)
+        scores[start:stop], ids[start:stop] = top.result()
+        pairs.append((query_P + start, id_P, score_P, gain_P, counter.ranks()))
+    query_P, id_P, score_P, gain_P, rank_P = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return Found(query_P, id_P, score_P, gain_P, rank_P, scores, ids, sampled, histogram, gallery_rows)
+
+
+def relevant_pairs(files: Sequence[File], store: Store, chunk: Chunk, block_rows: int) -> tuple[NDArray[Any], ...]:
+    """First pass over some files: query, id, true score and gain of every relevant pair."""
+    found = [_no_pairs(4)]
+    columns = [*chunk.relevance.columns, *(chunk.own.columns if chunk.own else ())]
+    for block in vector_blocks(store, files, block_rows, columns):
+        if block.rows_ND.shape[1] != chunk.vectors_QD.shape[1]:
+            raise StoreError(
+                f"{store.root}: images have {block.rows_ND.shape[1]} dimensions, queries {chunk.vectors_QD.shape[1]}: "
+                "vectors of different models"
+            )
+        row, query, gain = chunk.relevance.pairs(block.values)
+        if chunk.own is not None:
+            num = len(block.ids_N)
+            own_row, own_query, _ = chunk.own.pairs(block.values)
+            kept = ~np.isin(query * num + row, own_query * num + own_row)
+            row, query, gain = row[kept], query[kept], gain[kept]
+        found.append((query, block.ids_N[row], exact_scores(chunk.vectors_QD, block.rows_ND, query, row), gain))
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+
+def search_files(
+    files: Sequence[File], store: Store, chunk: Chunk, pairs: tuple[NDArray[Any], ...], k: int, block_rows: int,
+    device: str | None, tell: Callable[[int, int], None] | None = None,
+) -> tuple[TopK, NDArray[np.int64], NDArray[np.int64], int]:  # fmt: skip
+    """Second pass over some files; `tell` hears of each block.
+
+    The histogram counts float32 scores, those outside -1..1 in the outer bins.
+    """
+    sieve, num = Sieve(chunk.vectors_QD, device), len(chunk.vectors_QD)
+    top, counter, rows = TopK(k, chunk.vectors_QD), RankCounter(num, *pairs), 0
+    histogram = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+    sampled_SD = sieve.queries_QD[chunk.sampled]
+    for block in vector_blocks(store, files, block_rows, chunk.own.columns if chunk.own else ()):
+        scores_SB = sampled_SD @ block.rows_ND.T
+        histogram += count_scores(scores_SB)
+        if chunk.own is None:
+            sieve.scan(block.rows_ND, block.ids_N, [top, counter])
+        else:
+            row, query, _ = chunk.own.pairs(block.values)
+            sieve.scan(block.rows_ND, block.ids_N, [top, counter], (query, row))
+            counted = np.isin(query, chunk.sampled)
+            histogram -= count_scores(scores_SB[np.searchsorted(chunk.sampled, query[counted]), row[counted]])
+        rows += len(block.ids_N)
+        if tell is not None:
+            tell(len(block.ids_N), num)
+    return top, counter.counts, histogram, rows
+
+
+def count_scores(scores: NDArray[Any]) -> NDArray[np.int64]:
+    """Counts in equal bins from -1 to 1, what lies outside in the outer ones: several times quicker than
+    np.histogram with edges."""
+    place = (np.clip(scores, -1, 1).ravel() + 1) * (HISTOGRAM_BINS / 2)
+    return np.bincount(np.minimum(place.astype(np.int64), HISTOGRAM_BINS - 1), minlength=HISTOGRAM_BINS)
+
+
+def _no_pairs(num_columns: int) -> tuple[NDArray[Any], ...]:
+    """query, id, score, gain, rank."""
+    whole = np.empty(0, np.int64)
+    return (whole, whole, np.empty(0), np.empty(0), whole)[:num_columns]

@@ -1,0 +1,177 @@
+"""One shard: distinct images, batches, failures pinned to rows, the commit. Fake encoders, no engine."""
+
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from aistudio.config import parse_config
+from aistudio.schema import CANDIDATE_FIELDS, Status
+from aistudio.scoring.image_source import ImageRow
+from aistudio.scoring.shard import ShardScorer, distinct_images, failed_rows, store_shard
+from aistudio.store import open_store
+
+CONFIG = parse_config(
+    {"manifest": {"path": "-", "format": "csv"}, "output": "-", "models": {"recall": "-"}},
+    "test",
+)
+
+
+class Recall:
+    dim = 4
+
+
+class FakeEncoders:
+    """Vectors are the mean colours; `fail(kind, items)` may raise."""
+
+    rank_dim = None
+    recall = Recall()
+    clock = staticmethod(time.perf_counter)
+
+    def __init__(self, ranking=True, fail=lambda kind, items: None):
+        self.ranking, self.fail, self.sizes = ranking or None, fail, []
+
+    def encode(self, pixels):
+        self.sizes.append(len(pixels))
+        values = [int(p[0].flat[0]) for p in pixels]
+        self.fail("image", values)
+        return np.array([[v, 0, 0, 0] for v in values], np.float32), None
+
+    def texts(self, texts):
+        self.fail("text", texts)
+        return np.tile(np.array([[1, 0, 0, 0]], np.float32), (len(texts), 1))
+
+    def rank(self, vectors, texts, poi_names):
+        self.fail("rank", [int(v[0]) for v in vectors])
+        return vectors[:, 0] * 10
+
+
+def rows_of(urls, texts=None):
+    n = len(urls)
+    columns = [
+        [f"r{i}" for i in range(n)], ["item"] * n, urls, [None] * n, texts or ["text"] * n, [None] * n
+    ]  # fmt: skip
+    schema = pa.schema([*CANDIDATE_FIELDS, pa.field("colour", pa.string())])
+    return pa.table(
+        [*(pa.array(c, f.type) for c, f in zip(columns, schema, strict=False)), pa.array(["red"] * n)], schema
+    )
+
+
+def image(number, status=Status.OK):
+    if status != Status.OK:
+        return ImageRow(number, status, "broken")
+    return ImageRow(number, status, num_bytes=10, pixels=(np.full((2, 2, 3), number + 1, np.uint8),), thumbnail=b"t")
+
+
+def score(rows, images, encoders, batch_size=4):
+    return ShardScorer(CONFIG, encoders, batch_size).score(rows, distinct_images(rows), images, lambda counts: None)
+
+
+def test_equal_images_are_one_request_and_a_different_fallback_makes_another():
+    rows = rows_of(["a", "b", "a", "a"])
+    rows = rows.set_column(3, "fallback_url", pa.array([None, None, None, "f"]))
+    distinct = distinct_images(rows)
+    assert distinct.requests == [("a", None), ("b", None), ("a", "f")] and list(distinct.of_row) == [0, 1, 0, 2]
+
+
+def test_rows_keep_their_order_whatever_the_order_of_images():
+    rows = rows_of(["a", "b", "a", "c", "d"])
+    images = [image(2), image(0), image(3, Status.TIMEOUT), image(1)]
+    table, texts, counts = score(rows, images, FakeEncoders())
+    assert table["row_id"].to_pylist() == [f"r{i}" for i in range(5)]
+    assert table["recall_score"].to_pylist() == [1, 2, 1, 3, None]
+    assert table["rank_score"].to_pylist() == [10, 20, 10, 30, None]
+    assert table["status"].to_pylist() == ["ok"] * 4 + ["timeout"]
+    assert table["embedding"].to_pylist()[4] is None and table["colour"].to_pylist() == ["red"] * 5
+    assert texts["text"].to_pylist() == ["text"]
+    assert counts["ok"] == 4 and counts["timeout"] == 1 and counts["bytes"] == 30
+
+
+def test_without_a_ranking_model_rank_scores_are_null():
+    table, _, _ = score(rows_of(["a"]), [image(0)], FakeEncoders(ranking=False))
+    assert table["rank_score"].to_pylist() == [None] and table["recall_score"].to_pylist() == [1]
+
+
+def test_an_image_that_never_arrives_is_a_row_that_says_so():
+    table, _, counts = score(rows_of(["a", "b"]), [image(0)], FakeEncoders())
+    assert table["status"].to_pylist() == ["ok", "model_error"] and "never arrived" in table["error"][1].as_py()
+    assert counts["model_error"] == 1
+
+
+@pytest.mark.parametrize("kind", ["image", "rank"])
+def test_an_exception_in_a_model_costs_the_one_row(kind):
+    def fail(what, items):
+        if what == kind and 3 in items:
+            raise IndexError("no such thing")
+
+    table, _, counts = score(rows_of(list("abcdef")), [image(i) for i in range(6)], FakeEncoders(fail=fail))
+    assert table["status"].to_pylist() == ["ok", "ok", "model_error", "ok", "ok", "ok"]
+    assert table["error"].to_pylist()[2] == "IndexError: no such thing"
+    assert table["rank_score"].to_pylist() == [10, 20, None, 40, 50, 60]
+    assert table["recall_score"][2].as_py() is None and table["embedding"][2].as_py() is None
+    assert counts["model_error"] == 1 and counts["ok"] == 5
+
+
+def test_a_text_that_fails_costs_its_rows_alone_and_is_not_stored():
+    def fail(what, items):
+        if what == "text" and "evil" in items:
+            raise ValueError("cannot be tokenised")
+
+    rows = rows_of(["a", "b", "a"], ["good", "evil", "fine"])
+    table, texts, _ = score(rows, [image(0), image(1)], FakeEncoders(fail=fail))
+    assert table["status"].to_pylist() == ["ok", "model_error", "ok"]
+    assert texts["text"].to_pylist() == ["good", "fine"] and texts["embedding"].null_count == 0
+
+
+def test_a_full_device_halves_the_batch_and_stays_with_the_smaller_one():
+    encoders = FakeEncoders()
+
+    def fail(what, items):
+        if what == "image" and len(items) > 4:
+            raise RuntimeError("CUDA out of memory")
+
+    encoders.fail = fail
+    n = 24
+    table, _, _ = score(rows_of([f"u{i}" for i in range(n)]), [image(i) for i in range(n)], encoders, batch_size=8)
+    assert set(table["status"].to_pylist()) == {"ok"}
+    assert encoders.sizes == [8, 4, 4, 4, 4, 4, 4]
+    assert encoders.batch_size == 4  # for the shards that follow
+
+
+def test_a_vector_that_is_not_finite_is_a_model_error():
+    encoders = FakeEncoders()
+    encode = encoders.encode
+
+    def broken(pixels):
+        vectors, rank = encode(pixels)
+        vectors[vectors == 2] = np.nan
+        return vectors, rank
+
+    encoders.encode = broken
+    table, _, _ = score(rows_of(["a", "b", "c"]), [image(i) for i in range(3)], encoders)
+    assert table["status"].to_pylist() == ["ok", "model_error", "ok"] and "not finite" in table["error"][1].as_py()
+
+
+def test_failed_rows_all_or_by_status_and_code():
+    scores = pa.table(
+        {
+            "status": ["ok", "timeout", "http_error", "http_error", "http_error", "dns_error"],
+            "http_status": pa.array([200, None, 404, 500, 503, None], pa.int32()),
+        }
+    )
+    assert list(failed_rows(scores, ())) == [1, 2, 3, 4, 5]
+    assert list(failed_rows(scores, ("timeout",))) == [1]
+    assert list(failed_rows(scores, ("http_error",))) == [2, 3, 4]
+    assert list(failed_rows(scores, ("http_error:404",))) == [2]
+    assert list(failed_rows(scores, ("http_error:5xx", "dns_error"))) == [3, 4, 5]
+    assert list(failed_rows(scores, ("empty",))) == []
+
+
+def test_the_first_commit_of_a_shard_stays(tmp_path):
+    store = open_store(str(tmp_path))
+    rows, images = rows_of(["a"]), [image(0)]
+    table, texts, _ = score(rows, images, FakeEncoders())
+    store_shard(store, "s", table, texts, {"aistudio.attempt": "1"})
+    store_shard(store, "s", table, texts, {"aistudio.attempt": "2"})
+    assert store.read_metadata("scores/s.parquet")[2]["aistudio.attempt"] == "1"
