@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from aistudio.runs.record import claim_attempt, refuse_if_fenced
+from aistudio.runs.attempts import claim_attempt, refuse_if_fenced
 from aistudio.scoring.shard import store_shard
 from aistudio.store import Store, open_store
 

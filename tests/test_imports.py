@@ -1,5 +1,6 @@
 """The import rule of the house: jobs -> pipeline -> rooms -> base, rooms never sideways, ray in the pipeline alone."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,25 @@ def test_the_import_contracts_hold():
 
 
 def test_help_loads_neither_torch_nor_ray():
-    code = "import sys, aistudio.jobs.cli, aistudio.jobs.score as s; s.build_parser().format_help(); print(*sys.modules)"
+    code = (
+        "import sys, aistudio.jobs.cli, aistudio.jobs.score as s; s.build_parser().format_help(); print(*sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert not {"torch", "ray", "transformers", "pyarrow"} & set(run.stdout.split())
+
+
+def test_only_the_layout_knows_the_keys_of_a_run_folder():
+    key = re.compile(
+        r"""["'](scores|texts|manifest|rejected|metrics|selection|report|searches|attempts)/|["']run\.json["']"""
+    )
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in sorted(Path(ROOT, "aistudio").rglob("*.py"))
+        if path.name != "layout.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if key.search(line)
+    ]
+    assert not found, "\n".join(found)
 
 
 NO_RAY = "import sys; sys.modules['ray'] = None"  # every import of it raises ImportError

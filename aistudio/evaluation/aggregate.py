@@ -25,10 +25,10 @@ import pyarrow as pa
 from aistudio.config import MetricsSettings
 from aistudio.evaluation import pairs as ab
 from aistudio.evaluation import scan as rows
-from aistudio.evaluation import tables
 from aistudio.evaluation.queries import MIXED
 from aistudio.evaluation.results import Results, slice_rows
 from aistudio.evaluation.retrieval import add_retrieval
+from aistudio.runs import layout
 from aistudio.runs.mapper import InProcess, Mapper
 from aistudio.store import Store
 
@@ -62,7 +62,7 @@ def aggregate(store: Store, settings: MetricsSettings, mapper: Mapper | None = N
     if pair_rows:
         _pairs(store, pd.concat(pair_rows, ignore_index=True), settings, results)
     else:
-        store.delete(f"{tables.FOLDER}/pairs.parquet")  # of an earlier aggregation
+        store.delete(layout.metrics_key("pairs.parquet"))  # of an earlier aggregation
     return results.write(store)
 
 
@@ -82,4 +82,4 @@ def _pairs(store: Store, pair_rows: pd.DataFrame, settings: MetricsSettings, out
     for column in (c for c in settings.slices if f"{c}_a" in joined):  # pair_id itself cuts nothing
         out.slices += slice_rows(column, ab.slice_values(joined, column, MIXED), per_pair, settings)
     table = pa.Table.from_pandas(ab.table(joined), preserve_index=False)
-    store.write_table(f"{tables.FOLDER}/pairs.parquet", table)
+    store.write_table(layout.metrics_key("pairs.parquet"), table)

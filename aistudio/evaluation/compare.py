@@ -20,10 +20,11 @@ import pandas as pd
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import StoreError
-from aistudio.evaluation.tables import FOLDER
 from aistudio.metrics.significance import bootstrap_means, holm, randomisation_test
+from aistudio.runs import layout
 from aistudio.store import Store
 
+PER_QUERY = layout.metrics_key("per_query.parquet")
 PERMUTATIONS = 10_000
 PERMUTED_VALUES = 100_000_000  # signs drawn per metric at most: fewer permutations for very many queries
 MIN_PERMUTATIONS = 999
@@ -50,7 +51,7 @@ def compare(a: Store, b: Store, settings: MetricsSettings) -> dict[str, Any]:
     result: dict[str, Any] = {"a": a.root, "b": b.root, "metrics": {}, "changed": []}
     queries = _joined(a, b, "per_query", "query_id")
     if queries is None:
-        raise StoreError(f"{_missing(a, b)} has no {FOLDER}/per_query.parquet: run `aggregate` on it first")
+        raise StoreError(f"{_missing(a, b)} has no {PER_QUERY}: run `aggregate` on it first")
     both, result["queries"] = queries
     kind_a, kind_b = _query_kind(a), _query_kind(b)
     if kind_a != kind_b:
@@ -70,7 +71,7 @@ def compare(a: Store, b: Store, settings: MetricsSettings) -> dict[str, Any]:
         raise StoreError(f"{a.root} and {b.root} share no query with a relevant image and no pair: nothing to compare")
     result["metrics"] = _measure(values, settings)
     result |= {"confidence": settings.confidence, "samples": settings.bootstrap_samples}
-    b.write_json(f"{FOLDER}/compare_{run_name(a)}.json", result)
+    b.write_json(layout.comparison_key(run_name(a)), result)
     return result
 
 
@@ -82,7 +83,7 @@ def run_name(store: Store) -> str:
 
 def _joined(a: Store, b: Store, table: str, key: str) -> tuple[pd.DataFrame, dict[str, int]] | None:
     """Rows of both runs, with `_a` and `_b` columns, and how many each has alone. None: a run lacks the table."""
-    path = f"{FOLDER}/{table}.parquet"
+    path = layout.metrics_key(f"{table}.parquet")
     if not (a.exists(path) and b.exists(path)):
         return None
     frames = [store.read_table(path).to_pandas().set_index(key, drop=False) for store in (a, b)]
@@ -92,11 +93,11 @@ def _joined(a: Store, b: Store, table: str, key: str) -> tuple[pd.DataFrame, dic
 
 
 def _missing(a: Store, b: Store) -> str:
-    return next(s.root for s in (a, b) if not s.exists(f"{FOLDER}/per_query.parquet"))
+    return next(s.root for s in (a, b) if not s.exists(PER_QUERY))
 
 
 def _query_kind(store: Store) -> str:
-    about = f"{FOLDER}/about.json"
+    about = layout.metrics_key("about.json")
     return str(store.read_json(about).get("query", "text")) if store.exists(about) else "text"
 
 

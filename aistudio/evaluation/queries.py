@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aistudio.config import MetricsSettings
 from aistudio.errors import StoreError
 from aistudio.evaluation.scan import draw, hashes
+from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
 from aistudio.search.gallery import File, matrix
 from aistudio.search.lookup import rows_at
@@ -77,7 +78,7 @@ def _image_vectors(store: Store, files: Sequence[File], ids: NDArray[np.int64], 
     column = rows_at(store, files, ids, ["embedding"], mapper)["embedding"]
     if column.null_count:
         raise StoreError(f"{store.root}: {column.null_count} rows of scores/ are ok and have no embedding")
-    return matrix(column, store.path("scores/")) if len(ids) else np.empty((0, 1), dtype=np.float32)
+    return matrix(column, store.path(layout.SCORES)) if len(ids) else np.empty((0, 1), dtype=np.float32)
 
 
 def slice_values(queries: pd.DataFrame, column: str) -> list[Any]:
@@ -113,7 +114,7 @@ def text_vectors(store: Store, texts: Sequence[str]) -> tuple[NDArray[np.bool_],
     """
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     vectors: dict[int, NDArray[np.float32]] = {}
-    for entry in store.list("texts/"):
+    for entry in store.list(layout.TEXTS):
         table = store.read_table(entry.key, ["text", "embedding"])
         table = table.filter(pc.is_valid(table["embedding"]))
         rows_ND = matrix(table["embedding"], store.path(entry.key))

@@ -14,6 +14,7 @@ from aistudio.evaluation import tables
 from aistudio.metrics import significance
 from aistudio.metrics.significance import Interval
 from aistudio.metrics.slices import groups as slice_groups
+from aistudio.runs import layout
 from aistudio.store import Store
 
 
@@ -32,10 +33,10 @@ class Results:
         metrics = {name: {"value": i.value, **_bounds(i)} for name, i in self.metrics.items()}
         about = self.about | {"notes": self.notes}
         slices = pa.Table.from_pylist(self.slices, schema=tables.SLICE_SCHEMA)
-        store.write_table(f"{tables.FOLDER}/slices.parquet", slices)
-        store.write_json(f"{tables.FOLDER}/curves.json", self.curves)
-        store.write_json(f"{tables.FOLDER}/about.json", about)
-        store.write_json(f"{tables.FOLDER}/metrics.json", metrics)
+        store.write_table(layout.metrics_key("slices.parquet"), slices)
+        store.write_json(layout.metrics_key("curves.json"), self.curves)
+        store.write_json(layout.metrics_key("about.json"), about)
+        store.write_json(layout.metrics_key("metrics.json"), metrics)
         return {"metrics": metrics, "about": about}
 
 

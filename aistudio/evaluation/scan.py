@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import ConfigError, StoreError
+from aistudio.runs import layout
 from aistudio.schema import Status
 from aistudio.search.gallery import ID_STEP, File
 from aistudio.store import Store
@@ -63,7 +64,7 @@ def draw(values: NDArray[np.uint64], at_most: int | None) -> NDArray[np.int64]:
 
 def score_files(store: Store) -> list[File]:
     """Raises StoreError when the run has no scores."""
-    keys = [e.key for e in store.list("scores/") if e.key.endswith(".parquet")]
+    keys = layout.score_keys(store)
     if not keys:
         raise StoreError(f"{store.root}: no scores/*.parquet: not a run folder, or nothing has been scored yet")
     return list(enumerate(keys))

@@ -10,13 +10,13 @@ import pandas as pd
 import pyarrow as pa
 
 from aistudio.metrics import retrieval
+from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
 from aistudio.search.exact import Found
 from aistudio.search.gallery import ID_STEP, File
 from aistudio.search.lookup import rows_at
 from aistudio.store import Store
 
-FOLDER = "metrics"
 LOW_SHOWN = 6  # relevant images with the lowest ranks, per query
 TOP_SCHEMA = pa.schema(
     [
@@ -43,7 +43,7 @@ def write_per_query(
     columns = [c for c in ("query_id", "item_id", "text", "image_url") if c in queries]
     names = {c: pa.array(queries[c].tolist(), pa.string()) for c in columns}
     table = pa.table({**names, "num_relevant": items.num_Q, "first_rank": ranked, **metrics})
-    store.write_table(f"{FOLDER}/per_query.parquet", table)
+    store.write_table(layout.metrics_key("per_query.parquet"), table)
 
 
 def write_top(store: Store, files: list[File], queries: pd.DataFrame, found: Found, mapper: Mapper) -> None:
@@ -65,7 +65,7 @@ def write_top(store: Store, files: list[File], queries: pd.DataFrame, found: Fou
             "part": pa.array(["top", "low_relevant"]).take(pa.array(is_low[part].astype(np.int64))),
         }  # fmt: skip
         parts.append(pa.table({name: columns[name] for name in TOP_SCHEMA.names}).cast(TOP_SCHEMA))
-    store.write_table(f"{FOLDER}/top.parquet", pa.concat_tables(parts))
+    store.write_table(layout.metrics_key("top.parquet"), pa.concat_tables(parts))
 
 
 def _shown(found: Found) -> tuple[Any, ...]:

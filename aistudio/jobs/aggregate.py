@@ -23,12 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.evaluation.aggregate import aggregate
     from aistudio.pipeline.mapping import mapper_for
+    from aistudio.runs import layout
     from aistudio.runs.record import stored_settings
     from aistudio.store import open_store
 
     config = stored_settings(args.run, args.overrides)
     store = open_store(args.run, config.store)
-    with mapper_for(sum(e.size for e in store.list("scores/")), config.engine) as mapper:
+    with mapper_for(sum(e.size for e in store.list(layout.SCORES)), config.engine) as mapper:
         result = aggregate(store, config.metrics, mapper)
     _print(result["metrics"], result["about"], config.metrics.confidence)
     print(f"\nwritten to {args.run}/metrics/    next: python -m jobs.report --run {args.run}")

@@ -5,10 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aistudio.jobs.common import run_parser
-from aistudio.pipeline.report import write_report
-from aistudio.reports.page import num_bytes
-from aistudio.runs.record import stored_settings
-from aistudio.store import open_store
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,10 +13,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    from aistudio.pipeline.report import write_report
+    from aistudio.reports.page import num_bytes
+    from aistudio.runs import layout
+    from aistudio.runs.record import stored_settings
+    from aistudio.store import open_store
+
     config = stored_settings(args.run, args.overrides)
     store = open_store(args.run, config.store)
     index = write_report(store, config.report)
-    size = sum(e.size for e in store.list("report/"))
+    size = sum(e.size for e in store.list(layout.REPORT))
     print(Path(index).resolve().as_uri() if store.is_local else index)
     print(f"{num_bytes(size)} in {store.path('report')}; report.md beside it is for terminals")
     return 0

@@ -21,6 +21,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.pipeline.select import select_run
+    from aistudio.runs import layout
     from aistudio.runs.record import stored_settings
     from aistudio.store import open_store
 
@@ -30,6 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{result.num_selected:,} images selected for {result.num_items:,} items, of {result.num_rows:,} rows")
     for reason, n in sorted(result.reasons.items(), key=lambda x: -x[1]):
         print(f"  {reason:<16}{n:>12,}")
-    print(f"written: {store.path('selection/')} ({len(result.files)} file(s))")
+    print(f"written: {store.path(layout.SELECTION)} ({len(result.files)} file(s))")
     print(f"next: python -m jobs.report --run {args.run}")
     return 0

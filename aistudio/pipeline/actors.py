@@ -19,8 +19,8 @@ from aistudio.config import JobConfig
 from aistudio.errors import AIStudioError
 from aistudio.pipeline.coordinator import Start, find_coordinator
 from aistudio.pipeline.plan import Plan
-from aistudio.runs.record import refuse_if_fenced
-from aistudio.runs.shard_writer import manifest_key
+from aistudio.runs import layout
+from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.scoring.careful import Care
 from aistudio.scoring.encoders import Device, Encoders
 from aistudio.scoring.image_source import ImageRow, ImageSource
@@ -84,19 +84,19 @@ class _Worker:
         return start, Care(start.poison, lambda i: _get(self.coordinator.in_hand.remote(name, stage, i)))
 
     def work(self, name: str) -> _Work:
-        rows = self.store.read_table(manifest_key(name))
+        rows = self.store.read_table(layout.manifest_key(name))
         if self.run.retry is None:
             return _Work(name, rows, distinct_images(rows), None, None)
-        previous = self.store.read_table(f"scores/{name}.parquet")
+        previous = self.store.read_table(layout.scores_key(name))
         chosen = failed_rows(previous, self.run.retry)
         rows = rows.take(pa.array(chosen))
         return _Work(name, rows, distinct_images(rows), previous, chosen)
 
     def stored_already(self, name: str) -> pa.Table | None:
         """Summary of a shard whose file an earlier try stored before its worker could report it."""
-        if self.run.retry is not None or not self.store.exists(f"scores/{name}.parquet"):
+        if self.run.retry is not None or not self.store.exists(layout.scores_key(name)):
             return None
-        status = self.store.read_table(f"scores/{name}.parquet", ["status"])["status"]
+        status = self.store.read_table(layout.scores_key(name), ["status"])["status"]
         return self._report(name, defaultdict(float, Counter(status.to_pylist())))
 
     def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
@@ -113,7 +113,7 @@ class _Worker:
         refuse_if_fenced(self.store, self.run.attempt)
         if work.previous is not None and work.chosen is not None:
             table = _merge(work.previous, table, work.chosen)
-            self.store.write_table(f"scores/{work.name}.parquet", table, self._metadata(work))
+            self.store.write_table(layout.scores_key(work.name), table, self._metadata(work))
         else:
             store_shard(self.store, work.name, table, texts, self._metadata(work))
         counts["write_s"] += time.perf_counter() - started

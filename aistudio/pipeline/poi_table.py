@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
 from aistudio.poi_table import BEST_IMAGES, Counts, build_table
-from aistudio.runs.ledger import done_shards
+from aistudio.runs import layout
 from aistudio.scoring.pinned_models import PinnedModel, load_pinned, pin_model
 from aistudio.store import Store
 
@@ -37,10 +37,10 @@ def poi_table_of_run(
     names: list[str] = []
     scores, vectors = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
     numbers: dict[str, int] = {}
-    for shard in sorted(done_shards(store)):
-        table = store.read_table(f"scores/{shard}.parquet", [name_column, "status", "recall_score", vectors_column])
+    for shard in sorted(layout.done_shards(store)):
+        table = store.read_table(layout.scores_key(shard), [name_column, "status", "recall_score", vectors_column])
         if name_column not in table.column_names:
-            known = ", ".join(store.read_metadata(f"scores/{shard}.parquet")[0].names)
+            known = ", ".join(store.read_metadata(layout.scores_key(shard))[0].names)
             raise ConfigError(f"--name-column {name_column}: the run's rows have {known}")
         table = table.filter(pc.equal(table["status"], "ok")).drop_null()
         if table.num_rows == 0:

@@ -20,6 +20,7 @@ from aistudio.config import JobConfig, ManifestSettings
 from aistudio.errors import ManifestError
 from aistudio.pipeline.progress import by_status, duration, where_time_went
 from aistudio.pipeline.score import Prepared, Result, prepare, score
+from aistudio.runs import layout
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
 from aistudio.runs.shard_writer import most_rows
 from aistudio.schema import Status
@@ -192,7 +193,7 @@ def predict(result: Result, sample: Sample, stored_bytes: int) -> Prediction:
 
 
 def _stored_bytes(store: Store) -> int:
-    folders = ("manifest/", "scores/", "texts/")
+    folders = (layout.MANIFEST, layout.SCORES, layout.TEXTS)
     return sum(e.size for folder in folders for e in store.list(folder))
 
 

@@ -20,6 +20,7 @@ from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
 from aistudio.reports.safe import csv_bytes
 from aistudio.reports.summary import markdown
+from aistudio.runs import layout
 from aistudio.schema import RESERVED_COLUMNS
 from aistudio.store import Store
 
@@ -33,7 +34,7 @@ def write_report(store: Store, settings: ReportSettings) -> str:
     Raises:
         StoreError: the folder holds no run, or cannot be read or written.
     """
-    if not store.exists("run.json"):
+    if not store.exists(layout.RUN):
         raise StoreError(f"{store.root}: no run.json here; a report needs a run folder made by `score`")
     return _Report(store, settings).write()
 
@@ -43,8 +44,8 @@ class _Report:
 
     def __init__(self, store: Store, settings: ReportSettings) -> None:
         self.store, self.settings = store, settings
-        self.run: dict[str, Any] = store.read_json("run.json")
-        self.metrics = _json(store, "metrics/metrics.json") or {}
+        self.run: dict[str, Any] = store.read_json(layout.RUN)
+        self.metrics = _json(store, layout.metrics_key("metrics.json")) or {}
         self.written: set[str] = set()
         self._pool = ThreadPoolExecutor(_WRITERS)
         self._writes: list[Future[bool]] = []
@@ -53,7 +54,7 @@ class _Report:
 
     def write(self) -> str:
         with self._pool:
-            old = {e.key for e in self.store.list("report/")}
+            old = {e.key for e in self.store.list(layout.REPORT)}
             queries = choose_queries(self.store, self.settings)
             pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
             row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
@@ -68,11 +69,11 @@ class _Report:
             shown = self._map()
             self._render(shown)
             self._finish(old)
-        return self.store.path("report/index.html")
+        return self.store.path(layout.REPORT_INDEX)
 
     def put(self, path: str, data: bytes) -> None:
-        self.written.add(f"report/{path}")
-        self._writes.append(self._pool.submit(self.store.write_bytes, f"report/{path}", data))
+        self.written.add(layout.report_key(path))
+        self._writes.append(self._pool.submit(self.store.write_bytes, layout.report_key(path), data))
 
     def put_all(self, files: dict[str, bytes]) -> None:
         for path, data in files.items():
@@ -81,8 +82,8 @@ class _Report:
     def _finish(self, old: set[str]) -> None:
         for write in self._writes:
             write.result()
-        self.store.write_bytes("report/index.html", self.index)  # last: it opens onto files that are all there
-        for key in old - self.written - {"report/index.html"}:  # pictures and chunks of an earlier report
+        self.store.write_bytes(layout.REPORT_INDEX, self.index)  # last: it opens onto files that are all there
+        for key in old - self.written - {layout.REPORT_INDEX}:  # pictures and chunks of an earlier report
             self.store.delete(key)
 
     def _fetch(self, places: set[Place], numbers: dict[str, int]) -> None:
@@ -155,11 +156,11 @@ class _Report:
         examples = {g["status"]: next((s["error"] for s in g["samples"] if s["error"]), "") for g in failures}
         ledger = overview.ledger(run, dict(self.scan.counts), examples)
         rows = overview.metric_rows(self.metrics, settings.paper)
-        figures = curves.figures(_json(store, "metrics/curves.json") or {})
-        sliced = slices.slice_tables(_pylist(store, "metrics/slices.parquet"))
+        figures = curves.figures(_json(store, layout.metrics_key("curves.json")) or {})
+        sliced = slices.slice_tables(_pylist(store, layout.metrics_key("slices.parquet")))
         comparisons = [
             compare.comparison(e.key, store.read_json(e.key))
-            for e in store.list("metrics/compare_")
+            for e in store.list(layout.COMPARISONS)
             if e.key.endswith(".json")
         ]  # fmt: skip
         rejects = self._rejects() if ledger["rejected"] else []
@@ -177,7 +178,7 @@ class _Report:
             models=overview.model_names(run), config=yaml.safe_dump(config, allow_unicode=True) if config else "",
         )  # fmt: skip
         if rows:
-            notes = (_json(store, "metrics/about.json") or {}).get("notes") or []
+            notes = (_json(store, layout.metrics_key("about.json")) or {}).get("notes") or []
             any_paper = any(r["paper"] is not None for r in rows)
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
@@ -211,7 +212,7 @@ class _Report:
 
     def _rejects(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for entry in self.store.list("rejected/"):
+        for entry in self.store.list(layout.REJECTED):
             if len(found) < _REJECTS and entry.key.endswith(".parquet"):
                 found += self.store.read_table(entry.key).slice(0, _REJECTS - len(found)).to_pylist()
         return found

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from aistudio.config import ReportSettings
 from aistudio.pipeline.report_rows import Place, batches
 from aistudio.reports import gallery, pairs, selection
+from aistudio.runs import layout
 from aistudio.store import Store
 
 _SHOWN_RIGHT_PAIRS = 200  # beside the mistakes, to see what the model gets right
@@ -58,7 +59,7 @@ class Items:
 
 def choose_queries(store: Store, settings: ReportSettings) -> Queries:
     """At most `max_queries` queries with at most `images_per_query` images of a kind; none without metrics."""
-    key, top = "metrics/per_query.parquet", "metrics/top.parquet"
+    key, top = layout.metrics_key("per_query.parquet"), layout.metrics_key("top.parquet")
     if not (store.exists(key) and store.exists(top)):
         return Queries()
     quality = gallery.quality_column(store.read_metadata(key)[0].names)
@@ -82,7 +83,7 @@ def choose_queries(store: Store, settings: ReportSettings) -> Queries:
 
 def choose_pairs(store: Store, settings: ReportSettings) -> Pairs:
     """At most `max_queries` mistakes and an even sample of the pairs that were predicted rightly."""
-    key = "metrics/pairs.parquet"
+    key = layout.metrics_key("pairs.parquet")
     if not store.exists(key):
         return Pairs()
     table = store.read_table(key, ["correct", "margin"])
@@ -100,7 +101,7 @@ def choose_items(store: Store, settings: ReportSettings) -> Items:
     """The first `max_queries` items of the selection."""
     items: dict[str, list[Row]] = {}
     seen: set[str] = set()
-    for entry in store.list("selection/"):
+    for entry in store.list(layout.SELECTION):
         if not entry.key.endswith(".parquet"):
             continue
         for batch in batches(store, entry.key):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from aistudio.errors import StoreError
 from aistudio.reports.failures import FailureTally
+from aistudio.runs import layout
 from aistudio.schema import VECTOR_COLUMNS, Status
 from aistudio.store import Store
 
@@ -38,7 +39,7 @@ class Scan:
 
 def scan_scores(store: Store, wanted_ids: set[str]) -> Scan:
     """Counts, failure samples, and where the rows with `wanted_ids` are."""
-    scan = Scan([e.key for e in store.list("scores/") if e.key.endswith(".parquet")])
+    scan = Scan(layout.score_keys(store))
     ids = pa.array(sorted(wanted_ids), pa.string())
     for key in scan.files:
         table = store.read_table(key, _FAILURE_COLUMNS)

@@ -28,11 +28,11 @@ from aistudio.pipeline.progress import Progress
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
+from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
-from aistudio.runs.ledger import Ledger, check_run, done_shards
+from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.snapshot import (
-    INDEX_KEY,
     Snapshot,
     find_manifest,
     load_snapshot,
@@ -108,7 +108,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
         arm()
         plan = make_plan(config.engine, resources)
         wait_for_room(plan.bundles(), config.engine, resources)
-        attempt = run_record.claim_attempt(store)
+        attempt = attempts.claim_attempt(store)
         if config.start_over:
             _empty(store)
         record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
@@ -123,7 +123,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
             work = _work_list(store, snapshot, retry)
             record |= _run(run, work, snapshot)
-            run_record.refuse_if_fenced(store, attempt)
+            attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
             raise (our_error(e) or AIStudioError(f"the run failed part-way: {e}")) from e
@@ -162,10 +162,7 @@ def _finished(prepared: Prepared) -> Result | None:
 
 
 def _empty(store: Store) -> None:
-    # run.json goes last and the snapshot's index before its shards: a crash in between leaves a folder that is still
-    # refused or resumed for what it is. attempts/ stays: an older attempt that is alive must see itself fenced off.
-    prefixes = ("scores/", "texts/", "rejected/", "metrics/", "report/", "selection/", INDEX_KEY, "manifest/")
-    for prefix in (*prefixes, run_record.RUN_KEY):
+    for prefix in layout.EMPTIED:
         for entry in store.list(prefix):
             store.delete(entry.key)
 
@@ -173,28 +170,28 @@ def _empty(store: Store) -> None:
 def _clean_up(prepared: Prepared) -> None:
     """Remove what killed processes left half-written, and damaged score files of a run that was thought to be over."""
     store, record = prepared.store, prepared.record
-    for folder in ("manifest/", "scores/", "texts/", "rejected/"):
+    for folder in layout.WRITTEN_BY_WORKERS:
         store.sweep(folder)
     if load_snapshot(store) is None:
-        for entry in (*store.list("manifest/"), *store.list("rejected/")):
+        for entry in (*store.list(layout.MANIFEST), *store.list(layout.REJECTED)):
             store.delete(entry.key)  # of a manifest that was refused, perhaps
         return
     if record is None or record["state"] not in ("complete", "incomplete"):
         return
     for name in check_run(store, fingerprint=record["fingerprint"]).damaged:
-        store.delete(f"scores/{name}.parquet")
-        print(f"scores/{name}.parquet was damaged: its rows are scored again", file=sys.stderr)
+        store.delete(layout.scores_key(name))
+        print(f"{layout.scores_key(name)} was damaged: its rows are scored again", file=sys.stderr)
 
 
 def _refuse_unfinished(store: Store) -> None:
     snapshot = load_snapshot(store)
-    missing = None if snapshot is None else {s.name for s in snapshot.shards} - done_shards(store)
+    missing = None if snapshot is None else {s.name for s in snapshot.shards} - layout.done_shards(store)
     if missing is None or missing:
         raise RunMismatchError(f"{store.root}: not a finished run; finish it with jobs.score first")
 
 
 def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) -> list[str]:
-    done = done_shards(store)
+    done = layout.done_shards(store)
     if retry is not None:
         return [s.name for s in snapshot.shards if s.name in done]
     return [s.name for s in snapshot.shards if s.name not in done]
@@ -286,7 +283,7 @@ def _close(store: Store, record: dict[str, Any]) -> Ledger:
     record["counts"] = ledger.counts
     for info in record["models"].values():
         info.setdefault("image_tower", record.get("facts", {}).get("image_tower"))
-    store.write_json(run_record.RUN_KEY, record)
+    store.write_json(layout.RUN, record)
     log_event(record["state"], rows=record["rows"], counts=record["counts"], **record.get("timings", {}))
     return ledger
 
@@ -297,7 +294,7 @@ def _record_failure(store: Store, record: dict[str, Any], e: BaseException | Non
     record["finished_at"] = run_record.now()
     log_event(record["state"], error=record["error"])
     try:
-        if run_record.latest_attempt(store) == record["attempt"]:
-            store.write_json(run_record.RUN_KEY, record)
+        if attempts.latest_attempt(store) == record["attempt"]:
+            store.write_json(layout.RUN, record)
     except StoreError:
         return  # a full disk must not hide the first error

@@ -15,7 +15,7 @@ from aistudio.config import JobConfig, SelectSettings
 from aistudio.errors import StoreError
 from aistudio.pipeline.cluster import connect
 from aistudio.reports.safe import csv_bytes
-from aistudio.runs.ledger import done_shards
+from aistudio.runs import layout
 from aistudio.runs.snapshot import load_snapshot
 from aistudio.selection import NEEDED_COLUMNS, select_images
 from aistudio.store import Store, open_store
@@ -39,10 +39,10 @@ def select_run(store: Store, config: JobConfig, *, csv: bool = False, bucket_row
     Raises:
         StoreError: nothing is scored there.
     """
-    snapshot, done = load_snapshot(store), sorted(done_shards(store))
+    snapshot, done = load_snapshot(store), sorted(layout.done_shards(store))
     if snapshot is None or not done:
         raise StoreError(f"{store.root}: no stored scores there; run jobs.score first")
-    for old in store.list("selection/"):
+    for old in store.list(layout.SELECTION):
         store.delete(old.key)
     num_buckets = -(-snapshot.num_rows // bucket_rows)
     if num_buckets == 1:
@@ -54,21 +54,21 @@ def select_run(store: Store, config: JobConfig, *, csv: bool = False, bucket_row
     for summary in summaries:
         reasons.update(summary["reasons"])
     total = {k: sum(s[k] for s in summaries) for k in ("num_items", "num_rows", "num_selected")}
-    return Selected(**total, reasons=dict(reasons), files=[e.key for e in store.list("selection/")])
+    return Selected(**total, reasons=dict(reasons), files=[e.key for e in store.list(layout.SELECTION)])
 
 
 def _read(store: Store, name: str, settings: SelectSettings) -> pa.Table:
     vectors = ["embedding"] if settings.duplicate_cosine is not None else []
-    return store.read_table(f"scores/{name}.parquet", [*NEEDED_COLUMNS, *vectors])
+    return store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, *vectors])
 
 
 def _select_bucket(store: Store, bucket: int, table: pa.Table, settings: SelectSettings, csv: bool) -> dict[str, Any]:
     chosen = select_images(table, **settings.model_dump())
-    store.write_table(f"selection/{bucket:05d}.parquet", chosen)
+    store.write_table(layout.selection_key(bucket, "parquet"), chosen)
     if csv:
         columns = {name: chosen[name].to_pylist() for name in chosen.column_names}
         header, rows = list(columns), list(zip(*columns.values(), strict=True))
-        store.write_bytes(f"selection/{bucket:05d}.csv", csv_bytes(header, rows))
+        store.write_bytes(layout.selection_key(bucket, "csv"), csv_bytes(header, rows))
     kinds = Counter(reason.partition(":")[0] for reason in chosen["reason"].to_pylist())
     return {
         "num_items": len(chosen["item_id"].unique()),

@@ -10,10 +10,11 @@ import ray.data
 from aistudio.catalogue import Columns
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
+from aistudio.runs import layout
+from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.manifest_files import InputFile
-from aistudio.runs.record import refuse_if_fenced
 from aistudio.runs.shard_writer import Shard
-from aistudio.runs.snapshot import INDEX_KEY, NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
+from aistudio.runs.snapshot import NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
 from aistudio.store import open_store
 
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
@@ -60,7 +61,7 @@ def make_snapshot(
     if "row_id" in config.manifest.columns:
         refuse_duplicates(store, snapshot)
     refuse_if_fenced(store, attempt)
-    store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
+    store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
     return snapshot
 
 

@@ -7,6 +7,7 @@ from aistudio.errors import StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
 from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
+from aistudio.runs import layout
 from aistudio.runs.ledger import Ledger, count_stored
 from aistudio.runs.shard_writer import AUTO_ROWS
 from aistudio.store import Store
@@ -96,7 +97,7 @@ def examples(store: Store, ledger: Ledger) -> dict[str, str]:
     """For each failed status one error text, from the first files that have it."""
     wanted = {s for s in ledger.counts if s != "ok"}
     found: dict[str, str] = {}
-    for entry in store.list("scores/"):
+    for entry in store.list(layout.SCORES):
         if not wanted - found.keys():
             break
         try:

@@ -12,7 +12,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from aistudio.errors import StoreError
-from aistudio.runs.shard_writer import Shard, manifest_key
+from aistudio.runs import layout
+from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import Snapshot, load_snapshot
 from aistudio.schema import Status
 from aistudio.store import Store
@@ -47,11 +48,6 @@ class _ShardCheck(NamedTuple):
     damaged: bool = False
 
 
-def done_shards(store: Store) -> set[str]:
-    """Names of shards whose score file is there."""
-    return {e.key.removeprefix("scores/").removesuffix(".parquet") for e in store.list("scores/")}
-
-
 def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = None) -> Ledger:
     """Compare score files with the snapshot.
 
@@ -65,7 +61,7 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     snapshot = load_snapshot(store)
     if snapshot is None:
         raise StoreError(f"{store.root}: no finished manifest snapshot there; was this run started?")
-    done = done_shards(store)
+    done = layout.done_shards(store)
     counts: Counter[str] = Counter()
     num_missing = num_doubled = 0
     problems: list[str] = []
@@ -80,7 +76,7 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
             problems += [check.problem] if check.problem else []
             problems += _named("missing", shard, check.missing) + _named("stored twice", shard, check.doubled)
     problems += [
-        f"scores/{name}.parquet: no such shard in the manifest snapshot"
+        f"{layout.scores_key(name)}: no such shard in the manifest snapshot"
         for name in sorted(_strangers(snapshot, done))[:_PROBLEMS]
     ]
     stored = sum(counts.values())
@@ -108,13 +104,13 @@ def count_stored(store: Store, limit_s: float) -> SoFar:
     snapshot = load_snapshot(store)
     if snapshot is None:
         raise StoreError(f"{store.root}: no finished manifest snapshot there")
-    done = done_shards(store)
+    done = layout.done_shards(store)
     stored = [s for s in snapshot.shards if s.name in done]
     counts: Counter[str] = Counter()
     for shard in stored:
         if time.monotonic() >= until:
             break
-        counts.update(store.read_table(f"scores/{shard.name}.parquet", ["status"])["status"].to_pylist())
+        counts.update(store.read_table(layout.scores_key(shard.name), ["status"])["status"].to_pylist())
     return SoFar(snapshot.num_rows, sum(s.rows for s in stored), sum(counts.values()), dict(counts))
 
 
@@ -136,20 +132,20 @@ def _checks(
 
 def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None) -> _ShardCheck:
     try:
-        wanted = store.read_table(manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
+        wanted = store.read_table(layout.manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
     except StoreError as e:
         return _ShardCheck(Counter(), [f"(all {shard.rows})"], [], str(e))
     problem = None
     if len(wanted) != shard.rows:
-        problem = f"{manifest_key(shard.name)}: {len(wanted)} rows, the snapshot's index says {shard.rows}"
+        problem = f"{layout.manifest_key(shard.name)}: {len(wanted)} rows, the snapshot's index says {shard.rows}"
     if not done:
         return _ShardCheck(Counter(), wanted, [], problem)
-    key = f"scores/{shard.name}.parquet"
+    key = layout.scores_key(shard.name)
     try:
         table = store.read_table(key, None if deep else ["row_id", "status"], verify=deep)
         carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
         if deep:
-            store.read_table(f"texts/{shard.name}.parquet", verify=True)
+            store.read_table(layout.texts_key(shard.name), verify=True)
     except StoreError as e:
         return _ShardCheck(Counter(), wanted, [], str(e), True)
     found = Counter(table["row_id"].to_pylist())

@@ -1,7 +1,6 @@
-"""run.json and attempts/: what a run folder is of, who may write into it, what happened.
+"""run.json: what a run was made from, and how its last attempt ended.
 
-An attempt's number is taken with an exclusive create; a worker of an older attempt sees the newer number
-before it commits and stops. `shape` holds everything that shapes the scores: two runs into one folder must
+`shape` holds everything that shapes the scores: two runs into one folder must
 agree on it.
 """
 
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from aistudio.config import JobConfig, parse_config
-from aistudio.errors import ConfigError, FencedError, RunMismatchError
+from aistudio.errors import ConfigError, RunMismatchError
 from aistudio.images.urls import redact
+from aistudio.runs import layout
 from aistudio.store import Store, open_store
 
-RUN_KEY = "run.json"
 HIDDEN = "***"  # stands for a secret that was not stored
 _PACKAGES = (
     "aistudio",
@@ -36,7 +35,6 @@ _PACKAGES = (
     "pillow",
     "opencv-python-headless",
 )
-_ATTEMPT = re.compile(r"attempts/(\d{6,})\.json")
 _SECRET = re.compile(r"auth|token|cookie|key|secret|password", re.IGNORECASE)
 
 
@@ -73,7 +71,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 def load_run(store: Store) -> dict[str, Any] | None:
     """run.json, or None in a new folder."""
-    return store.read_json(RUN_KEY) if store.exists(RUN_KEY) else None
+    return store.read_json(layout.RUN) if store.exists(layout.RUN) else None
 
 
 def refuse_other_run(record: dict[str, Any], shape: dict[str, Any], place: str) -> None:
@@ -87,30 +85,6 @@ def refuse_other_run(record: dict[str, Any], shape: dict[str, Any], place: str) 
         )
 
 
-def claim_attempt(store: Store) -> int:
-    """Take the next attempt number; from now on older attempts may not commit."""
-    number = latest_attempt(store)
-    claimed = False
-    while not claimed:
-        number += 1
-        about = {"attempt": number, "host": socket.gethostname(), "pid": os.getpid(), "started_at": now()}
-        claimed = store.write_json(f"attempts/{number:06d}.json", about, overwrite=False)
-    return number
-
-
-def latest_attempt(store: Store) -> int:
-    """The newest attempt's number, 0 when there was none."""
-    numbers = (_ATTEMPT.fullmatch(e.key) for e in store.list("attempts/"))
-    return max((int(m[1]) for m in numbers if m), default=0)
-
-
-def refuse_if_fenced(store: Store, attempt: int) -> None:
-    """Raises FencedError when a newer attempt has taken over the run folder."""
-    newest = latest_attempt(store)
-    if newest > attempt:
-        raise FencedError(f"attempt {newest} has taken over {store.root}; this one ({attempt}) stops")
-
-
 def open_record(store: Store, record: dict[str, Any], *, new: bool) -> None:
     """Write run.json at the start of an attempt.
 
@@ -120,9 +94,9 @@ def open_record(store: Store, record: dict[str, Any], *, new: bool) -> None:
     Raises:
         RunMismatchError: another run with other settings took the folder at the same moment.
     """
-    if not store.write_json(RUN_KEY, record, overwrite=not new):
-        refuse_other_run(store.read_json(RUN_KEY), record["shape"], store.root)
-        store.write_json(RUN_KEY, record)
+    if not store.write_json(layout.RUN, record, overwrite=not new):
+        refuse_other_run(store.read_json(layout.RUN), record["shape"], store.root)
+        store.write_json(layout.RUN, record)
 
 
 def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Any], attempt: int) -> dict[str, Any]:

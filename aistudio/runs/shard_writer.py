@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
+from aistudio.runs import layout
 from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store
 
@@ -27,10 +28,6 @@ class Shard(NamedTuple):
 
     name: str
     rows: int
-
-
-def manifest_key(shard: str) -> str:
-    return f"manifest/{shard}.parquet"
 
 
 class ShardWriter:
@@ -97,11 +94,11 @@ class ShardWriter:
         table = table.combine_chunks()
         num_candidate = len(candidate_schema([]))
         self.passthrough = [(f.name, str(f.type)) for f in list(table.schema)[num_candidate:]]
-        self.store.write_table(manifest_key(shard.name), table)
+        self.store.write_table(layout.manifest_key(shard.name), table)
         self.shards.append(shard)
 
     def _flush_rejected(self) -> None:
         if self._rejected:
-            key = f"rejected/{self.prefix}-{self._rejected_files:06d}.parquet"
+            key = layout.rejected_key(self.prefix, self._rejected_files)
             self.store.write_table(key, pa.concat_tables(self._rejected).cast(REJECTED_SCHEMA))
             self._rejected, self._rejected_files = [], self._rejected_files + 1

@@ -19,19 +19,19 @@ from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidate
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.images.urls import redact
+from aistudio.runs import layout
 from aistudio.runs.manifest_files import InputFile, content_sha256, list_images, list_inputs, open_input
 from aistudio.runs.record import redacted
-from aistudio.runs.shard_writer import Shard, ShardWriter, manifest_key
+from aistudio.runs.shard_writer import Shard, ShardWriter
 from aistudio.store import Store, open_store
 
-INDEX_KEY = "manifest/_index.json"
 _CREDENTIALS = r"://[^\s/?#]*@"  # cheap look before urls.redact reads each text
 _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
 
 class Snapshot(BaseModel):
-    """manifest/_index.json."""
+    """What the snapshot's index holds."""
 
     shards: list[Shard]
     passthrough: list[tuple[str, str]]  # name, Arrow type
@@ -82,7 +82,9 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
 
 def load_snapshot(store: Store) -> Snapshot | None:
     """The finished snapshot of a run folder, or None."""
-    return Snapshot.model_validate(store.read_json(INDEX_KEY)) if store.exists(INDEX_KEY) else None
+    if not store.exists(layout.MANIFEST_INDEX):
+        return None
+    return Snapshot.model_validate(store.read_json(layout.MANIFEST_INDEX))
 
 
 class NormaliseGroup:
@@ -153,7 +155,7 @@ def refuse_duplicates(store: Store, snapshot: Snapshot) -> None:
     """Row ids taken from the manifest must be unique; buckets by hash bound the memory."""
     num_buckets = -(-snapshot.num_rows // _BUCKET_ROWS)
     for bucket in range(num_buckets):
-        ids = (store.read_table(manifest_key(s.name), ["row_id"])["row_id"] for s in snapshot.shards)
+        ids = (store.read_table(layout.manifest_key(s.name), ["row_id"])["row_id"] for s in snapshot.shards)
         twice = find_duplicates((chunk for column in ids for chunk in column.chunks), bucket, num_buckets)
         if twice:
             names = ", ".join(twice[:5])

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aistudio.config import JobConfig
+from aistudio.runs import layout
 from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request
@@ -239,5 +240,5 @@ def failed_rows(scores: pa.Table, wanted: Sequence[str]) -> np.ndarray:
 
 def store_shard(store: Store, name: str, table: pa.Table, texts: pa.Table, metadata: dict[str, str]) -> None:
     """Commit a shard: texts first, then the score file, whose presence means done. The first writer wins."""
-    store.write_table(f"texts/{name}.parquet", texts)
-    store.write_table(f"scores/{name}.parquet", table, metadata, overwrite=False)
+    store.write_table(layout.texts_key(name), texts)
+    store.write_table(layout.scores_key(name), table, metadata, overwrite=False)

@@ -7,9 +7,10 @@ import pytest
 
 from aistudio.config import parse_config
 from aistudio.jobs.verify import main
+from aistudio.runs import layout
 from aistudio.runs.record import new_record
-from aistudio.runs.shard_writer import Shard, manifest_key
-from aistudio.runs.snapshot import INDEX_KEY, Snapshot
+from aistudio.runs.shard_writer import Shard
+from aistudio.runs.snapshot import Snapshot
 from aistudio.store import open_store
 
 
@@ -27,11 +28,11 @@ def run(tmp_path: Path) -> str:
         ids = [str(3 * i + j) for j in range(3)]
         errors = [None, None, "the server answered 404"]
         scores = pa.table({"row_id": ids, "status": ["ok", "ok", "http_error"], "error": errors})
-        store.write_table(manifest_key(shard.name), pa.table({"row_id": ids}))
+        store.write_table(layout.manifest_key(shard.name), pa.table({"row_id": ids}))
         store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"]}))
         metadata = {"aistudio.fingerprint": record["fingerprint"]}
         store.write_table(f"scores/{shard.name}.parquet", scores, metadata)
-    store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
+    store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
     return folder
 
 

@@ -11,6 +11,7 @@ from aistudio.errors import AIStudioError, FencedError, ManifestError, RunMismat
 from aistudio.pipeline import score as score_module
 from aistudio.pipeline.actors import FusedWorker
 from aistudio.pipeline.score import prepare, score
+from aistudio.runs import attempts
 from aistudio.runs import record as run_record
 from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
@@ -72,7 +73,7 @@ def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server
 
         def shard(self, name):
             if name.endswith("1"):
-                run_record.claim_attempt(self.store)
+                attempts.claim_attempt(self.store)
             return super().shard(name)
 
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 32)), engine={"shards_in_flight": 1})

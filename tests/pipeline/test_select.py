@@ -11,7 +11,7 @@ import pytest
 from aistudio.config import SelectSettings, parse_config
 from aistudio.errors import StoreError
 from aistudio.pipeline.select import select_run
-from aistudio.runs.snapshot import INDEX_KEY
+from aistudio.runs import layout
 from aistudio.schema import score_schema
 from aistudio.selection import select_images
 from aistudio.store import open_store
@@ -48,7 +48,7 @@ def stored_run(root, num_items=30, per_item=7, shard_rows=16, seed=0):
         names.append([f"00000-{i:06d}", part.num_rows])
         store.write_table(f"scores/{names[-1][0]}.parquet", part)
     index = {"shards": names, "passthrough": [], "num_rejected": 0, "rejected_reasons": {}, "identity": {}}
-    store.write_json(INDEX_KEY, index)
+    store.write_json(layout.MANIFEST_INDEX, index)
     return store, whole
 
 

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 
 from aistudio.errors import StoreError
-from aistudio.runs.ledger import check_run, count_stored, done_shards
-from aistudio.runs.shard_writer import Shard, manifest_key
-from aistudio.runs.snapshot import INDEX_KEY, Snapshot
+from aistudio.runs import layout
+from aistudio.runs.ledger import check_run, count_stored
+from aistudio.runs.shard_writer import Shard
+from aistudio.runs.snapshot import Snapshot
 from aistudio.store import Store, open_store
 
 PRINT = "f" * 64
@@ -29,11 +30,11 @@ def store(tmp_path: Path) -> Store:
     first = 0
     for shard in shards:
         ids = [str(first + i) for i in range(shard.rows)]
-        store.write_table(manifest_key(shard.name), pa.table({"row_id": ids}))
+        store.write_table(layout.manifest_key(shard.name), pa.table({"row_id": ids}))
         store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"]}))
         write_scores(store, shard.name, ids)
         first += shard.rows
-    store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
+    store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
     return store
 
 
@@ -54,7 +55,7 @@ def test_a_missing_file_names_shard_and_rows(store):
     ledger = check_run(store)
     assert ledger.num_missing == 4 and ledger.problems == ["shard 00000-000001: missing: row_id 4, 5, 6, 7"]
     assert not ledger.complete and not ledger.damaged  # absent is not damaged: an ordinary resume brings it
-    assert done_shards(store) == {"00000-000000", "00000-000002"}
+    assert layout.done_shards(store) == {"00000-000000", "00000-000002"}
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_damaged_texts_and_snapshots_are_found_by_the_deep_check(store):
     assert check_run(store).complete
     deep = check_run(store, deep=True)
     assert deep.damaged == ["00000-000002"] and any("texts/00000-000002" in p for p in deep.problems)
-    store.write_bytes(manifest_key("00000-000000"), b"nothing")
+    store.write_bytes(layout.manifest_key("00000-000000"), b"nothing")
     shallow = check_run(store)
     assert not shallow.complete and any("manifest/00000-000000" in p for p in shallow.problems)
 
 
 def test_a_snapshot_shard_of_another_size_than_its_index_is_found(store):
-    store.write_table(manifest_key("00000-000002"), pa.table({"row_id": ["8", "9", "10"]}))
+    store.write_table(layout.manifest_key("00000-000002"), pa.table({"row_id": ["8", "9", "10"]}))
     assert any("3 rows, the snapshot's index says 2" in p for p in check_run(store).problems)
 
 
@@ -123,8 +124,8 @@ def test_problems_are_bounded_but_all_are_counted(tmp_path):
     shards = [Shard(f"00000-{i:06d}", 1) for i in range(200)]
     snapshot = Snapshot(shards=shards, passthrough=[], num_rejected=0, rejected_reasons={}, identity={})
     for i, shard in enumerate(shards):
-        store.write_table(manifest_key(shard.name), pa.table({"row_id": [str(i)]}))
-    store.write_json(INDEX_KEY, snapshot.model_dump(mode="json"))
+        store.write_table(layout.manifest_key(shard.name), pa.table({"row_id": [str(i)]}))
+    store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
     ledger = check_run(store)
     assert ledger.num_missing == 200 and len(ledger.problems) <= 60
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import StoreSettings
-from aistudio.runs.shard_writer import AUTO_ROWS, ShardWriter, manifest_key
+from aistudio.runs import layout
+from aistudio.runs.shard_writer import AUTO_ROWS, ShardWriter
 from aistudio.schema import candidate_schema
 from aistudio.store import open_store
 
@@ -25,7 +26,7 @@ def write(folder: Path, num_rows: int, shard_rows: int | Literal["auto"], num_ac
     for start in range(0, num_rows, batch):
         writer.add(rows(start, min(batch, num_rows - start)))
     writer.finish()
-    stored = [i for s in writer.shards for i in store.read_table(manifest_key(s.name))["row_id"].to_pylist()]
+    stored = [i for s in writer.shards for i in store.read_table(layout.manifest_key(s.name))["row_id"].to_pylist()]
     assert stored == [str(i) for i in range(num_rows)]
     return [s.rows for s in writer.shards]
 

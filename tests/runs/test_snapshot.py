@@ -8,8 +8,8 @@ import pytest
 
 from aistudio.errors import FencedError, ManifestError
 from aistudio.pipeline.snapshot import make_snapshot
-from aistudio.runs.record import claim_attempt
-from aistudio.runs.shard_writer import manifest_key
+from aistudio.runs import layout
+from aistudio.runs.attempts import claim_attempt
 from aistudio.runs.snapshot import find_manifest, load_snapshot, without_passwords
 from aistudio.store import open_store
 
@@ -22,7 +22,7 @@ def snapshot_of(config, attempt: int = 1):
 def rows_of(config) -> list[dict]:
     store = open_store(config.output)
     shards = load_snapshot(store).shards
-    return [row for s in shards for row in store.read_table(manifest_key(s.name)).to_pylist()]
+    return [row for s in shards for row in store.read_table(layout.manifest_key(s.name)).to_pylist()]
 
 
 def test_passwords_leave_every_text_column_and_only_them():

@@ -1,0 +1,38 @@
+"""Settings: frozen and validated, one file for each section.
+
+Sizes and times carry their unit in the name. Settings hold values only; nothing here touches the network, a model or
+a data path. reading.py is the only reader of YAML.
+"""
+
+from aistudio.config.base import Settings
+from aistudio.config.download import DownloadSettings
+from aistudio.config.engine import EngineSettings
+from aistudio.config.images import ImagesSettings
+from aistudio.config.job import JobConfig
+from aistudio.config.manifest import ManifestSettings
+from aistudio.config.metrics import MetricsSettings
+from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, WeightsFile
+from aistudio.config.reading import load_config, load_model_config, parse_config
+from aistudio.config.report import ReportSettings
+from aistudio.config.select import SelectSettings
+from aistudio.config.store import StoreSettings
+
+__all__ = [
+    "DownloadSettings",
+    "EngineSettings",
+    "ImageSpec",
+    "ImagesSettings",
+    "JobConfig",
+    "ManifestSettings",
+    "MetricsSettings",
+    "ModelConfig",
+    "ModelsSettings",
+    "ReportSettings",
+    "SelectSettings",
+    "Settings",
+    "StoreSettings",
+    "WeightsFile",
+    "load_config",
+    "load_model_config",
+    "parse_config",
+]

@@ -1,0 +1,25 @@
+"""Settings of the section `download`."""
+
+from pydantic import Field
+
+from aistudio.config.base import Settings
+
+
+class DownloadSettings(Settings):
+    """HTTP, S3 and file fetching. Times in seconds, sizes in bytes."""
+
+    connect_timeout_s: float = Field(5.0, gt=0)
+    read_timeout_s: float = Field(10.0, gt=0)  # longest silence between two chunks
+    timeout_s: float = Field(20.0, gt=0)  # one try, all of it
+    retries: int = Field(3, ge=0)  # further tries after a time-out, lost connection, 429 or 5xx
+    backoff_s: float = Field(0.5, ge=0)  # first wait; doubled each time, with jitter
+    backoff_max_s: float = Field(10.0, ge=0)  # also the longest Retry-After that is honoured
+    max_redirects: int = Field(5, ge=0)
+    max_bytes: int = Field(20_000_000, ge=1)  # on the wire and after decompression
+    concurrency: int = Field(64, ge=1)  # requests in flight per worker
+    per_host_concurrency: int = Field(32, ge=1)  # of those, to one host
+    user_agent: str = "aistudio/0.1"
+    headers: dict[str, str] = {}
+    trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, NO_PROXY
+    allow_private_addresses: bool = False  # loopback, link-local and private ranges
+    url_map: dict[str, str] = {}  # prefix -> replacement, longest prefix first; http(s)://, s3://, file://

@@ -1,0 +1,36 @@
+"""Settings of the section `engine`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from aistudio.config.base import Settings
+
+
+class EngineSettings(Settings):
+    """How the work is cut and spread. `auto` is planned from the cluster's resources."""
+
+    shard_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # rows per score file: unit of commit and resume
+    batch_size: int | Literal["auto"] = "auto"  # images per forward pass; auto: 16 on a CPU, found by trying on a GPU
+    plan: Literal["auto", "fused", "staged"] = "auto"  # fused: CPU; staged: pixels go to GPU actors
+    num_actors: int | Literal["auto"] = "auto"  # model actors
+    shards_in_flight: int = Field(3, ge=1)  # per actor: hides one shard's slow downloads behind another's compute
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the models; auto: cuda when the actors are given GPUs
+    num_gpus_per_actor: float = Field(1.0, gt=0)
+    num_fetchers: int | Literal["auto"] = "auto"  # download + decode actors of the staged plan
+    decode_threads: int = Field(2, ge=1)  # per fetcher; model actors with one core decode between their batches
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started
+    schedule_timeout_s: float = Field(30.0, gt=0)  # wait for room on a busy cluster
+    scale_up_timeout_s: float = Field(900.0, gt=0)  # the same where nodes can be added
+    max_cpus: float | None = Field(None, ge=0)  # of a cluster that can grow; null: what its autoscaler says
+    max_gpus: float | None = Field(None, ge=0)
+    weights_cache: str | None = None  # folder on each node; null: $AISTUDIO_CACHE/weights, ~/.cache/aistudio/weights
+
+    @field_validator("weights_cache")
+    @classmethod
+    def _cache_absolute(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.startswith(("/", "~")):
+            raise ValueError("expected an absolute path or one that begins with ~: each node has a folder of its own")
+        return folder

@@ -1,0 +1,28 @@
+"""The settings of one job file: a section for each part."""
+
+from aistudio.config.base import Settings
+from aistudio.config.download import DownloadSettings
+from aistudio.config.engine import EngineSettings
+from aistudio.config.images import ImagesSettings
+from aistudio.config.manifest import ManifestSettings
+from aistudio.config.metrics import MetricsSettings
+from aistudio.config.models import ModelsSettings
+from aistudio.config.report import ReportSettings
+from aistudio.config.select import SelectSettings
+from aistudio.config.store import StoreSettings
+
+
+class JobConfig(Settings):
+    """One job file."""
+
+    manifest: ManifestSettings
+    output: str
+    models: ModelsSettings
+    download: DownloadSettings = DownloadSettings()
+    images: ImagesSettings = ImagesSettings()
+    store: StoreSettings = StoreSettings()
+    engine: EngineSettings = EngineSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    select: SelectSettings = SelectSettings()
+    report: ReportSettings = ReportSettings()
+    start_over: bool = False  # together with --yes: empties a run folder made with other settings

@@ -1,0 +1,14 @@
+"""Settings of the section `select`."""
+
+from pydantic import Field
+
+from aistudio.config.base import Settings
+
+
+class SelectSettings(Settings):
+    """Two-stage selection: recall gate, ranking order, near-duplicates out."""
+
+    num_images: int = Field(3, ge=1)  # per item
+    recall_threshold: float | None = None  # smallest recall_score that passes
+    recall_top_m: int | None = Field(None, ge=1)  # of an item's images, so many reach the ranking
+    duplicate_cosine: float | None = Field(0.97, gt=-1, le=1)  # more alike than this: duplicates; null: same bytes only

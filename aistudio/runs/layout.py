@@ -1,0 +1,103 @@
+"""Owns the names in a run folder: every key of every file is made here and nowhere else.
+
+run.json                    what the run is and how its last attempt ended (record.py)
+attempts/000001.json        one for each attempt; the newest one alone may write (attempts.py)
+manifest/_index.json        the snapshot: shards and identity of the manifest (snapshot.py); written last
+manifest/<shard>.parquet    candidate rows of a shard
+rejected/<group>-<n>.parquet  manifest lines that could not be parsed
+texts/<shard>.parquet       the shard's distinct texts and their vectors
+scores/<shard>.parquet      one row for each candidate row; its presence means that the shard is done
+metrics/[<name>/]<file>     what an aggregation computed
+selection/<bucket>.parquet  chosen images
+searches/<name>/<file>      queries and results of a search
+report/<path>               the HTML report
+"""
+
+import re
+
+from aistudio.store import Store
+
+RUN = "run.json"
+ATTEMPTS = "attempts/"
+MANIFEST = "manifest/"
+REJECTED = "rejected/"
+TEXTS = "texts/"
+SCORES = "scores/"
+METRICS = "metrics/"
+SELECTION = "selection/"
+SEARCHES = "searches/"
+REPORT = "report/"
+
+MANIFEST_INDEX = f"{MANIFEST}_index.json"
+REPORT_INDEX = f"{REPORT}index.html"
+COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
+
+# Emptied when a run starts over, in this order: run.json goes last and the snapshot's index before its shards, so that
+# a crash in between leaves a folder that is still refused or resumed for what it is. ATTEMPTS stays: an older attempt
+# that is alive must see itself fenced off.
+EMPTIED = (SCORES, TEXTS, REJECTED, METRICS, SEARCHES, REPORT, SELECTION, MANIFEST_INDEX, MANIFEST, RUN)
+WRITTEN_BY_WORKERS = (MANIFEST, SCORES, TEXTS, REJECTED)  # where a killed process may leave half-written files
+
+_ATTEMPT = re.compile(re.escape(ATTEMPTS) + r"(\d{6,})\.json")
+_PARQUET = ".parquet"
+
+
+def attempt_key(number: int) -> str:
+    """Return the key of an attempt's file."""
+    return f"{ATTEMPTS}{number:06d}.json"
+
+
+def attempt_number(key: str) -> int | None:
+    """Return the number in an attempt's key, None for any other file."""
+    match = _ATTEMPT.fullmatch(key)
+    return int(match[1]) if match else None
+
+
+def manifest_key(shard: str) -> str:
+    """Return the key of a shard's candidate rows."""
+    return f"{MANIFEST}{shard}{_PARQUET}"
+
+
+def rejected_key(group: str, number: int) -> str:
+    """Return the key of the `number`-th file of rejected lines of a group of manifest files."""
+    return f"{REJECTED}{group}-{number:06d}{_PARQUET}"
+
+
+def texts_key(shard: str) -> str:
+    """Return the key of a shard's text vectors."""
+    return f"{TEXTS}{shard}{_PARQUET}"
+
+
+def scores_key(shard: str) -> str:
+    """Return the key of a shard's score file."""
+    return f"{SCORES}{shard}{_PARQUET}"
+
+
+def metrics_key(file: str) -> str:
+    """Return the key of a file of an aggregation, e.g. `metrics.json`, `per_query.parquet`."""
+    return f"{METRICS}{file}"
+
+
+def comparison_key(other: str) -> str:
+    """Return the key of the comparison with a run called `other`."""
+    return f"{COMPARISONS}{other}.json"
+
+
+def selection_key(bucket: int, suffix: str) -> str:
+    """Return the key of a bucket of chosen images; `suffix` is `parquet` or `csv`."""
+    return f"{SELECTION}{bucket:05d}.{suffix}"
+
+
+def report_key(path: str) -> str:
+    """Return the key of a file of the report."""
+    return f"{REPORT}{path}"
+
+
+def score_keys(store: Store) -> list[str]:
+    """List the score files that are there, in the manifest's order."""
+    return [e.key for e in store.list(SCORES) if e.key.endswith(_PARQUET)]
+
+
+def done_shards(store: Store) -> set[str]:
+    """List the shards whose score file is there."""
+    return {e.key.removeprefix(SCORES).removesuffix(_PARQUET) for e in store.list(SCORES)}
