@@ -3,6 +3,7 @@
 Nothing here reads or computes anything. A column is written down once, here, with its type and meaning.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import pyarrow as pa
@@ -64,7 +65,10 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
     pa.field("recall_score", pa.float32()),  # cosine of the row's image and its own text
     pa.field("rank_score", pa.float32()),
 )
-VECTOR_COLUMNS = ("embedding", "rank_embedding")  # fixed_size_list; the second only when towers differ
+EMBEDDING = "embedding"  # of the recall model
+RANK_EMBEDDING = "rank_embedding"  # of the ranking model, when its image tower is its own
+ENCODER_PREFIX = "embedding_"  # of an encoder, then its name
+VECTOR_COLUMNS = (EMBEDDING, RANK_EMBEDDING)
 THUMBNAIL_FIELD = pa.field("thumbnail", pa.binary())  # JPEG file
 
 RESERVED_COLUMNS: frozenset[str] = frozenset(
@@ -75,9 +79,20 @@ RESERVED_COLUMNS: frozenset[str] = frozenset(
 def passthrough_name(column: str) -> str:
     """Name under which a manifest column of the user's is stored.
 
-    A column named like one of ours (`width`, `status`, ...) is kept as `manifest_<name>`.
+    A column named like one of ours (`width`, `status`, `embedding_look`, ...) is kept as `manifest_<name>`.
     """
-    return f"manifest_{column}" if column in RESERVED_COLUMNS else column
+    ours = column in RESERVED_COLUMNS or column.startswith(ENCODER_PREFIX)
+    return f"manifest_{column}" if ours else column
+
+
+def encoder_column(name: str) -> str:
+    """Return the column that holds the vectors of the encoder `name`."""
+    return f"{ENCODER_PREFIX}{name}"
+
+
+def is_vector_column(column: str) -> bool:
+    """Whether a stored column holds image vectors."""
+    return column in VECTOR_COLUMNS or column.startswith(ENCODER_PREFIX)
 
 
 def vector_type(dim: int, dtype: str = "float32") -> pa.DataType:
@@ -90,20 +105,15 @@ def candidate_schema(passthrough: list[pa.Field]) -> pa.Schema:
     return pa.schema([*CANDIDATE_FIELDS, *passthrough])
 
 
-def score_schema(
-    passthrough: list[pa.Field], dim: int, dtype: str = "float32", rank_dim: int | None = None
-) -> pa.Schema:
+def score_schema(passthrough: list[pa.Field], widths: Mapping[str, int], dtype: str = "float32") -> pa.Schema:
     """Schema of a score file.
 
     Args:
         passthrough: the manifest's own columns.
-        dim: width of `embedding`.
+        widths: vector column -> its width, in the order in which they are stored.
         dtype: stored type of the vectors, "float32" or "float16".
-        rank_dim: width of `rank_embedding` when the ranking model has an image tower of its own, else None.
     """
-    vectors = [pa.field("embedding", vector_type(dim, dtype))]
-    if rank_dim is not None:
-        vectors.append(pa.field("rank_embedding", vector_type(rank_dim, dtype)))
+    vectors = [pa.field(column, vector_type(width, dtype)) for column, width in widths.items()]
     return pa.schema([*CANDIDATE_FIELDS, *OUTCOME_FIELDS, *vectors, THUMBNAIL_FIELD, *passthrough])
 
 

@@ -3,7 +3,6 @@
 What is left is the engine's own work: snapshot, shards, batches, joining, Parquet, commits, Ray.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from aistudio.config import ImageSpec
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext, _Worker
 from aistudio.schema import Status
 from aistudio.scoring.core_lock import Turn
-from aistudio.scoring.encoders import Encoders
+from aistudio.scoring.encoders import Encoders, Models, find_towers
 from aistudio.scoring.image_source import ImageRow, Request
 
 SIZE, DIM = 224, 512
@@ -40,7 +39,8 @@ class StubSource:
 class StubModel:
     """Vectors (N, 512) that depend on the images' first pixel and on the texts' length only."""
 
-    image_spec, dim = ImageSpec(size=SIZE), DIM
+    image_spec, dim, normalised = ImageSpec(size=SIZE), DIM, True
+    fingerprint = image_tower_fingerprint = "stub"
 
     def __init__(self) -> None:
         vectors = np.random.default_rng(1).normal(size=(256, DIM)).astype(np.float32)
@@ -58,10 +58,11 @@ class StubEncoders(Encoders):
 
     def __init__(self, batch_size: int) -> None:
         self.recall: Any = StubModel()
-        self.ranking, self.shared = None, False
+        self.ranking = None
+        self.towers = find_towers(Models(self.recall, None, {}))
+        self._specs = (StubModel.image_spec,)
         self._turn, self._thread = Turn(), None
         self.batch_size = batch_size
-        self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
 
 
 def _thumbnails(worker: _Worker) -> bool:

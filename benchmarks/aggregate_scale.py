@@ -30,7 +30,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def write_run(store: Store, rows: int, dim: int) -> None:
-    rng, schema = np.random.default_rng(0), score_schema([], dim)
+    rng, schema = np.random.default_rng(0), score_schema([], {"embedding": dim})
     for n, start in enumerate(range(0, rows, SHARD_ROWS)):
         place = np.arange(start, min(start + SHARD_ROWS, rows))
         item = place // PER_ITEM

@@ -135,7 +135,7 @@ def show_model(num_images: int) -> None:
 
 def show_store(num_images: int) -> None:
     """A score file of 512 numbers and a 4 kB thumbnail a row."""
-    schema = score_schema([], 512)
+    schema = score_schema([], {"embedding": 512})
     table = filled(schema, SHARD_ROWS)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(folder)

@@ -1,18 +1,36 @@
 """Settings of the section `models`, and of one conf/models/*.yaml."""
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aistudio.config.base import Settings
 
+ENCODER_NAME = r"[a-z][a-z0-9_]{0,30}"
+
 
 class ModelsSettings(Settings):
-    """conf/models/*.yaml of each stage; ranking may be null."""
+    """conf/models/*.yaml of each role; any may be absent, but not all of them."""
 
-    recall: str
+    recall: str | None = None
     ranking: str | None = None
+    encoders: dict[str, str] = {}  # name -> conf; vectors are stored as embedding_<name>
     poi_table: str | None = None  # Parquet made by jobs.poi_table; null: POIs have no vectors
+
+    @field_validator("encoders")
+    @classmethod
+    def _names(cls, encoders: dict[str, str]) -> dict[str, str]:
+        for name in encoders:
+            if not re.fullmatch(ENCODER_NAME, name):
+                raise ValueError(f"{name!r}: an encoder's name is 1 to 31 of a-z, 0-9 and _, a letter first")
+        return encoders
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if not (self.recall or self.ranking or self.encoders):
+            raise ValueError("name at least one model: recall, ranking or one of encoders")
+        return self
 
 
 class ImageSpec(Settings):

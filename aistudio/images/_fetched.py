@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from aistudio.images.urls import redact
 from aistudio.schema import Status
+from aistudio.secrets import redact
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from aistudio.images._body import ACCEPT_ENCODING, read_body
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._netrc import Netrc
 from aistudio.images._retry import parse_retry_after
-from aistudio.images.urls import BadURL, parse_http_url, redact
+from aistudio.images.urls import BadURL, parse_http_url
 from aistudio.schema import Status
+from aistudio.secrets import redact
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DNS_TTL_S = 300  # a run asks the same few CDN names millions of times

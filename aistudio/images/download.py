@@ -19,8 +19,9 @@ from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._flow import Budget, Host, Request, Stream
 from aistudio.images._http import HttpClient
 from aistudio.images._retry import backoff_s
-from aistudio.images.urls import BadURL, Target, parse_target, redact
+from aistudio.images.urls import BadURL, Target, parse_target
 from aistudio.schema import Status
+from aistudio.secrets import redact
 
 __all__ = ["Downloader", "Fetched"]
 

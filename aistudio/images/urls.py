@@ -1,4 +1,4 @@
-"""Image addresses as text: what is a usable URL, where `url_map` sends it, and how it is shown without its password.
+"""Image addresses as text: what is a usable URL and where `url_map` sends it.
 
 Nothing here touches the network; which IP addresses may be connected to is decided in _addresses.py.
 """
@@ -19,7 +19,6 @@ MAX_URL_LENGTH = 8192  # bytes; common servers refuse longer request lines (ngin
 # clients too, and servers take them.
 _KEEP = "%!$&'()*+,;=:@/?-._~[]|^`{}\\\"<>"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_CREDENTIALS = re.compile(r"((?:^|(?<=[^A-Za-z0-9+.-]))[A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#\"'<>]*)@")
 _SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -36,11 +35,6 @@ class Target:
     url: URL | None = None
     path: str | None = None
     s3: tuple[str, str] | None = None
-
-
-def redact(text: str) -> str:
-    """`text` with user and password of every URL in it replaced: `http://u:p@h/x` becomes `http://***@h/x`."""
-    return _CREDENTIALS.sub(r"\1***@", text) if "@" in text else text
 
 
 def map_url(url: str, url_map: Mapping[str, str]) -> str:

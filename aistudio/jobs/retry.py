@@ -27,8 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.errors import ConfigError
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import print_stopped, print_summary
-    from aistudio.runs.record import HIDDEN, stored_settings
+    from aistudio.runs.record import stored_settings
     from aistudio.schema import Status
+    from aistudio.secrets import HIDDEN
 
     for status in args.status:
         if status.partition(":")[0] not in set(Status) - {Status.OK}:

@@ -11,7 +11,8 @@ from pathlib import Path
 from aistudio.config import JobConfig, load_config, load_model_config
 from aistudio.errors import ConfigError
 from aistudio.jobs.common import add_set
-from aistudio.pipeline.shipping import is_elsewhere, leaves, refuse_secrets, requirements, ships, stage
+from aistudio.pipeline.shipping import is_elsewhere, leaves, requirements, ships, stage
+from aistudio.secrets import refuse_secrets
 
 JOBS = ("score", "aggregate", "report", "select", "verify", "retry")
 DESCRIPTION = """\

@@ -5,12 +5,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aistudio.config import ImagesSettings, ModelConfig, StoreSettings, load_model_config
 from aistudio.errors import AIStudioError, ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from aistudio.models import ImageEncoder
     from aistudio.weights.cache import WeightsCache
 
 DEFAULT_CONFS = Path("conf/models")
@@ -91,8 +94,8 @@ def _each(configs: list[ModelConfig], action: Any) -> int:
 
 
 def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
+    from aistudio.secrets import shown_address
     from aistudio.weights.placing import place_file
-    from aistudio.weights.remote import shown
 
     for cfg in configs:
         print(f"{cfg.name} ({cfg.family}); licence: {cfg.licence or cfg.weights.licence or 'not given'}")
@@ -100,7 +103,7 @@ def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
             path = place_file(file, cache, fetch=False)
             state = f"{path.stat().st_size:>13,} bytes" if path.is_file() else "not here".rjust(19)
             where = "" if str(path) == str(Path(file.path)) else f" (in the cache: {path})"
-            print(f"  {state}  {file.path}{where}  <- {shown(file.url) if file.url else 'no address known'}")
+            print(f"  {state}  {file.path}{where}  <- {shown_address(file.url) if file.url else 'no address known'}")
     return 0
 
 
@@ -153,13 +156,28 @@ def _verify(cfg: ModelConfig, cache: "WeightsCache", cases: str | None, fingerpr
     drawn = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(128)), axis=-1)[None]
     vectors = model.encode_images(np.ascontiguousarray(drawn))
     print(f"  image vector: {vectors.shape[1]} wide, length {np.linalg.norm(vectors[0]):.6f}")
-    if hasattr(model, "rank"):
-        print(f"  smoke score: {model.rank(vectors, [SMOKE_TEXT], [None])[0]:+.6f} (ranking, {SMOKE_TEXT})")
-    else:
-        print(f"  tokenizer: {SMOKE_TEXT} -> {model.tokenize([SMOKE_TEXT])[0]}")
-        print(f"  smoke score: {(vectors @ model.encode_texts([SMOKE_TEXT]).T)[0, 0]:+.6f} (cosine)")
+    _smoke_score(cfg, model, vectors)
     if cases:
-        _score_cases(model, Path(cases))
+        _score_cases(cfg, model, Path(cases))
+
+
+def _smoke_score(cfg: ModelConfig, model: "ImageEncoder", vectors: "np.ndarray") -> None:
+    """Print what the model makes of one image vector and SMOKE_TEXT."""
+    from aistudio.models import Composer, Kind, RankingModel, RecallModel, kind
+
+    match kind(cfg):
+        case Kind.RANKING:
+            score = cast(RankingModel, model).rank(vectors, [SMOKE_TEXT], [None])[0]
+            print(f"  smoke score: {score:+.6f} (ranking, {SMOKE_TEXT})")
+        case Kind.RECALL:
+            recall = cast(RecallModel, model)
+            print(f"  tokenizer: {SMOKE_TEXT} -> {recall.tokenize([SMOKE_TEXT])[0]}")
+            print(f"  smoke score: {(vectors @ recall.encode_texts([SMOKE_TEXT]).T)[0, 0]:+.6f} (cosine)")
+        case Kind.COMPOSER:
+            query = cast(Composer, model).compose(vectors, [SMOKE_TEXT])
+            import numpy as np
+
+            print(f"  smoke query: length {np.linalg.norm(query[0]):.6f} ({SMOKE_TEXT})")
 
 
 def _print_info(cfg: ModelConfig) -> None:
@@ -173,7 +191,7 @@ def _print_info(cfg: ModelConfig) -> None:
     print(f"  pixels: {info.image_spec.size} x {info.image_spec.size}, {info.image_spec.resize}")
 
 
-def _score_cases(model: Any, folder: Path) -> None:
+def _score_cases(cfg: ModelConfig, model: "ImageEncoder", folder: Path) -> None:
     """Score a folder of cases: cases.json with `images` ({"file"}), `texts` and `rank_cases`."""
     import json
 
@@ -190,14 +208,19 @@ def _score_cases(model: Any, folder: Path) -> None:
     whole = [d.pixels[0] if d.pixels else None for d in decoded]
     black = np.zeros((model.image_spec.size, model.image_spec.size, 3), np.uint8)
     vectors = model.encode_images(np.stack([black if p is None else p for p in whole]))
-    if hasattr(model, "rank"):
+    from aistudio.models import Kind, RankingModel, RecallModel, kind
+
+    if kind(cfg) is Kind.RANKING:
         rows = cases.get("rank_cases", [])
         images = vectors[[row["image"] for row in rows]]
-        scores = model.rank(images, [row["title"] for row in rows], [row["poi_names"] for row in rows])
+        titles, names = [row["title"] for row in rows], [row["poi_names"] for row in rows]
+        scores = cast(RankingModel, model).rank(images, titles, names)
         for row, score in zip(rows, scores, strict=True):
             print(f"  {score:+.5f}  image {row['image']}  {row['poi_names'] or row['title']}")
         return
-    similarity = vectors @ model.encode_texts(cases["texts"]).T
+    if kind(cfg) is not Kind.RECALL:
+        raise ConfigError(f"{cfg.name}: --cases wants a recall or a ranking model, not a {kind(cfg)}")
+    similarity = vectors @ cast(RecallModel, model).encode_texts(cases["texts"]).T
     for image, row in zip(cases["images"], similarity, strict=True):
         best = int(row.argmax())
         print(f"  {row[best]:+.5f}  {image['file']}  {cases['texts'][best]}")

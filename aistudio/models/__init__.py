@@ -1,14 +1,17 @@
-"""Recall and ranking models: `load_model` and `check_weights`.
+"""The four kinds of models, as contracts, and the functions that load one.
 
-A family is one file here with `check(cfg)` and `load(cfg, options)`; files that begin with `_` support them. A new
-family is one file and one YAML in conf/models/. Importing this package imports no family and no torch.
+A family is one file here with `KIND` (the contract that it fulfils), `check(cfg)` and `load(cfg, options)`; files
+that begin with `_` support them. A new family is one file, one YAML in conf/models/ and a tiny builder for
+tests/models/test_contract.py, which holds every family to its contract. Importing this package imports no family and
+no torch.
 """
 
 import importlib
 import os
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
@@ -22,73 +25,107 @@ if TYPE_CHECKING:
     from aistudio.poi_table import PoiTable
 
 __all__ = [
-    "ImageModel",
+    "Composer",
+    "ImageEncoder",
+    "Kind",
+    "LoadKeywords",
     "RankingModel",
     "RecallModel",
+    "WeightsInfo",
     "check_weights",
     "families",
+    "kind",
+    "load_composer",
     "load_model",
+    "load_ranking",
+    "load_recall",
+    "require_kind",
 ]
 
 
-class ImageModel(Protocol):
-    """What every loaded model has; vectors are float32 unit rows (N,dim)."""
+class Kind(StrEnum):
+    """Which contract a family fulfils; each is an ImageEncoder."""
 
-    image_spec: ImageSpec
-    dim: int
-    fingerprint: str
-    image_tower_fingerprint: str | None
+    ENCODER = "image encoder"
+    RECALL = "recall model"
+    RANKING = "ranking model"
+    COMPOSER = "composer"
+
+
+class ImageEncoder(Protocol):
+    """An image tower: pixels to vectors. Every family is one."""
+
+    image_spec: ImageSpec  # the pixels that it wants
+    dim: int  # width of its vectors
+    normalised: bool  # whether its vectors are unit rows
+    fingerprint: str  # identifies files and settings
+    image_tower_fingerprint: str | None  # equal for two models whose towers give the same vectors; None: not known
 
     def encode_images(self, pixels: "np.ndarray") -> "np.ndarray":
-        """(N,S,S,3) uint8 RGB -> (N,dim). On a GPU several threads may call at once."""
+        """Encode (N,S,S,3) uint8 RGB as (N,dim) float32; N may be 0. On a GPU several threads may call at once."""
 
 
-class RecallModel(ImageModel, Protocol):
-    """Image and text in one space."""
+class RecallModel(ImageEncoder, Protocol):
+    """Images and texts in one space; vectors are unit rows."""
 
     def encode_texts(self, texts: "Sequence[str]") -> "np.ndarray":
-        """N strings -> (N,dim)."""
+        """Encode N strings as (N,dim) float32 unit rows; N may be 0."""
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, unpadded."""
+        """Return the token ids of each text, unpadded."""
 
 
-class RankingModel(ImageModel, Protocol):
-    """Scores images of an item."""
+class RankingModel(ImageEncoder, Protocol):
+    """Predicts which of an item's images is clicked."""
+
+    def encode_texts(self, texts: "Sequence[str]") -> "np.ndarray":
+        """Encode N strings as (N,dim) float32 unit rows by the model's own text tower; POI tables need them."""
 
     def rank(
         self, image_vectors: "np.ndarray", texts: "Sequence[str]", poi_names: "Sequence[str | None]"
     ) -> "np.ndarray":
-        """(N,dim) vectors, N titles, N comma-joined POI names -> (N,) float32 scores."""
+        """Score (N,dim) vectors with N titles and N comma-joined POI names: (N,) float32, higher is better."""
 
     def with_poi_table(self, table: "PoiTable") -> "RankingModel":
-        """The same model looking POIs up in `table`."""
+        """Return the same model looking POIs up in `table`."""
+
+
+class Composer(ImageEncoder, Protocol):
+    """Turns an image and a text that changes it into a query vector; `encode_images` is the gallery side."""
+
+    def compose(self, image_vectors: "np.ndarray", texts: "Sequence[str]") -> "np.ndarray":
+        """Compose (N,dim) float32 image vectors with N texts into (N,dim) float32 query vectors; N may be 0."""
+
+
+class LoadKeywords(TypedDict, total=False):
+    """How a model is loaded.
+
+    device: "cpu" (default) or "cuda[:n]".
+    precision: "float32" (default), "bfloat16" or "float16" inside the towers; results are float32.
+    optimize: speed-ups that change results by rounding only (default: yes).
+    compile: torch.compile the image tower (needs a C++ compiler; the first batch takes a minute).
+    images_per_pass: the most images that a GPU is given at once; None: 256.
+    """
+
+    device: str
+    precision: str
+    optimize: bool
+    compile: bool
+    images_per_pass: int | None
 
 
 def families() -> list[str]:
-    """Names of the model families."""
+    """List the names of the model families."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("_"))
 
 
-def load_model(
-    cfg: ModelConfig,
-    *,
-    device: str = "cpu",
-    precision: str = "float32",
-    optimize: bool = True,
-    compile: bool = False,
-    images_per_pass: int | None = None,
-    poi_table: "PoiTable | None" = None,
-) -> Any:
-    """A RecallModel or RankingModel, whichever the family is.
+def kind(cfg: ModelConfig) -> Kind:
+    """Return the kind of the model's family. Raises ConfigError for an unknown family."""
+    return cast(Kind, _family(cfg).KIND)
 
-    Args:
-        device: "cpu" or "cuda[:n]".
-        precision: "float32", "bfloat16" or "float16" inside the towers; results are float32.
-        optimize: speed-ups that change results by rounding only.
-        compile: torch.compile the image tower (needs a C++ compiler; the first batch takes a minute).
-        images_per_pass: the most images that a GPU is given at once; None: 256.
-        poi_table: for a ranking model; None: no POI is known.
+
+def load_model(cfg: ModelConfig, **options: Unpack[LoadKeywords]) -> ImageEncoder:
+    """Load a model of any family as the image encoder that it is; `options` as in LoadKeywords.
 
     Raises:
         ConfigError: unknown family, precision or size setting; a device that is not there or lacks the precision.
@@ -99,9 +136,29 @@ def load_model(
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from aistudio.models._encode import IMAGES_PER_PASS, LoadOptions
 
-    options = LoadOptions(device, precision, optimize, compile, images_per_pass or IMAGES_PER_PASS)
-    model = _family(cfg).load(cfg, options)
+    options["images_per_pass"] = options.get("images_per_pass") or IMAGES_PER_PASS
+    return cast(ImageEncoder, _family(cfg).load(cfg, LoadOptions(**options)))  # type: ignore[arg-type]
+
+
+def load_recall(cfg: ModelConfig, **options: Unpack[LoadKeywords]) -> RecallModel:
+    """Load a recall model. Raises as `load_model`, and ConfigError when the family is of another kind."""
+    _require(cfg, Kind.RECALL)
+    return cast(RecallModel, load_model(cfg, **options))
+
+
+def load_ranking(
+    cfg: ModelConfig, poi_table: "PoiTable | None" = None, **options: Unpack[LoadKeywords]
+) -> RankingModel:
+    """Load a ranking model; `poi_table` None: no POI is known. Raises as `load_recall`."""
+    _require(cfg, Kind.RANKING)
+    model = cast(RankingModel, load_model(cfg, **options))
     return model if poi_table is None else model.with_poi_table(poi_table)
+
+
+def load_composer(cfg: ModelConfig, **options: Unpack[LoadKeywords]) -> Composer:
+    """Load a composer. Raises as `load_recall`."""
+    _require(cfg, Kind.COMPOSER)
+    return cast(Composer, load_model(cfg, **options))
 
 
 def check_weights(cfg: ModelConfig) -> WeightsInfo:
@@ -109,10 +166,26 @@ def check_weights(cfg: ModelConfig) -> WeightsInfo:
 
     Raises ConfigError and WeightsError as `load_model`; the fingerprint is the loaded model's.
     """
-    return _family(cfg).check(cfg)
+    return cast(WeightsInfo, _family(cfg).check(cfg))
+
+
+def require_kind(cfg: ModelConfig, setting: str) -> None:
+    """Raise ConfigError unless the model fits a setting: models.recall, models.ranking or models.encoders.<name>."""
+    wanted = {"models.recall": Kind.RECALL, "models.ranking": Kind.RANKING}.get(setting)
+    if wanted is not None and (found := kind(cfg)) is not wanted:
+        fitting = [name for name in families() if importlib.import_module(f"{__name__}.{name}").KIND is wanted]
+        raise ConfigError(
+            f"{setting}: {cfg.name} (family {cfg.family}) is a model of the kind {found}, expected a {wanted}, of one "
+            f"of the families {', '.join(fitting)}"
+        )
+
+
+def _require(cfg: ModelConfig, wanted: Kind) -> None:
+    if (found := kind(cfg)) is not wanted:
+        raise ConfigError(f"{cfg.name}: family {cfg.family} is of the kind {found}, not a {wanted}")
 
 
 def _family(cfg: ModelConfig) -> ModuleType:
     if cfg.family not in families():
         raise ConfigError(f"{cfg.name}: family {cfg.family!r} is not known; found: {', '.join(families())}")
-    return importlib.import_module(f"aistudio.models.{cfg.family}")
+    return importlib.import_module(f"{__name__}.{cfg.family}")

@@ -13,11 +13,14 @@ from pydantic import Field
 from torch import nn
 
 from aistudio.config import ModelConfig, Settings
+from aistudio.models import Kind
 from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
 from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
 from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
 from aistudio.weights.files import WeightsInfo
+
+KIND = Kind.RECALL
 
 
 class AlignArch(Settings):
@@ -74,6 +77,8 @@ class AlignRecall:
     `image_spec`: the pixels it wants; `dim`: width of its vectors; `fingerprint`: identifies files and settings;
     `image_tower_fingerprint`: equal for two models whose image towers are the same numbers.
     """
+
+    normalised = True
 
     def __init__(self, opened: OpenedFile[AlignModel], options: LoadOptions) -> None:
         model = opened.load()

@@ -16,17 +16,21 @@ from torch import nn
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import WeightsError
+from aistudio.models import Kind
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint
 
+KIND = Kind.RECALL
 BERT_LEFTOVERS = {"bert.embeddings.position_ids", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
 class HfDualRecall:
     """A dual encoder, loaded; attributes and methods as in AlignRecall."""
+
+    normalised = True
 
     def __init__(self, cfg: ModelConfig, arch: HfArch, folders: Folders, options: LoadOptions) -> None:
         model = _pretrained(transformers.AutoModel, folders.model)

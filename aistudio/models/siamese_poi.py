@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from aistudio.config import ModelConfig
+from aistudio.models import Kind
 from aistudio.models._encode import BoundedCache, LoadOptions
 from aistudio.models._opening import OpenedFile, open_published, parse_arch
 from aistudio.models.align import AlignArch, AlignModel, image_encoder, text_encoder
@@ -20,6 +21,7 @@ from aistudio.models.align import published_names as align_names
 from aistudio.poi_table import ItemPois, PoiTable, item_pois, query_text
 from aistudio.weights.files import WeightsInfo
 
+KIND = Kind.RANKING
 DICE_EPS = 1e-9
 ROWS_PER_PASS = 256  # the head holds 5 x 2048 numbers a row
 POI_CACHE = 4_000  # distinct POI strings; 80 MB of 512-wide vectors
@@ -109,6 +111,8 @@ def state_dict_published(model: SiamesePoiModel) -> dict[str, torch.Tensor]:
 
 class SiameseRanking:
     """The ranking model, loaded. Attributes as in AlignRecall; its towers are its own."""
+
+    normalised = True
 
     def __init__(self, opened: OpenedFile[SiamesePoiModel], options: LoadOptions) -> None:
         model = opened.load().requires_grad_(False)

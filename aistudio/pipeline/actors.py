@@ -99,6 +99,10 @@ class _Worker:
         status = self.store.read_table(layout.scores_key(name), ["status"])["status"]
         return self._report(name, defaultdict(float, Counter(status.to_pylist())))
 
+    def scorer(self, batch_size: int) -> ShardScorer:
+        """Return a scorer for one shard."""
+        return ShardScorer(self.encoders, self.config.store.embedding_dtype, batch_size)
+
     def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
         """Score, commit, report."""
         if work.previous is not None and not work.rows.num_rows:
@@ -151,9 +155,9 @@ class FusedWorker(_Worker):
         (start, care), work = self.begin(name, "score"), self.work(name)
         if not start.careful:
             images = self.source.images(work.distinct.requests)
-            return self.finish(work, ShardScorer(self.config, self.encoders, self.encoders.batch_size), images)
+            return self.finish(work, self.scorer(self.encoders.batch_size), images)
         images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row)
-        return self.finish(work, ShardScorer(self.config, self.encoders, 1), images)
+        return self.finish(work, self.scorer(1), images)
 
 
 class FetchWorker(_Worker):
@@ -192,8 +196,8 @@ class EncodeWorker(_Worker):
             return stored
         (start, care), work = self.begin(name, "encode"), self.work(name)
         if start.careful:
-            return self.finish(work, ShardScorer(self.config, self.encoders, 1), care.over(images))
-        return self.finish(work, ShardScorer(self.config, self.encoders, self.encoders.batch_size), images)
+            return self.finish(work, self.scorer(1), care.over(images))
+        return self.finish(work, self.scorer(self.encoders.batch_size), images)
 
 
 def _get(reference: Any) -> Any:

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 
 from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
+from aistudio.models import load_ranking
 from aistudio.poi_table import BEST_IMAGES, Counts, build_table
 from aistudio.runs import layout
+from aistudio.schema import EMBEDDING, RANK_EMBEDDING
 from aistudio.scoring.pinned_models import PinnedModel, load_pinned, pin_model
 from aistudio.store import Store
 
@@ -74,13 +76,15 @@ def read_counts(path: str | Path) -> dict[str, Counts]:
 def _ranking(config: JobConfig) -> PinnedModel:
     if not config.models.ranking:
         raise ConfigError("the run has no ranking model (models.ranking), so there is nothing to build a POI table for")
-    return pin_model(config.models.ranking, config)
+    return pin_model(config.models.ranking, config, "models.ranking")
 
 
 def _vector_column(config: JobConfig, ranking: PinnedModel) -> str:
     """Where the run keeps vectors of the ranking model's image tower."""
-    recall = pin_model(config.models.recall, config)
-    return "embedding" if ranking.image_tower_fingerprint == recall.image_tower_fingerprint else "rank_embedding"
+    if not config.models.recall:
+        return RANK_EMBEDDING
+    recall = pin_model(config.models.recall, config, "models.recall")
+    return EMBEDDING if ranking.image_tower_fingerprint == recall.image_tower_fingerprint else RANK_EMBEDDING
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
@@ -101,5 +105,5 @@ def _best(names: list[str], scores: np.ndarray) -> np.ndarray:
 
 
 def _name_vectors(config: JobConfig, ranking: PinnedModel, names: list[str]) -> dict[str, np.ndarray]:
-    model = load_pinned(ranking, config)
+    model = load_pinned(ranking, config, load_ranking)
     return dict(zip(names, model.encode_texts(names), strict=True))

@@ -32,6 +32,7 @@ from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
+from aistudio.runs.shape import run_shape, shaping
 from aistudio.runs.snapshot import (
     Snapshot,
     find_manifest,
@@ -39,6 +40,7 @@ from aistudio.runs.snapshot import (
     manifest_identity,
 )
 from aistudio.scoring.pinned_models import PinnedModels, pin_models
+from aistudio.secrets import redacted
 from aistudio.store import Store, open_store
 
 # Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
@@ -86,7 +88,7 @@ def prepare(config: JobConfig) -> Prepared:
         raise OutputError(f"output: cannot be written: {e}") from None
     files, columns, identity = _manifest(config, store)
     models = pinned.facts()
-    shape = run_record.run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
+    shape = run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
     record = run_record.load_run(store)
     if record is not None and not config.start_over and load_snapshot(store) is not None:
         run_record.refuse_other_run(record, shape, config.output)
@@ -139,7 +141,7 @@ def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, di
         files, columns = find_manifest(config)
     except ManifestError:
         snapshot = load_snapshot(store)
-        settings = run_record.redacted(config.manifest.model_dump(mode="json"))
+        settings = redacted(shaping(config.manifest))
         if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
             raise
         return [], None, snapshot.identity

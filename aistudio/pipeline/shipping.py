@@ -1,4 +1,4 @@
-"""What goes along with a submitted job: which files, which requirements, and that no secret is among them.
+"""What goes along with a submitted job: which files, and which requirements.
 
 Leaves out the talking to the cluster (submission.py).
 """
@@ -18,15 +18,6 @@ _NEVER = re.compile(r"^\.|^__pycache__$|\.egg-info$|\.(pem|key|p12|pfx)$|^creden
 _DEMO_WEIGHTS = Path("weights/demo")
 _MAX_BYTES = 200_000_000  # Ray's own limit is 500 MB; more than code and a model was not meant to travel
 
-_SECRET_KEY = re.compile(
-    r"headers$|authorization|cookie|secret|passw|credential|key|token(?!izer)",
-    re.IGNORECASE,
-)
-_SECRET_VALUE = re.compile(
-    r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bBearer\s+\S|\bBasic\s+[A-Za-z0-9+/=]{8}|X-Amz-(Signature|Credential)="
-    r"|://[^/\s:@]+:[^/\s@]+@|BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_[A-Za-z0-9]{20}|\bhf_[A-Za-z0-9]{20}"
-)
-
 
 def is_elsewhere(path: str) -> bool:
     """A URL or an absolute path: not part of the working directory."""
@@ -40,25 +31,6 @@ def ships(path: Path, ship: Sequence[Path] = ()) -> bool:
     if any(inside == c or c in inside.parents for c in chosen):
         return True
     return inside.parts[0] not in (*_NOT_AT_TOP, "..") and not any(_NEVER.search(p) for p in inside.parts)
-
-
-def refuse_secrets(items: Iterable[str]) -> None:
-    """`key=value` items: nothing that looks like a secret may become part of a job's command or files.
-
-    Raises:
-        ConfigError: names the key, never the value.
-    """
-    for item in items:
-        key, eq, value = item.partition("=")
-        empty = value in ("", "{}", "[]", "null", "None")
-        named = not key.startswith("download.url_map") and _SECRET_KEY.search(key)  # the map's keys are addresses
-        if (eq and not empty and named) or _SECRET_VALUE.search(item):
-            shown = key if eq and not _SECRET_VALUE.search(key) else "a flag"
-            raise ConfigError(
-                f"{shown}: looks like a secret, and a job's command line and files are open to everyone who can see "
-                "the cluster's dashboard. Give it to the nodes instead: an instance role, or AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY in the environment in which Ray starts there (docs/cluster.md)"
-            )
 
 
 def leaves(value: object, key: str = "") -> Iterable[str]:

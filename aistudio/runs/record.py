@@ -1,12 +1,6 @@
-"""run.json: what a run was made from, and how its last attempt ended.
+"""run.json: what a run was made from, and how its last attempt ended."""
 
-`shape` holds everything that shapes the scores: two runs into one folder must
-agree on it.
-"""
-
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -19,11 +13,11 @@ from typing import Any
 
 from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ConfigError, RunMismatchError
-from aistudio.images.urls import redact
 from aistudio.runs import layout
+from aistudio.runs.shape import differences, fingerprint
+from aistudio.secrets import hidden_headers, redact, redacted
 from aistudio.store import Store, open_store
 
-HIDDEN = "***"  # stands for a secret that was not stored
 _PACKAGES = (
     "aistudio",
     "ray",
@@ -35,38 +29,11 @@ _PACKAGES = (
     "pillow",
     "opencv-python-headless",
 )
-_SECRET = re.compile(r"auth|token|cookie|key|secret|password", re.IGNORECASE)
 
 
 def now() -> str:
     """UTC, ISO 8601, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def run_shape(
-    config: JobConfig, manifest: dict[str, Any], models: dict[str, Any], poi_table: str | None = None
-) -> dict[str, Any]:
-    """Everything that decides which rows and scores the run folder ends with. Download settings do not."""
-    return {
-        "manifest": manifest,
-        "models": {stage: info["fingerprint"] for stage, info in models.items()} | {"poi_table": poi_table},
-        "images": config.images.model_dump(mode="json", exclude={"decode_timeout_s"}),
-        "precision": config.engine.precision,
-        "embedding_dtype": config.store.embedding_dtype,
-    }
-
-
-def fingerprint(shape: dict[str, Any]) -> str:
-    """sha256 of the shape, hex; every score file carries it."""
-    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two shapes differ, one readable line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
-    return [] if old == new else [f"{path}: the run folder has {old!r}, now {new!r}"]
 
 
 def load_run(store: Store) -> dict[str, Any] | None:
@@ -123,18 +90,8 @@ def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Any],
 def without_secrets(config: JobConfig) -> dict[str, Any]:
     """The merged configuration as plain data; secret-looking headers and credentials in URLs are replaced by `***`."""
     data: dict[str, Any] = redacted(config.model_dump(mode="json"))
-    headers = data["download"]["headers"]
-    data["download"]["headers"] = {k: HIDDEN if _SECRET.search(k) else v for k, v in headers.items()}
+    data["download"]["headers"] = hidden_headers(data["download"]["headers"])
     return data
-
-
-def redacted(value: Any) -> Any:
-    """Plain data with the credentials of every URL in it replaced by `***`."""
-    if isinstance(value, dict):
-        return {redacted(k): redacted(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(v) for v in value]
-    return redact(value) if isinstance(value, str) else value
 
 
 def _command() -> list[str]:

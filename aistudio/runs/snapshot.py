@@ -18,14 +18,13 @@ from pydantic import BaseModel
 from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
-from aistudio.images.urls import redact
 from aistudio.runs import layout
 from aistudio.runs.manifest_files import InputFile, content_sha256, list_images, list_inputs, open_input
-from aistudio.runs.record import redacted
+from aistudio.runs.shape import shaping
 from aistudio.runs.shard_writer import Shard, ShardWriter
+from aistudio.secrets import CREDENTIALS_HINT, redact, redacted
 from aistudio.store import Store, open_store
 
-_CREDENTIALS = r"://[^\s/?#]*@"  # cheap look before urls.redact reads each text
 _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
@@ -53,7 +52,7 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
         listing = content_sha256(files, config.store)
     else:
         listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
-    settings = redacted(config.manifest.model_dump(mode="json"))
+    settings = redacted(shaping(config.manifest))
     return {
         **settings,
         "num_files": len(files),
@@ -133,7 +132,7 @@ def without_passwords(table: pa.Table) -> pa.Table:
     """The table with user and password of every URL in its text columns replaced by `***`: neither is stored."""
     for position, field in enumerate(table.schema):
         text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        if text and pc.any(pc.match_substring_regex(table[field.name], _CREDENTIALS)).as_py():
+        if text and pc.any(pc.match_substring_regex(table[field.name], CREDENTIALS_HINT)).as_py():
             clean = [None if v is None else redact(v) for v in table[field.name].to_pylist()]
             table = table.set_column(position, field, pa.array(clean, field.type))
     return table

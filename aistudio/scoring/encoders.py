@@ -1,19 +1,21 @@
-"""Both models of a run, run on the same pixels: one pass when they share an image tower, else two."""
+"""All models of a run on the same pixels: towers that give equal vectors run once."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from aistudio.config import JobConfig
+from aistudio.models import ImageEncoder, LoadKeywords, RankingModel, RecallModel, load_model, load_ranking, load_recall
+from aistudio.schema import EMBEDDING, RANK_EMBEDDING, encoder_column
 from aistudio.scoring.batch_size import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.pinned_models import PinnedModels, load_pinned, load_poi_table
 
-_TEXT_CACHE = 50_000  # distinct texts; at 512 float32 each about 100 MB
+R = TypeVar("R")
 
 
 class Device(NamedTuple):
@@ -24,42 +26,79 @@ class Device(NamedTuple):
     gpu_share: float = 1.0  # part of the GPU's memory that this actor may use
 
 
+class Models(NamedTuple):
+    """The loaded models of a run, by role."""
+
+    recall: RecallModel | None
+    ranking: RankingModel | None
+    encoders: Mapping[str, ImageEncoder]
+
+
+class Towers(NamedTuple):
+    """The image towers that a run needs, each once, and what becomes of their vectors."""
+
+    models: tuple[ImageEncoder, ...]
+    columns: dict[str, int]  # stored vector column -> tower
+    rank: int | None  # tower of the ranking model
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Width of each stored vector column."""
+        return {column: self.models[tower].dim for column, tower in self.columns.items()}
+
+
+def find_towers(models: Models) -> Towers:
+    """Give each vector column its tower; models whose towers and pixels are equal share one.
+
+    The ranking model's vectors have a column only when they are not the recall model's.
+    """
+    found: list[ImageEncoder] = []
+
+    def place(model: ImageEncoder) -> int:
+        for i, other in enumerate(found):
+            known = model.image_tower_fingerprint is not None
+            if known and (model.image_tower_fingerprint, model.image_spec) == (
+                other.image_tower_fingerprint,
+                other.image_spec,
+            ):
+                return i
+        found.append(model)
+        return len(found) - 1
+
+    columns: dict[str, int] = {}
+    if models.recall is not None:
+        columns[EMBEDDING] = place(models.recall)
+    rank = None if models.ranking is None else place(models.ranking)
+    if rank is not None and rank != columns.get(EMBEDDING):
+        columns[RANK_EMBEDDING] = rank
+    columns |= {encoder_column(name): place(model) for name, model in models.encoders.items()}
+    return Towers(tuple(found), columns, rank)
+
+
 class Encoders:
-    """Recall model, ranking model or none, and the text cache.
+    """The models of one actor.
 
     Calls are serialised: one model, one caller. Images on a GPU are not, see models/_encode.py. `batch_size` is how
     many images `encode` should be given at once.
     """
 
     def __init__(self, config: JobConfig, device: Device, models: PinnedModels) -> None:
-        engine = config.engine
-        options: dict[str, Any] = {
-            "device": device.name,
-            "precision": engine.precision,
-            "compile": engine.compile,
-            "images_per_pass": device.batch_size or LARGEST,
-        }
-        self.recall = load_pinned(models.recall, config, **options)
-        self.ranking: Any = None
-        if models.ranking:
-            pois = load_poi_table(models.poi_table, config)
-            self.ranking = load_pinned(models.ranking, config, poi_table=pois, **options)
-        self.shared = self.ranking is not None and (
-            self.ranking.image_tower_fingerprint == self.recall.image_tower_fingerprint
-            and self.ranking.image_spec == self.recall.image_spec
-        )
+        """Load the models. Raises WeightsError and ConfigError as `load_pinned`."""
+        loaded = _load(config, device, models)
+        self.recall, self.ranking = loaded.recall, loaded.ranking
+        self.towers = find_towers(loaded)
+        self._specs = models.specs
         self._turn = Turn()
         self._thread = None if device.name == "cuda" else ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._specs = models.specs
         self.batch_size = device.batch_size
         self._facts: dict[str, str] = {}
         if device.name == "cuda":  # on a CPU the first batch is as slow as a warm-up would be
-            self._warm_up(CudaMemory(device.gpu_share), largest_useful(engine.shard_rows))
+            self._warm_up(CudaMemory(device.gpu_share), largest_useful(config.engine.shard_rows))
 
     def _warm_up(self, memory: DeviceMemory, largest: int) -> None:
-        """Everything once, so that no row waits for kernels to load; finds the batch size if it is not set."""
-        self.recall.encode_texts([""])
+        """Run everything once, so that no row waits for kernels to load; find the batch size if it is not set."""
+        if self.recall is not None:
+            self.recall.encode_texts([""])
         if self.ranking is not None:
             self.ranking.rank(np.zeros((1, self.ranking.dim), np.float32), [""], [None])
         if self.batch_size:
@@ -70,7 +109,7 @@ class Encoders:
         self._facts[f"batch_size on {memory.name()}"] = found.text()
 
     def _pass(self, num_images: int) -> None:
-        """Black images through every tower that the run needs."""
+        """Send black images through every tower."""
         self._encode([np.broadcast_to(np.uint8(0), (num_images, s.size, s.size, 3)) for s in self._specs])
 
     @property
@@ -79,51 +118,64 @@ class Encoders:
         return None if self._thread is None else self._turn
 
     def clock(self) -> float:
-        """Seconds, without those in which the calling thread waited for its turn."""
+        """Return seconds, without those in which the calling thread waited for its turn."""
         return self._turn.clock()
 
-    @property
-    def rank_dim(self) -> int | None:
-        """Width of the ranking model's own image vectors, None when it has none of its own."""
-        return self.ranking.dim if self.ranking is not None and not self.shared else None
-
     def facts(self) -> dict[str, str]:
-        """For run.json: which case of image towers this run is, and what was found out about the GPU."""
-        towers = {} if self.ranking is None else {"image_tower": "shared" if self.shared else "own"}
-        return towers | self._facts
+        """Say for run.json which columns share an image tower, and what was found out about the GPU."""
+        facts = dict(self._facts)
+        if self.ranking is not None:
+            facts["image_tower"] = "own" if RANK_EMBEDDING in self.towers.columns else "shared"
+        by_tower: dict[int, list[str]] = {}
+        for column, tower in self.towers.columns.items():
+            by_tower.setdefault(tower, []).append(column)
+        shared = [" = ".join(columns) for columns in by_tower.values() if len(columns) > 1]
+        return facts | ({"shared_towers": "; ".join(shared)} if shared else {})
 
-    def encode(self, pixels: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images -> (recall vectors (N, D) float32, ranking vectors (N, D) float32 or None when shared).
+    def encode(self, pixels: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+        """Encode images by each tower: (N,D) float32 vectors in the order of `towers.models`.
 
         An image is given in each pixel format that the models take, in the order of `PinnedModels.specs`.
         """
         return self._encode([np.stack(p) for p in zip(*pixels, strict=True)])
 
-    def _encode(self, stacked: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    def _encode(self, stacked: Sequence[np.ndarray]) -> list[np.ndarray]:
         with self.turn or nullcontext():
-            recall = self._run(self.recall.encode_images, stacked[0])
-            if self.ranking is None or self.shared:
-                return recall, None
-            return recall, self._run(self.ranking.encode_images, stacked[-1])
+            return [
+                self._run(lambda m=model: m.encode_images(stacked[self._specs.index(m.image_spec)]))  # type: ignore[misc]
+                for model in self.towers.models
+            ]
 
-    def _run(self, call: Callable[..., np.ndarray], *args: Any) -> np.ndarray:
+    def _run(self, call: Callable[[], R]) -> R:
         """On a CPU in one thread, whoever asks: each thread has memory of its own, which caches would have to hold."""
-        return call(*args) if self._thread is None else self._thread.submit(call, *args).result()
+        return call() if self._thread is None else self._thread.submit(call).result()
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Distinct texts -> (N, D) float32 unit vectors, from the cache where possible."""
+        """Encode texts as (N,D) float32 unit vectors; the run has a recall model."""
+        assert self.recall is not None
         with self._turn:
-            missing = [t for t in texts if t not in self._texts]
-            if missing:
-                self._texts.update(zip(missing, self._run(self.recall.encode_texts, missing), strict=True))
-            vectors = [self._texts[t] for t in texts]
-            for text in texts:
-                self._texts.move_to_end(text)
-            while len(self._texts) > max(_TEXT_CACHE, len(texts)):
-                self._texts.popitem(last=False)
-        return np.stack(vectors) if vectors else np.zeros((0, self.recall.dim), np.float32)
+            return self._run(partial(self.recall.encode_texts, list(texts)))
 
     def rank(self, vectors: np.ndarray, texts: Sequence[str], poi_names: Sequence[str | None]) -> np.ndarray:
-        """Ranking scores (N,) float32 of image vectors with their rows' texts and POI names."""
+        """Score (N,D) image vectors with their rows' texts and POI names: (N,) float32; there is a ranking model."""
+        assert self.ranking is not None
         with self._turn:
-            return self._run(self.ranking.rank, vectors, list(texts), list(poi_names))
+            return self._run(partial(self.ranking.rank, vectors, list(texts), list(poi_names)))
+
+
+def _load(config: JobConfig, device: Device, models: PinnedModels) -> Models:
+    options: LoadKeywords = {
+        "device": device.name,
+        "precision": config.engine.precision,
+        "compile": config.engine.compile,
+        "images_per_pass": device.batch_size or LARGEST,
+    }
+    recall = models.recall and load_pinned(models.recall, config, lambda cfg: load_recall(cfg, **options))
+    ranking = None
+    if models.ranking is not None:
+        pois = load_poi_table(models.poi_table, config)
+        ranking = load_pinned(models.ranking, config, lambda cfg: load_ranking(cfg, pois, **options))
+    encoders = {
+        name: load_pinned(model, config, lambda cfg: load_model(cfg, **options)) for name, model in models.encoders
+    }
+    return Models(recall or None, ranking, encoders)

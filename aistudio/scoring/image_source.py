@@ -16,10 +16,10 @@ import numpy as np
 from aistudio.config import ImageSpec, JobConfig
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader, Fetched
-from aistudio.images.urls import redact
 from aistudio.schema import Status
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.decoding import Decoders, Group
+from aistudio.secrets import redact
 
 Request = tuple[str, str | None]  # image_url, fallback_url
 OneRow = Callable[[int], AbstractContextManager[None]]

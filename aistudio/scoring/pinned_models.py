@@ -5,11 +5,12 @@ worker needs neither the conf files nor a shared disk, and refuses to work with 
 """
 
 import socket
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
 from aistudio.errors import ConfigError, StoreError, WeightsError
-from aistudio.models import check_weights, load_model
+from aistudio.models import ImageEncoder, check_weights, require_kind
 from aistudio.poi_table import PoiTable
 from aistudio.store import open_store
 from aistudio.weights.cache import WeightsCache, default_folder
@@ -25,14 +26,16 @@ class PinnedModel(NamedTuple):
     fingerprint: str
     image_tower_fingerprint: str | None
     image_spec: ImageSpec
+    normalised: bool
 
     def facts(self) -> dict[str, Any]:
-        """For run.json. Addresses stay out: they may carry keys."""
+        """Describe the model for run.json. Addresses stay out: they may carry keys."""
         return {
             "conf": self.conf,
             "name": self.config.name,
             "family": self.config.family,
             "fingerprint": self.fingerprint,
+            "normalised": self.normalised,
             "files": {file.path: file.sha256 for file in self.config.files if file.sha256},
         }
 
@@ -40,19 +43,26 @@ class PinnedModel(NamedTuple):
 class PinnedModels(NamedTuple):
     """All that a run's workers load; picklable."""
 
-    recall: PinnedModel
-    ranking: PinnedModel | None
-    poi_table: WeightsFile | None
+    recall: PinnedModel | None = None
+    ranking: PinnedModel | None = None
+    encoders: tuple[tuple[str, PinnedModel], ...] = ()  # by name
+    poi_table: WeightsFile | None = None
+
+    @property
+    def by_role(self) -> dict[str, PinnedModel]:
+        """The models under `recall`, `ranking` and `encoders.<name>`: the names of their settings."""
+        roles = {"recall": self.recall, "ranking": self.ranking}
+        roles |= {f"encoders.{name}": model for name, model in self.encoders}
+        return {role: model for role, model in roles.items() if model is not None}
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """`models` of run.json."""
-        ranking = {} if self.ranking is None else {"ranking": self.ranking.facts()}
-        return {"recall": self.recall.facts(), **ranking}
+        """Describe the models for run.json, by role."""
+        return {role: model.facts() for role, model in self.by_role.items()}
 
     @property
     def specs(self) -> tuple[ImageSpec, ...]:
-        """Pixel formats that the models take: one, or two when they differ."""
-        return tuple(dict.fromkeys(m.image_spec for m in (self.recall, self.ranking) if m is not None))
+        """The pixel formats that the models take, each once."""
+        return tuple(dict.fromkeys(model.image_spec for model in self.by_role.values()))
 
 
 def pin_models(config: JobConfig) -> PinnedModels:
@@ -61,27 +71,36 @@ def pin_models(config: JobConfig) -> PinnedModels:
     Raises:
         ConfigError, WeightsError: what a user must change.
     """
-    recall = pin_model(config.models.recall, config)
-    ranking = pin_model(config.models.ranking, config) if config.models.ranking else None
-    return PinnedModels(recall, ranking, _pin_poi_table(config))
+    models = config.models
+    return PinnedModels(
+        pin_model(models.recall, config, "models.recall") if models.recall else None,
+        pin_model(models.ranking, config, "models.ranking") if models.ranking else None,
+        tuple((name, pin_model(conf, config, f"models.encoders.{name}")) for name, conf in models.encoders.items()),
+        _pin_poi_table(config),
+    )
 
 
-def pin_model(conf: str, config: JobConfig) -> PinnedModel:
-    """The model of one conf file. Raises ConfigError and WeightsError."""
+def pin_model(conf: str, config: JobConfig, setting: str) -> PinnedModel:
+    """Pin the model of one conf file, which `setting` names. Raises ConfigError and WeightsError."""
     cache = _cache(config, driver=True)
-    pinned = pin_files(load_model_config(conf), cache)
+    settings = load_model_config(conf)
+    require_kind(settings, setting)
+    pinned = pin_files(settings, cache)
     info = check_weights(place_files(pinned, cache))
-    return PinnedModel(conf, pinned, info.fingerprint, info.image_tower_fingerprint, info.image_spec)
+    return PinnedModel(conf, pinned, info.fingerprint, info.image_tower_fingerprint, info.image_spec, info.normalised)
 
 
-def load_pinned(model: PinnedModel, config: JobConfig, **options: Any) -> Any:
-    """The model on this node, loaded; `options` as load_model's.
+M = TypeVar("M", bound=ImageEncoder)
+
+
+def load_pinned(model: PinnedModel, config: JobConfig, load: Callable[[ModelConfig], M]) -> M:
+    """Load a pinned model on this node by `load`, which is load_recall or one of its kind.
 
     Raises:
         WeightsError: its files are not here and cannot be fetched, or are not those of the run; names the node.
     """
     try:
-        loaded = load_model(place_files(model.config, _cache(config)), **options)
+        loaded = load(place_files(model.config, _cache(config)))
     except WeightsError as e:
         raise _on_this_node(e) from None
     if loaded.fingerprint != model.fingerprint:

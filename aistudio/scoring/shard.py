@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aistudio.config import JobConfig
 from aistudio.runs import layout
-from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
+from aistudio.schema import CANDIDATE_COLUMNS, EMBEDDING, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request
 from aistudio.scoring.isolate import in_halves
@@ -43,8 +42,9 @@ def distinct_images(rows: pa.Table) -> Distinct:
 class ShardScorer:
     """Encodes images in batches, joins the results to the rows, computes scores."""
 
-    def __init__(self, config: JobConfig, encoders: Encoders, batch_size: int) -> None:
-        self._config, self._encoders, self._batch_size = config, encoders, batch_size
+    def __init__(self, encoders: Encoders, dtype: str, batch_size: int) -> None:
+        """`dtype`: stored type of the vectors, "float32" or "float16"."""
+        self._encoders, self._dtype, self._batch_size = encoders, dtype, batch_size
 
     def score(
         self, rows: pa.Table, distinct: Distinct, images: Iterable[ImageRow], report: Report
@@ -103,48 +103,49 @@ class ShardScorer:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])
 
     def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches") -> tuple[pa.Table, pa.Table]:
-        texts = rows["text"].combine_chunks().dictionary_encode()
-        text_of_row = texts.indices.to_numpy()
-        text_vectors, text_errors = self._texts(texts.dictionary.to_pylist())
-        outcomes = batches.outcomes
-        ok = np.array([o.status == Status.OK for o in outcomes], bool)[distinct.of_row]
-        errors = {i: text_errors[t] for i, t in enumerate(text_of_row) if ok[i] and t in text_errors}
-        vectors = batches.recall[distinct.of_row]
-        recall = np.einsum("nd,nd->n", vectors, text_vectors[text_of_row])
-        own = None if batches.rank is None else batches.rank[distinct.of_row]
-        rank = np.zeros(rows.num_rows, np.float32)
-        if self._encoders.ranking is not None:
+        ok = np.array([o.status == Status.OK for o in batches.outcomes], bool)[distinct.of_row]
+        vectors = [tower[distinct.of_row] for tower in batches.vectors]
+        texts = self._texts(rows, ok)
+        errors = dict(texts.errors)
+        scores: dict[str, np.ndarray | None] = {"recall_score": None, "rank_score": None}
+        if self._encoders.recall is not None:
+            images = vectors[self._encoders.towers.columns[EMBEDDING]]
+            scores["recall_score"] = np.einsum("nd,nd->n", images, texts.vectors_ND[texts.of_row])
+        if (tower := self._encoders.towers.rank) is not None:
             wanted = [int(i) for i in np.flatnonzero(ok) if i not in errors]
-            errors |= self._rank(rows, vectors if own is None else own, wanted, rank)
+            scores["rank_score"] = rank = np.zeros(rows.num_rows, np.float32)
+            errors |= self._rank(rows, vectors[tower], wanted, rank)
         ok[list(errors)] = False
-        dtype = self._config.store.embedding_dtype
         columns = {name: rows[name] for name in CANDIDATE_COLUMNS}
-        columns |= _outcome_columns(outcomes, distinct.of_row, errors)
-        columns["recall_score"] = pa.array(recall, pa.float32(), mask=~ok)
-        columns["rank_score"] = pa.array(
-            rank, pa.float32(), mask=~ok if self._encoders.ranking is not None else ok | ~ok
-        )
-        columns["embedding"] = _vector_column(vectors, ok, dtype)
-        if own is not None:
-            columns["rank_embedding"] = _vector_column(own, ok, dtype)
-        thumbnails = pa.array([o.thumbnail for o in outcomes], pa.binary())
+        columns |= _outcome_columns(batches.outcomes, distinct.of_row, errors)
+        for name, values in scores.items():
+            columns[name] = pa.nulls(len(ok), pa.float32()) if values is None else pa.array(values, mask=~ok)
+        for name, tower in self._encoders.towers.columns.items():
+            columns[name] = _vector_column(vectors[tower], ok, self._dtype)
+        thumbnails = pa.array([o.thumbnail for o in batches.outcomes], pa.binary())
         columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
         columns |= {f.name: rows[f.name] for f in passthrough}
-        schema = score_schema(passthrough, vectors.shape[1], dtype, self._encoders.rank_dim)
-        return pa.table([columns[f.name] for f in schema], schema=schema), _text_table(
-            texts.dictionary, text_vectors, text_errors
-        )
+        schema = score_schema(passthrough, self._encoders.towers.widths, self._dtype)
+        return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
-    def _texts(self, texts: list[str]) -> tuple[np.ndarray, dict[int, str]]:
-        """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
-        vectors = np.zeros((len(texts), self._encoders.recall.dim), np.float32)
+    def _texts(self, rows: pa.Table, ok: np.ndarray) -> "_Texts":
+        """The rows' distinct texts, encoded; `ok` says which rows' failures matter."""
+        recall = self._encoders.recall
+        if recall is None:
+            nothing = text_schema(1).empty_table()
+            return _Texts(np.zeros((0, 1), np.float32), np.zeros(rows.num_rows, np.int64), {}, nothing)
+        texts = rows["text"].combine_chunks().dictionary_encode()
+        distinct, of_row = texts.dictionary.to_pylist(), texts.indices.to_numpy()
+        vectors = np.zeros((len(distinct), recall.dim), np.float32)
 
         def encode(chosen: list[int]) -> dict[int, str]:
-            vectors[chosen] = self._encoders.texts([texts[i] for i in chosen])
+            vectors[chosen] = self._encoders.texts([distinct[i] for i in chosen])
             return {}
 
-        return vectors, in_halves(encode, list(range(len(texts)))).errors
+        failed = in_halves(encode, list(range(len(distinct)))).errors
+        errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed}
+        return _Texts(vectors, of_row, errors, _text_table(texts.dictionary, vectors, failed))
 
     def _rank(self, rows: pa.Table, vectors: np.ndarray, wanted: list[int], scores: np.ndarray) -> dict[int, str]:
         """Fills `scores` at the wanted rows; returns the failures by row."""
@@ -158,6 +159,15 @@ class ShardScorer:
         return in_halves(rank, wanted).errors
 
 
+class _Texts(NamedTuple):
+    """The texts of a shard."""
+
+    vectors_ND: np.ndarray  # of the distinct texts, zeros where the model failed
+    of_row: np.ndarray  # int64 (rows,): a row's text among them
+    errors: dict[int, str]  # by row
+    table: pa.Table  # schema.text_schema
+
+
 class _Batches:
     """Vectors and outcomes of a shard's distinct images, filled batch by batch."""
 
@@ -165,8 +175,7 @@ class _Batches:
         self._encoders = encoders
         missing = ImageRow(-1, Status.MODEL_ERROR, "the image never arrived (a fault of the pipeline)")
         self.outcomes: list[ImageRow] = [missing] * num_images
-        self.recall = np.zeros((num_images, encoders.recall.dim), np.float32)
-        self.rank = np.zeros((num_images, encoders.rank_dim), np.float32) if encoders.rank_dim else None
+        self.vectors = [np.zeros((num_images, model.dim), np.float32) for model in encoders.towers.models]
 
     def encode(self, images: Sequence[ImageRow]) -> bool:
         """Encode; failures are pinned to single images. True when the device's memory was too small for all at once."""
@@ -177,15 +186,14 @@ class _Batches:
         return halving.out_of_memory
 
     def _encode(self, images: Sequence[ImageRow], positions: list[int]) -> dict[int, str]:
-        recall, rank = self._encoders.encode([i.pixels for i in images])
+        towers = self._encoders.encode([i.pixels for i in images])
         errors = {}
         for i, image in enumerate(images):
-            if not (np.isfinite(recall[i]).all() and (rank is None or np.isfinite(rank[i]).all())):
+            if not all(np.isfinite(vectors[i]).all() for vectors in towers):
                 errors[positions[i]] = "the model's vector is not finite"
                 continue
-            self.recall[image.number] = recall[i]
-            if rank is not None and self.rank is not None:
-                self.rank[image.number] = rank[i]
+            for stored, vectors in zip(self.vectors, towers, strict=True):
+                stored[image.number] = vectors[i]
         return errors
 
 

@@ -15,7 +15,7 @@ from aistudio.demo.pairs import SEPARATOR, roc_auc
 from aistudio.images.decode import decode
 from aistudio.metrics.pairs import correct, pairs
 from aistudio.metrics.retrieval import hit_rate, ranks, recall, relevant
-from aistudio.models import load_model
+from aistudio.models import load_ranking, load_recall
 from aistudio.poi_table import PoiTable
 
 HELD_OUT_SEED = 2  # a larger catalogue beside the demo's own
@@ -29,9 +29,9 @@ def evaluate_demo(recall_cfg: ModelConfig, ranking_cfg: ModelConfig, folder: Pat
     Raises:
         WeightsError: the folder's files are missing or do not fit the settings.
     """
-    recall_model = load_model(_in_folder(recall_cfg, folder))
+    recall_model = load_recall(_in_folder(recall_cfg, folder))
     table = PoiTable.from_arrow(pq.read_table(folder / "poi_table.parquet"))
-    ranking_model = load_model(_in_folder(ranking_cfg, folder), poi_table=table)
+    ranking_model = load_ranking(_in_folder(ranking_cfg, folder), table)
     found = {}
     with tempfile.TemporaryDirectory(prefix="aistudio-train-") as tmp:
         for name, seed, images, num_pairs in (

@@ -25,6 +25,7 @@ from typing import Any
 
 from aistudio.config import StoreSettings, WeightsFile
 from aistudio.errors import WeightsError
+from aistudio.secrets import shown_address
 from aistudio.weights.download import (
     Progress,
     UnreachableError,
@@ -35,7 +36,7 @@ from aistudio.weights.download import (
     version_of,
 )
 from aistudio.weights.files import WrongFileError, file_sha256, require_bytes
-from aistudio.weights.remote import UnchangedError, shown
+from aistudio.weights.remote import UnchangedError
 
 LOCK_POLL_S = 0.2
 LOCK_LIMIT_S = 3600.0  # a download by another process may take long, but not for ever
@@ -155,7 +156,7 @@ class WeightsCache:
             sha256 = file_sha256(part)
             blob = self._blob(sha256)
             publish(part, blob)
-            known = {"url": shown(url), "sha256": sha256, "version": version}
+            known = {"url": shown_address(url), "sha256": sha256, "version": version}
             self._record_path(url).write_text(json.dumps(known) + "\n", encoding="utf-8")
             return blob
 
@@ -174,7 +175,7 @@ class WeightsCache:
             nonlocal said
             if not said:
                 size = f" ({total / 1e6:,.1f} MB)" if total else ""
-                where = f"{shown(file.url or '')}{size}{licence} into {self.folder}"
+                where = f"{shown_address(file.url or '')}{size}{licence} into {self.folder}"
                 print(f"fetching {where}", file=sys.stderr, flush=True)
                 said = True
 
@@ -213,7 +214,7 @@ class WeightsCache:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise WeightsError(
-                            f"{shown(file.url or file.path)}: another process has been fetching it for "
+                            f"{shown_address(file.url or file.path)}: another process has been fetching it for "
                             f"{LOCK_LIMIT_S:,.0f} s ({f.name})"
                         ) from None
                     time.sleep(LOCK_POLL_S)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aistudio.config import StoreSettings
 from aistudio.errors import WeightsError
-from aistudio.weights.remote import Answer, Stale, Whole, ask, shown
+from aistudio.secrets import shown_address
+from aistudio.weights.remote import Answer, Stale, Whole, ask
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0  # longest silence of a server
@@ -67,7 +68,7 @@ def download(
                 raise UnreachableError(_unreachable(url, part, e)) from None
             if not progressed:
                 time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))
-    raise UnreachableError(f"{shown(url)}: another version came onto the server while it was fetched; try again")
+    raise UnreachableError(f"{shown_address(url)}: the server's file changed while it was fetched; try again")
 
 
 def discard(part: Path) -> None:
@@ -135,4 +136,4 @@ def _unreachable(url: str, part: Path, error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     have = size_of(part)
     kept = f"; {have:,} bytes are kept in {part}, the same command goes on from there" if have else ""
-    return f"{shown(url)}: cannot be fetched ({reason}){kept}"
+    return f"{shown_address(url)}: cannot be fetched ({reason}){kept}"

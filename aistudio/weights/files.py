@@ -12,8 +12,8 @@ from typing import Any
 
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.errors import WeightsError
+from aistudio.secrets import shown_address
 from aistudio.weights.download import discard
-from aistudio.weights.remote import shown
 
 
 class WrongFileError(WeightsError):
@@ -37,6 +37,7 @@ class WeightsInfo:
     num_tensors: int
     num_parameters: int
     files: dict[str, str]
+    normalised: bool = True  # vectors are unit rows
 
 
 def file_sha256(path: str | Path) -> str:
@@ -96,7 +97,7 @@ def fetch_command(name: str) -> str:
 
 def _remedy(file: WeightsFile, fetch: str) -> str:
     if file.url:
-        return f"fetch it with\n  {fetch} (from {shown(file.url)})"
+        return f"fetch it with\n  {fetch} (from {shown_address(file.url)})"
     return (
         "put it there, or give it an address in the conf (url: s3://… or https://…): every node then fetches it once "
         "into its own cache (docs/cluster.md)"
@@ -118,7 +119,7 @@ def require_bytes(part: Path, file: WeightsFile, expected: str | None) -> str:
     if (expected and found != expected) or (file.size_bytes is not None and size != file.size_bytes):
         discard(part)
         raise WrongFileError(
-            f"{shown(file.url or file.path)}: what came is not the file expected (sha256 {found}, expected "
+            f"{shown_address(file.url or file.path)}: what came is not the file expected (sha256 {found}, expected "
             f"{expected or 'any'}; {size:,} bytes, expected {file.size_bytes or 'any'}); it was deleted"
         )
     return found

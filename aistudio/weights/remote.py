@@ -6,11 +6,11 @@ What is asked again, and where the bytes go, is _download.py's.
 import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from aistudio.config import StoreSettings
 from aistudio.errors import WeightsError
 from aistudio.s3 import s3_client, split_s3_url
+from aistudio.secrets import shown_address
 
 BUSY = (429, 500, 502, 503, 504)  # HTTP answers after which trying again makes sense
 
@@ -32,12 +32,6 @@ class Answer(NamedTuple):
     start: int  # position of its first byte in the file
     total: int | None
     version: str | None  # ETag, else Last-Modified
-
-
-def shown(url: str) -> str:
-    """The address without what may be secret: user, password and query (presigned addresses carry keys there)."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
 
 
 def ask(
@@ -79,9 +73,9 @@ def _ask_http(url: str, have: int, version: str | None, known_version: str | Non
             raise Stale from None
         if e.code in BUSY:
             raise OSError(f"the server answered {e.code} {e.reason}") from None
-        raise WeightsError(f"{shown(url)}: the server answered {e.code} {e.reason}") from None
+        raise WeightsError(f"{shown_address(url)}: the server answered {e.code} {e.reason}") from None
     except ValueError as e:
-        raise WeightsError(f"{shown(url)}: not an address that can be fetched: {e}") from None
+        raise WeightsError(f"{shown_address(url)}: not an address that can be fetched: {e}") from None
     resumed = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
     start = have if resumed else 0
     length = answer.headers.get("Content-Length")

@@ -45,7 +45,7 @@ def catalogue(items=12, per_item=5, seed=0):
 
 def write_run(path, rows, texts, passthrough=PASSTHROUGH, shard=7, dtype="float32"):
     store = open_store(str(path))
-    schema = score_schema(list(passthrough), DIM, dtype)
+    schema = score_schema(list(passthrough), {"embedding": DIM}, dtype)
     rows = [{**r, "embedding": None if r.get("embedding") is None else np.asarray(r["embedding"], dtype)} for r in rows]
     for start in range(0, len(rows), shard):
         table = pa.Table.from_pylist(rows[start : start + shard], schema=schema)

@@ -10,8 +10,8 @@ from aistudio.config import DownloadSettings, StoreSettings
 from aistudio.images._fetched import FetchFailed
 from aistudio.images._netrc import Netrc
 from aistudio.images.download import Downloader
-from aistudio.images.urls import redact
 from aistudio.schema import Status
+from aistudio.secrets import redact
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import pytest
 
-from aistudio.images.urls import BadURL, map_url, parse_http_url, parse_target, redact
+from aistudio.images.urls import BadURL, map_url, parse_http_url, parse_target
+from aistudio.secrets import redact
 
 MAP = {
     "https://img.example/": "http://127.0.0.1:8009/img.example/",

@@ -18,7 +18,8 @@ import yaml
 
 from aistudio.errors import ConfigError
 from aistudio.jobs.submit import _entrypoint, build_parser
-from aistudio.pipeline.shipping import leaves, refuse_secrets, requirements, ships, stage
+from aistudio.pipeline.shipping import leaves, requirements, ships, stage
+from aistudio.secrets import refuse_secrets
 from tests.pipeline.conftest import tiny_models  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[2]

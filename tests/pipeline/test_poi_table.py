@@ -20,7 +20,7 @@ def write_scores(root, column: str, n: int = 60) -> tuple[list[str], np.ndarray,
     rng = np.random.default_rng(3)
     names = [("west", "east", "north")[i % 3] for i in range(n)]
     scores, vectors = rng.normal(size=n).astype(np.float32), rng.normal(size=(n, DIM)).astype(np.float32)
-    schema = score_schema([], DIM, rank_dim=DIM if column == "rank_embedding" else None)
+    schema = score_schema([], dict.fromkeys(("embedding", column), DIM))
     store = open_store(str(root))
     for shard in range(4):
         part = range(shard * n // 4, (shard + 1) * n // 4)

@@ -39,7 +39,7 @@ def stored_run(root, num_items=30, per_item=7, shard_rows=16, seed=0):
         "rank_score": [float(x) if s else None for x, s in zip(rng.normal(size=n), ok, strict=True)],
         "embedding": [v.tolist() if s else None for v, s in zip(vectors, ok, strict=True)],
     }
-    schema = score_schema([], DIM)
+    schema = score_schema([], {"embedding": DIM})
     whole = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema}, schema=schema)
     store = open_store(str(root))
     names = []

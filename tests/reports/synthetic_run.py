@@ -108,7 +108,7 @@ def write_run(
     drawn = [picture(i % 16, i // 16) for i in range(pictures)]
     bad = {i: _BAD[i // 23 % len(_BAD)] for i in range(11, n, 23)}
     rows = [_row(i, int(item[i]), names, vectors, centres, drawn, bad.get(i), rng, hostile) for i in range(n)]
-    schema = score_schema([pa.field("category", pa.string()), pa.field("price", pa.float64())], dim)
+    schema = score_schema([pa.field("category", pa.string()), pa.field("price", pa.float64())], {"embedding": dim})
     places = []
     for start in range(0, n, shard_rows):
         key = f"scores/{start // shard_rows:06d}.parquet"

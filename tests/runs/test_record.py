@@ -7,20 +7,9 @@ import pytest
 
 from aistudio.config import parse_config
 from aistudio.errors import ConfigError, FencedError, RunMismatchError
-from aistudio.runs.record import (
-    claim_attempt,
-    differences,
-    fingerprint,
-    latest_attempt,
-    load_run,
-    new_record,
-    open_record,
-    refuse_if_fenced,
-    refuse_other_run,
-    run_shape,
-    stored_settings,
-    without_secrets,
-)
+from aistudio.runs.attempts import claim_attempt, latest_attempt, refuse_if_fenced
+from aistudio.runs.record import load_run, new_record, open_record, refuse_other_run, stored_settings, without_secrets
+from aistudio.runs.shape import differences, fingerprint, run_shape
 from aistudio.store import open_store
 
 DATA = {

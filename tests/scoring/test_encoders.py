@@ -10,7 +10,7 @@ from aistudio.pipeline.actors import _limit_threads
 from aistudio.pipeline.plan import Resources, make_plan
 from aistudio.scoring import encoders as encoders_module
 from aistudio.scoring.core_lock import Turn
-from aistudio.scoring.encoders import Device, Encoders
+from aistudio.scoring.encoders import Device, Encoders, Models, find_towers
 from aistudio.scoring.pinned_models import PinnedModels
 
 SIZE = 8
@@ -19,9 +19,10 @@ SIZE = 8
 class FakeModel:
     """Remembers what it was asked; more than `room` images are too many."""
 
-    dim, image_spec = 4, ImageSpec(size=SIZE)
+    dim, normalised = 4, True
 
-    def __init__(self, room=10_000):
+    def __init__(self, room=10_000, tower="tower", spec=ImageSpec(size=SIZE)):  # noqa: B008 - frozen
+        self.image_spec, self.image_tower_fingerprint = spec, tower
         self.room, self.images, self.texts, self.ranked = room, [], [], []
 
     def encode_images(self, pixels):
@@ -57,19 +58,58 @@ class FakeMemory:
         pass
 
 
-def encoders(recall, ranking=None, shared=True, batch_size=0) -> Encoders:
+def encoders(recall=None, ranking=None, batch_size=0, **named) -> Encoders:
     made = Encoders.__new__(Encoders)  # loading needs files, and a device
-    made.recall, made.ranking, made.shared = recall, ranking, shared
+    made.recall, made.ranking = recall, ranking
+    made.towers = find_towers(Models(recall, ranking, named))
     made._turn, made._thread = Turn(), None
     made.batch_size, made._facts = batch_size, {}
-    made._specs = (FakeModel.image_spec,) if shared else (FakeModel.image_spec, FakeModel.image_spec)
+    made._specs = tuple(dict.fromkeys(model.image_spec for model in made.towers.models))
     return made
+
+
+def test_each_vector_column_has_its_tower_and_equal_towers_run_once():
+    wide = ImageSpec(size=SIZE * 2)
+    recall, own = FakeModel(tower="a"), FakeModel(tower="b")
+    named = {
+        "look": FakeModel(tower="c"), "same": FakeModel(tower="a"), "wide": FakeModel(tower="a", spec=wide),
+        "x": FakeModel(tower=None), "y": FakeModel(tower=None),
+    }  # fmt: skip
+    towers = find_towers(Models(recall, own, named))
+    assert towers.columns == {
+        "embedding": 0, "rank_embedding": 1, "embedding_look": 2, "embedding_same": 0, "embedding_wide": 3,
+        "embedding_x": 4, "embedding_y": 5,
+    }  # fmt: skip
+    assert towers.rank == 1 and towers.widths["embedding_look"] == 4
+    shared = find_towers(Models(recall, FakeModel(tower="a"), {}))
+    assert shared.columns == {"embedding": 0} and shared.rank == 0
+    alone = find_towers(Models(None, own, {}))
+    assert alone.columns == {"rank_embedding": 0} and alone.rank == 0
+    assert find_towers(Models(None, None, {"look": named["look"]})).columns == {"embedding_look": 0}
+
+
+def test_each_tower_gets_its_own_pixels_once():
+    small = ImageSpec(size=8)
+
+    class Sized(FakeModel):
+        def encode_images(self, pixels):
+            self.images.append(pixels.shape[1])
+            return np.full((len(pixels), self.dim), pixels.shape[1], np.float32)
+
+    big = ImageSpec(size=16)
+    recall, look, same = Sized(tower="a", spec=big), Sized(tower="b", spec=small), Sized(tower="a", spec=big)
+    made = encoders(recall, look=look, same=same)
+    image = (np.zeros((16, 16, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
+    first, second = made.encode([image, image])
+    assert first.tolist() == [[16] * 4] * 2 and second.tolist() == [[8] * 4] * 2
+    assert recall.images == [16] and look.images == [8] and same.images == []
+    assert made.facts() == {"shared_towers": "embedding = embedding_same"}
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_every_model_is_warm_and_the_batch_size_is_found_on_all_towers(shared):
-    recall, ranking = FakeModel(), FakeModel(room=40)
-    made = encoders(recall, ranking, shared)
+    recall, ranking = FakeModel(), FakeModel(room=40, tower="tower" if shared else "another")
+    made = encoders(recall, ranking)
     made._warm_up(FakeMemory(), largest=128)
     assert recall.texts == [[""]] and ranking.ranked == [1]
     assert max(recall.images) == (128 if shared else 64) and max(ranking.images, default=0) == (0 if shared else 64)
@@ -101,16 +141,20 @@ CONFIG = {"manifest": {"path": "-", "format": "csv"}, "output": "-", "models": {
 def load(monkeypatch):
     """`load(device, model, **engine)`: Encoders as an actor makes them; `load.options`: how the model was loaded."""
 
-    def load_pinned(model, config, **options):
-        load.options = options
+    def load_pinned(model, config, load_it):
+        load_it(None)  # as load_recall would be called
         return model
+
+    def load_recall(cfg, **options):
+        load.options = options
 
     def load(device, model, **settings):
         config = parse_config(CONFIG | {"engine": settings | {"device": device}}, "test")
         plan = make_plan(config.engine, Resources(16, 1, 1))
-        return Encoders(config, Device(plan.device, plan.batch_size, plan.gpu_share), PinnedModels(model, None, None))
+        return Encoders(config, Device(plan.device, plan.batch_size, plan.gpu_share), PinnedModels(model))
 
     monkeypatch.setattr(encoders_module, "load_pinned", load_pinned)
+    monkeypatch.setattr(encoders_module, "load_recall", load_recall)
     monkeypatch.setattr(encoders_module, "CudaMemory", lambda share: FakeMemory())
     return load
 
@@ -143,7 +187,7 @@ def test_images_are_given_to_a_gpu_by_several_threads_and_to_a_cpu_by_one(load, 
         inside.pop()
         return np.ones((len(pixels), 4), np.float32)
 
-    made.recall.encode_images = encode_images
+    made.towers.models[0].encode_images = encode_images
     image = (np.zeros((SIZE, SIZE, 3), np.uint8),)
     threads = [threading.Thread(target=made.encode, args=([image],)) for _ in range(2)]
     for thread in threads:

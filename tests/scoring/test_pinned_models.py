@@ -13,6 +13,7 @@ import yaml
 
 from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, WeightsError
+from aistudio.models import load_recall
 from aistudio.pipeline.poi_table import poi_table_of_run
 from aistudio.pipeline.score import prepare, score
 from aistudio.poi_table import to_arrow
@@ -91,11 +92,11 @@ def test_a_node_that_gets_another_file_stops_the_run(local_ray, server, configs,
 def test_files_that_only_the_driver_has_are_noticed(configs, tmp_path, tiny_models) -> None:
     """A file that the conf does not list, but the model's folder has, is part of the model."""
     _, there = configs
-    pinned = pin_model(there.models.recall, there)
-    assert load_pinned(pinned, there).fingerprint == pinned.fingerprint
+    pinned = pin_model(there.models.recall, there, "models.recall")
+    assert load_pinned(pinned, there, load_recall).fingerprint == pinned.fingerprint
     other = pinned._replace(fingerprint="0" * 64)
     with pytest.raises(WeightsError, match=rf"node {socket.gethostname()}: .* are not those of the run"):
-        load_pinned(other, there)
+        load_pinned(other, there, load_recall)
 
 
 def test_everything_from_s3_and_a_poi_table_too(local_ray, tiny_models, configs, tmp_path) -> None:

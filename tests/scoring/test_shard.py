@@ -6,37 +6,33 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aistudio.config import parse_config
+from aistudio.config import ImageSpec
 from aistudio.schema import CANDIDATE_FIELDS, Status
+from aistudio.scoring.encoders import Models, find_towers
 from aistudio.scoring.image_source import ImageRow
 from aistudio.scoring.shard import ShardScorer, distinct_images, failed_rows, store_shard
 from aistudio.store import open_store
 
-CONFIG = parse_config(
-    {"manifest": {"path": "-", "format": "csv"}, "output": "-", "models": {"recall": "-"}},
-    "test",
-)
 
-
-class Recall:
-    dim = 4
+class Tower:
+    dim, image_spec, image_tower_fingerprint = 4, ImageSpec(size=8), "tower"
 
 
 class FakeEncoders:
     """Vectors are the mean colours; `fail(kind, items)` may raise."""
 
-    rank_dim = None
-    recall = Recall()
+    recall = Tower()
     clock = staticmethod(time.perf_counter)
 
     def __init__(self, ranking=True, fail=lambda kind, items: None):
-        self.ranking, self.fail, self.sizes = ranking or None, fail, []
+        self.fail, self.sizes = fail, []
+        self.towers = find_towers(Models(self.recall, Tower() if ranking else None, {}))
 
     def encode(self, pixels):
         self.sizes.append(len(pixels))
         values = [int(p[0].flat[0]) for p in pixels]
         self.fail("image", values)
-        return np.array([[v, 0, 0, 0] for v in values], np.float32), None
+        return [np.array([[v, 0, 0, 0] for v in values], np.float32)]
 
     def texts(self, texts):
         self.fail("text", texts)
@@ -65,7 +61,7 @@ def image(number, status=Status.OK):
 
 
 def score(rows, images, encoders, batch_size=4):
-    return ShardScorer(CONFIG, encoders, batch_size).score(rows, distinct_images(rows), images, lambda counts: None)
+    return ShardScorer(encoders, "float32", batch_size).score(rows, distinct_images(rows), images, lambda counts: None)
 
 
 def test_equal_images_are_one_request_and_a_different_fallback_makes_another():
@@ -144,9 +140,9 @@ def test_a_vector_that_is_not_finite_is_a_model_error():
     encode = encoders.encode
 
     def broken(pixels):
-        vectors, rank = encode(pixels)
+        (vectors,) = encode(pixels)
         vectors[vectors == 2] = np.nan
-        return vectors, rank
+        return [vectors]
 
     encoders.encode = broken
     table, _, _ = score(rows_of(["a", "b", "c"]), [image(i) for i in range(3)], encoders)
@@ -175,3 +171,30 @@ def test_the_first_commit_of_a_shard_stays(tmp_path):
     store_shard(store, "s", table, texts, {"aistudio.attempt": "1"})
     store_shard(store, "s", table, texts, {"aistudio.attempt": "2"})
     assert store.read_metadata("scores/s.parquet")[2]["aistudio.attempt"] == "1"
+
+
+class TwoTowers(FakeEncoders):
+    """No recall model: two encoders, the second twice as wide."""
+
+    recall = None
+
+    def __init__(self):
+        super().__init__(ranking=False)
+        wide = Tower()
+        wide.dim, wide.image_tower_fingerprint = 8, "wide"
+        self.towers = find_towers(Models(None, None, {"look": Tower(), "wide": wide}))
+
+    def encode(self, pixels):
+        (vectors,) = super().encode(pixels)
+        return [vectors, np.hstack([vectors, -vectors])]
+
+
+def test_a_run_without_a_recall_model_stores_a_column_for_each_encoder():
+    images = [image(0), image(1), ImageRow(2, Status.TIMEOUT, "slow")]
+    table, texts, counts = score(rows_of(["a", "b", "c"]), images, TwoTowers())
+    assert table["status"].to_pylist() == ["ok", "ok", "timeout"] and counts["ok"] == 2
+    assert "embedding" not in table.column_names and texts.num_rows == 0
+    assert table["embedding_look"].to_pylist()[:2] == [[v, 0, 0, 0] for v in (1, 2)]
+    assert table["embedding_wide"].to_pylist()[1] == [2, 0, 0, 0, -2, 0, 0, 0]
+    assert [table[c].to_pylist()[2] for c in ("embedding_look", "embedding_wide")] == [None, None]
+    assert table["recall_score"].null_count == table["rank_score"].null_count == 3

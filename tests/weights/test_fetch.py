@@ -9,10 +9,10 @@ import pytest
 
 from aistudio.config import StoreSettings, WeightsFile
 from aistudio.errors import WeightsError
+from aistudio.secrets import shown_address
 from aistudio.weights.download import TRIES
 from aistudio.weights.fetch import fetch_file
 from aistudio.weights.files import record_path
-from aistudio.weights.remote import shown
 from tests.weights.file_server import FileServer, S3Server
 
 BODY = bytes(range(256)) * 5000  # 1.28 MB: more than one chunk
@@ -144,7 +144,7 @@ def test_nothing_secret_of_an_address_is_shown(server: FileServer, tmp_path: Pat
     with pytest.raises(WeightsError, match=r"/none\?…: the server answered 404") as e:
         fetch_file(WeightsFile(path=str(tmp_path / "w.pth"), url=url))
     assert "hidden" not in str(e.value)
-    assert shown("https://user:word@host/x") == "https://host/x"
+    assert shown_address("https://user:word@host/x") == "https://host/x"
 
 
 def test_from_s3(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
