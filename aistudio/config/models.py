@@ -42,6 +42,16 @@ class ImageSpec(Settings):
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    def identity(self) -> dict[str, Any]:
+        """Return what of it enters a model's fingerprint, as plain data.
+
+        Settings that came after the first version are part of it only where they differ from their default: the
+        fingerprints of models that do not use them stay as they were.
+        """
+        first = {"size", "resize", "resize_shortest", "mean", "std"}
+        changed = self.model_dump(mode="json", exclude_defaults=True).keys()
+        return {k: v for k, v in self.model_dump(mode="json").items() if k in first or k in changed}
+
 
 class WeightsFile(Settings):
     """One file that a model needs: where it is looked for first, and where it comes from when it is not there."""

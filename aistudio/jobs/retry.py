@@ -28,19 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import print_stopped, print_summary
     from aistudio.runs.record import stored_settings
-    from aistudio.schema import Status
     from aistudio.secrets import HIDDEN
+    from aistudio.status_filter import parse_status
 
-    for status in args.status:
-        if status.partition(":")[0] not in set(Status) - {Status.OK}:
-            raise ConfigError(f"--status {status}: not a failure status; known: {', '.join(sorted(set(Status)))}")
+    wanted = tuple(parse_status(text) for text in args.status)
     config = stored_settings(args.run, args.overrides)
     if hidden := [name for name, value in config.download.headers.items() if value == HIDDEN]:
         give = " ".join(f"--set 'download.headers.{name}=...'" for name in hidden)
         raise ConfigError(f"{args.run}: secret headers are not stored with a run; give them again: {give}")
     prepared = prepare(config)
     try:
-        result = score(prepared, retry=tuple(args.status))
+        result = score(prepared, retry=wanted)
     except KeyboardInterrupt:
         print_stopped(prepared.store, f"python -m jobs.retry --run {args.run}")
         return 1

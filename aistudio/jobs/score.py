@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.probe is not None and (args.probe < 1 or not args.dry_run):
         raise ConfigError("--probe N (1 or more) goes with --dry-run")
-    prepared = prepare(config)
+    prepared = prepare(config, fetch=not args.dry_run or args.probe is not None)
     if args.dry_run:
         print_dry_run(prepared)
         if args.probe:

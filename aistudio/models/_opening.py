@@ -95,7 +95,7 @@ def open_published(
         name=cfg.name,
         family=cfg.family,
         fingerprint=model_fingerprint(cfg, list(files.values()), arch.model_dump(mode="json")),
-        image_tower_fingerprint=tensors_fingerprint(tower, sizes | {"image": cfg.image.model_dump(mode="json")}),
+        image_tower_fingerprint=tensors_fingerprint(tower, sizes | {"image": cfg.image.identity()}),
         dim=dim,
         image_spec=cfg.image,
         num_tensors=len(tensors),

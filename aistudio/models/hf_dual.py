@@ -38,7 +38,7 @@ class HfDualRecall:
         self.image_spec = image_spec(folders.model)
         self.fingerprint = _fingerprint(cfg, arch, folders, self.image_spec)
         images = {k: v for k, v in model.state_dict().items() if not k.startswith(("text_", "logit_"))}
-        self.image_tower_fingerprint = tensors_fingerprint(images, self.image_spec.model_dump(mode="json"))
+        self.image_tower_fingerprint = tensors_fingerprint(images, self.image_spec.identity())
         text = _TextTower(text_model, masked=arch.padding == "longest")
         self.dim = _width(model)
         if (width := _width(text_model)) != self.dim:

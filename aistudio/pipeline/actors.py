@@ -27,7 +27,8 @@ from aistudio.scoring.image_source import ImageRow, ImageSource
 from aistudio.scoring.isolate import DeviceLostError
 from aistudio.scoring.packing import pack_images, unpack_images
 from aistudio.scoring.pinned_models import PinnedModels
-from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images, failed_rows, store_shard
+from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images, store_shard
+from aistudio.status_filter import StatusFilter, failed_rows
 from aistudio.store import open_store
 
 
@@ -39,7 +40,7 @@ class RunContext(NamedTuple):
     coordinator: str
     attempt: int
     fingerprint: str  # of everything that shapes the scores; written into each score file
-    retry: tuple[str, ...] | None  # None: a scoring run; else re-score failed rows with these statuses (() = all)
+    retry: tuple[StatusFilter, ...] | None  # None: score; else failed rows of these statuses again (() = all)
     models: PinnedModels
 
 

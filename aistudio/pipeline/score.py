@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import ray.data
 from ray.exceptions import RayError
 
-from aistudio.config import JobConfig
+from aistudio.config import JobConfig, WeightsFile
 from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.pipeline.cluster import connect, our_error, wait_for_room
@@ -39,8 +39,9 @@ from aistudio.runs.snapshot import (
     load_snapshot,
     manifest_identity,
 )
-from aistudio.scoring.pinned_models import PinnedModels, pin_models
+from aistudio.scoring.pinned_models import PinnedModels, files_to_fetch, pin_models
 from aistudio.secrets import redacted
+from aistudio.status_filter import StatusFilter
 from aistudio.store import Store, open_store
 
 # Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
@@ -63,6 +64,7 @@ class Prepared(NamedTuple):
     models: dict[str, dict[str, Any]]  # what run.json says of them
     shape: dict[str, Any]
     record: dict[str, Any] | None  # run.json of an earlier attempt
+    to_fetch: Sequence[WeightsFile] = ()  # not here yet: pinned, models and shape are empty then
 
 
 class Result(NamedTuple):
@@ -73,29 +75,34 @@ class Result(NamedTuple):
     did_nothing: bool  # the run was finished already
 
 
-def prepare(config: JobConfig) -> Prepared:
-    """Check configuration, manifest, weights and output.
+def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
+    """Check output, manifest and weights, in this order: what costs nothing first.
+
+    Args:
+        fetch: whether weights that are not here may be fetched. If not, the models of such a job stay unchecked.
 
     Raises:
         ConfigError, ManifestError, WeightsError, OutputError, RunMismatchError: what a user must change.
     """
-    pinned = pin_models(config)
     config = _absolute(config)
     store = open_store(config.output, config.store)
     try:
         store.check_writable()
     except StoreError as e:
         raise OutputError(f"output: cannot be written: {e}") from None
+    record = run_record.load_run(store)
     files, columns, identity = _manifest(config, store)
+    if not fetch and (missing := files_to_fetch(config)):
+        return Prepared(config, store, files, columns, PinnedModels(), {}, {}, record, missing)
+    pinned = pin_models(config)
     models = pinned.facts()
     shape = run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
-    record = run_record.load_run(store)
     if record is not None and not config.start_over and load_snapshot(store) is not None:
         run_record.refuse_other_run(record, shape, config.output)
     return Prepared(config, store, files, columns, pinned, models, shape, record)
 
 
-def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result:
+def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) -> Result:
     """Run to the end, or resume. With `retry`, score failed rows of a finished run again (() = all of them).
 
     Raises:
@@ -192,7 +199,7 @@ def _refuse_unfinished(store: Store) -> None:
         raise RunMismatchError(f"{store.root}: not a finished run; finish it with jobs.score first")
 
 
-def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) -> list[str]:
+def _work_list(store: Store, snapshot: Snapshot, retry: tuple[StatusFilter, ...] | None) -> list[str]:
     done = layout.done_shards(store)
     if retry is not None:
         return [s.name for s in snapshot.shards if s.name in done]

@@ -24,11 +24,15 @@ def print_dry_run(prepared: "Prepared") -> None:
     resources, plan, missing = _planned(config.engine)
     size = sum(max(f.size, 0) for f in prepared.files)
     passthrough = [f.name for f in prepared.columns.passthrough_fields] if prepared.columns else []
-    print("Dry run: configuration, manifest, weights and output are in order. Nothing was started.\n")
+    weights = "" if prepared.to_fetch else ", weights"
+    print(f"Dry run: configuration, manifest{weights} and output are in order. Nothing was started.\n")
     print(f"  manifest    {len(prepared.files)} file(s), {size:,} bytes, format {config.manifest.format}")
     print(f"  kept beside the scores: {', '.join(passthrough) or 'nothing'}")
     for stage, info in prepared.models.items():
         print(f"  {stage:<11} {info['name']} ({info['family']}), fingerprint {info['fingerprint'][:16]}")
+    for file in prepared.to_fetch:
+        size_mb = f"{file.size_bytes / 1e6:,.0f} MB" if file.size_bytes else "size unknown"
+        print(f"  weights     {file.path} is not here: the run would fetch it ({size_mb})")
     print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")

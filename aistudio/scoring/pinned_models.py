@@ -80,6 +80,26 @@ def pin_models(config: JobConfig) -> PinnedModels:
     )
 
 
+def files_to_fetch(config: JobConfig) -> list[WeightsFile]:
+    """List the models' files that are neither at their paths nor in this node's cache, and have an address.
+
+    The network is not asked. Raises ConfigError for a conf that cannot be read or a model of another kind.
+    """
+    cache, models = _cache(config), config.models
+    confs = {"models.recall": models.recall, "models.ranking": models.ranking}
+    confs |= {f"models.encoders.{name}": conf for name, conf in models.encoders.items()}
+    missing: dict[str, WeightsFile] = {}
+    for setting, conf in confs.items():
+        if conf is None:
+            continue
+        settings = load_model_config(conf)
+        require_kind(settings, setting)
+        for file in settings.files:
+            if file.url and not place_file(file, cache, fetch=False).is_file():
+                missing[file.path] = file
+    return list(missing.values())
+
+
 def pin_model(conf: str, config: JobConfig, setting: str) -> PinnedModel:
     """Pin the model of one conf file, which `setting` names. Raises ConfigError and WeightsError."""
     cache = _cache(config, driver=True)

@@ -228,24 +228,6 @@ def _vector_column(vectors: np.ndarray, ok: np.ndarray | None, dtype: str) -> pa
     return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
 
 
-def failed_rows(scores: pa.Table, wanted: Sequence[str]) -> np.ndarray:
-    """Row numbers of failed rows, all or by status: `timeout`, `http_error:404`, `http_error:5xx`."""
-    status = scores["status"]
-    if not wanted:
-        return np.flatnonzero(pc.not_equal(status, "ok").to_numpy())
-    chosen = np.zeros(scores.num_rows, bool)
-    codes = scores["http_status"].to_pandas()
-    for want in wanted:
-        name, _, code = want.partition(":")
-        match = pc.equal(status, name).to_numpy().copy()
-        if code.endswith("xx"):
-            match &= (codes // 100 == int(code[0])).to_numpy()
-        elif code:
-            match &= (codes == int(code)).to_numpy()
-        chosen |= match
-    return np.flatnonzero(chosen)
-
-
 def store_shard(store: Store, name: str, table: pa.Table, texts: pa.Table, metadata: dict[str, str]) -> None:
     """Commit a shard: texts first, then the score file, whose presence means done. The first writer wins."""
     store.write_table(layout.texts_key(name), texts)

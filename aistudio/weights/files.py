@@ -127,5 +127,5 @@ def require_bytes(part: Path, file: WeightsFile, expected: str | None) -> str:
 
 def model_fingerprint(cfg: ModelConfig, hashes: list[str], arch: Any) -> str:
     """Hex sha256 over everything that decides the numbers: family, file checksums, sizes, pixels."""
-    content = {"family": cfg.family, "files": sorted(hashes), "arch": arch, "image": cfg.image.model_dump(mode="json")}
+    content = {"family": cfg.family, "files": sorted(hashes), "arch": arch, "image": cfg.image.identity()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

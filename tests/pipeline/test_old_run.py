@@ -12,6 +12,7 @@ from aistudio.pipeline.report import write_report
 from aistudio.pipeline.score import prepare, score
 from aistudio.runs.ledger import check_run
 from aistudio.runs.record import load_run
+from aistudio.status_filter import parse_status
 from aistudio.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ def test_a_half_scored_run_is_resumed(old, local_ray):
 def test_a_finished_run_is_known_as_finished_and_its_failed_rows_are_retried(old, local_ray):
     config = old("whole")
     assert score(prepare(config)).did_nothing
-    result = score(prepare(config), retry=("http_error",))
+    result = score(prepare(config), retry=(parse_status("http_error"),))
     assert result.ledger.complete and result.ledger.counts == {"ok": 27, "not_found": 3}
 
 

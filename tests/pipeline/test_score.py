@@ -12,6 +12,7 @@ import pytest
 from aistudio.errors import ConfigError, RunMismatchError
 from aistudio.pipeline.score import prepare, score
 from aistudio.schema import poi_table_schema, vector_type
+from aistudio.status_filter import parse_status
 from aistudio.store import open_store
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -138,7 +139,7 @@ def test_retry_replaces_only_failed_rows_of_the_wanted_status(image_server, tmp_
     score(prepare(config))
     image_server.add("later.jpg", image_server.image)
     before = stored(config).set_index("row_id")
-    result = score(prepare(config), retry=("http_error:4xx",))
+    result = score(prepare(config), retry=(parse_status("http_error:4xx"),))
     after = stored(config).set_index("row_id")
     assert result.ledger.complete
     assert before.loc["9", "status"] == "http_error" and after.loc["9", "status"] == "ok"

@@ -10,7 +10,7 @@ from aistudio.config import ImageSpec
 from aistudio.schema import CANDIDATE_FIELDS, Status
 from aistudio.scoring.encoders import Models, find_towers
 from aistudio.scoring.image_source import ImageRow
-from aistudio.scoring.shard import ShardScorer, distinct_images, failed_rows, store_shard
+from aistudio.scoring.shard import ShardScorer, distinct_images, store_shard
 from aistudio.store import open_store
 
 
@@ -147,21 +147,6 @@ def test_a_vector_that_is_not_finite_is_a_model_error():
     encoders.encode = broken
     table, _, _ = score(rows_of(["a", "b", "c"]), [image(i) for i in range(3)], encoders)
     assert table["status"].to_pylist() == ["ok", "model_error", "ok"] and "not finite" in table["error"][1].as_py()
-
-
-def test_failed_rows_all_or_by_status_and_code():
-    scores = pa.table(
-        {
-            "status": ["ok", "timeout", "http_error", "http_error", "http_error", "dns_error"],
-            "http_status": pa.array([200, None, 404, 500, 503, None], pa.int32()),
-        }
-    )
-    assert list(failed_rows(scores, ())) == [1, 2, 3, 4, 5]
-    assert list(failed_rows(scores, ("timeout",))) == [1]
-    assert list(failed_rows(scores, ("http_error",))) == [2, 3, 4]
-    assert list(failed_rows(scores, ("http_error:404",))) == [2]
-    assert list(failed_rows(scores, ("http_error:5xx", "dns_error"))) == [3, 4, 5]
-    assert list(failed_rows(scores, ("empty",))) == []
 
 
 def test_the_first_commit_of_a_shard_stays(tmp_path):
