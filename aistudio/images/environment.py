@@ -1,44 +1,44 @@
 """What the environment must allow before rows are fetched by http and https; asked before a run starts anything."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
+
+from yarl import URL
 
 from aistudio.config import DownloadSettings
 from aistudio.errors import ConfigError
 from aistudio.images._proxies import Proxies, UnusableProxy
 from aistudio.images._tls import UnusableAuthorities, tls_context
-from aistudio.images.urls import map_url
-
-_SCHEMES = frozenset({"http", "https"})
+from aistudio.images.urls import BadURL, parse_target
 
 
-def http_schemes(urls: Iterable[str | None], url_map: Mapping[str, str]) -> frozenset[str]:
-    """Those of "http" and "https" that `urls`, rewritten by `url_map`, are fetched by; stops once it has seen both."""
-    seen: set[str] = set()
-    for url in urls:
-        scheme = map_url(url.strip(), url_map).partition(":")[0].lower() if url else ""
-        if scheme in _SCHEMES:
-            seen.add(scheme)
-            if seen == _SCHEMES:
-                break
-    return frozenset(seen)
-
-
-def check_environment(settings: DownloadSettings, schemes: Collection[str]) -> None:
-    """See that the proxies and certificates which the environment names can be used for these schemes.
+def check_environment(settings: DownloadSettings, urls: Iterable[str | None]) -> None:
+    """See that the proxies and certificates which the environment names can be used for these images.
 
     Args:
-        settings: of the downloads; `trust_env_proxy: false` leaves proxies out.
-        schemes: "http", "https" or both, as `http_schemes` finds them; with none (files, S3) nothing is looked at.
+        settings: of the downloads; `trust_env_proxy: false` leaves proxies out, `url_map` says where images really are.
+        urls: image_url and fallback_url of the rows, or of the first of them. Local files, S3, texts that are no
+            address and hosts that NO_PROXY names need nothing; each site is looked at once.
 
     Raises:
         ConfigError: one sentence that names the variable. The rows concerned would all fail with it.
     """
+    proxies = Proxies() if settings.trust_env_proxy else Proxies({})
+    seen: set[tuple[str, str | None, int | None]] = set()
     try:
-        if settings.trust_env_proxy:
-            proxies = Proxies()
-            for scheme in sorted(_SCHEMES & set(schemes)):
-                proxies.of_scheme(scheme)
-        if "https" in schemes:
-            tls_context()
+        for url in filter(None, (_http_url(text, settings) for text in urls)):
+            site = (url.scheme, url.raw_host, url.port)
+            if site in seen:
+                continue
+            if url.scheme == "https" and not any(scheme == "https" for scheme, _, _ in seen):
+                tls_context()
+            seen.add(site)
+            proxies.of_url(url)
     except (UnusableProxy, UnusableAuthorities) as e:
         raise ConfigError(str(e)) from None
+
+
+def _http_url(text: str | None, settings: DownloadSettings) -> URL | None:
+    try:
+        return parse_target(text, settings.url_map).url if text else None
+    except BadURL:
+        return None

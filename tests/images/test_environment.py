@@ -16,11 +16,12 @@ from aistudio.config import DownloadSettings, StoreSettings
 from aistudio.errors import ConfigError
 from aistudio.images._proxies import Proxies
 from aistudio.images.download import Downloader, Fetched
-from aistudio.images.environment import check_environment, http_schemes
+from aistudio.images.environment import check_environment
 from aistudio.schema import Status
 
 SETTINGS = DownloadSettings(allow_private_addresses=True, retries=0, timeout_s=10)
-HTTP, BOTH = frozenset({"http"}), frozenset({"http", "https"})
+HTTP, HTTPS = ["http://far.invalid/x"], ["https://far.invalid/x"]
+BOTH = HTTP + HTTPS
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,11 @@ def test_socks_alone_is_one_sentence_for_http_rows_and_nothing_for_others(
     with pytest.raises(ConfigError, match=r"ALL_PROXY=socks5://\*\*\*@127\.0\.0\.1:1080: only http") as caught:
         check_environment(SETTINGS, HTTP)
     assert "\n" not in str(caught.value)
-    check_environment(SETTINGS, ())
+    check_environment(SETTINGS, [])
+    check_environment(SETTINGS, ["/local/a.jpg", None, "", "s3://bucket/key", "file:///x", "ftp://x", "http://"])
+    check_environment(SETTINGS.model_copy(update={"url_map": {"http://far.invalid": "/mirror"}}), HTTP)
+    with pytest.raises(ConfigError, match="ALL_PROXY"):
+        check_environment(SETTINGS.model_copy(update={"url_map": {"s3://b": "https://cdn"}}), ["s3://b/k"])
     check_environment(SETTINGS.model_copy(update={"trust_env_proxy": False}), BOTH)
     (tmp_path / "a.jpg").write_bytes(b"picture")
     local, far = _fetch(str(tmp_path / "a.jpg"), "http://far.invalid/x")
@@ -74,7 +79,7 @@ def test_socks_for_the_scheme_that_no_proxy_is_named_for(monkeypatch: pytest.Mon
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     check_environment(SETTINGS, HTTP)
     with pytest.raises(ConfigError, match="ALL_PROXY"):
-        check_environment(SETTINGS, {"https"})
+        check_environment(SETTINGS, HTTPS)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +92,6 @@ def test_proxies_that_are_no_address(monkeypatch: pytest.MonkeyPatch, value: str
     (got,) = _fetch("http://far.invalid/x")
     assert got.status is Status.CONNECTION_ERROR
     assert "HTTP_PROXY=" in (got.error or "")
-
-
-def test_http_schemes() -> None:
-    urls = ["/local/a.jpg", None, "", "s3://bucket/key", " HTTP://a/b", "file:///x"]
-    assert http_schemes(urls, {}) == HTTP
-    assert http_schemes([*urls, "https://a"], {}) == BOTH
-    assert http_schemes(["http://a/b"], {"http://a": "/mirror"}) == frozenset()
-    assert http_schemes(["s3://b/k"], {"s3://b": "https://cdn"}) == {"https"}
 
 
 # NO_PROXY
@@ -137,6 +134,7 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str, direct: list[s
 def test_what_passes_by_a_proxy_is_fetched_directly(image_server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+    check_environment(SETTINGS, [image_server.url("ok/x"), image_server.url("ok/y")])
     assert _fetch(image_server.url("ok/x"))[0].status is Status.OK
 
 
