@@ -51,6 +51,7 @@ class ImageServer:
         self.heads: dict[str, str] = {}
         self.peak = self.active = 0
         self._pages: dict[str, tuple[int, bytes, str]] = {}
+        self._raw: dict[str, tuple[bytes, ...]] = {}
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="image-server", daemon=True)
@@ -63,6 +64,11 @@ class ImageServer:
     def add(self, path: str, body: bytes, *, status: int = 200, headers: str = "") -> str:
         """Answer `path` with this; `headers` are whole lines ending in CRLF. Returns the URL."""
         self._pages["/" + path.lstrip("/")] = (status, body, headers)
+        return self.url(path)
+
+    def add_raw(self, path: str, *answers: bytes) -> str:
+        """Answer `path` with these bytes as they are, the last ones for ever, and close. Returns the URL."""
+        self._raw["/" + path.lstrip("/")] = answers
         return self.url(path)
 
     def close(self) -> None:
@@ -120,6 +126,10 @@ class ImageServer:
 
     async def _answer(self, path: str, head: str, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False when the connection must close."""
+        if path in self._raw:
+            answers = self._raw[path]
+            writer.write(answers[min(self.hits[path], len(answers)) - 1])
+            return False
         if path in self._pages:
             status, body, headers = self._pages[path]
             self._send(writer, body, status=status, headers=headers)
@@ -218,6 +228,7 @@ def _raw_deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+_BOMB = gzip.compress(bytes(50_000_000), 9)  # not made while the server should answer others
 _GZIP, _DEFLATE = "Content-Encoding: gzip\r\n", "Content-Encoding: deflate\r\n"
 _BODIES = {
     "empty": lambda image: (b"", ""),
@@ -225,7 +236,7 @@ _BODIES = {
     "garbage": lambda image: (random.Random(0).randbytes(5000), ""),
     "cut_jpeg": lambda image: (image[: len(image) // 2], ""),
     "gzip": lambda image: (gzip.compress(image[:200]) + gzip.compress(image[200:]), _GZIP),
-    "gzip_bomb": lambda image: (gzip.compress(bytes(50_000_000), 9), _GZIP),
+    "gzip_bomb": lambda image: (_BOMB, _GZIP),
     "gzip_cut": lambda image: (gzip.compress(image)[:-20], _GZIP),
     "gzip_bad": lambda image: (image, _GZIP),
     "deflate": lambda image: (zlib.compress(image), _DEFLATE),

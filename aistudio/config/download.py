@@ -11,7 +11,7 @@ class DownloadSettings(Settings):
     connect_timeout_s: float = Field(5.0, gt=0)
     read_timeout_s: float = Field(10.0, gt=0)  # longest silence between two chunks
     timeout_s: float = Field(20.0, gt=0)  # one try, all of it
-    retries: int = Field(3, ge=0)  # further tries after a time-out, lost connection, 429 or 5xx
+    retries: int = Field(3, ge=0)  # further tries after a time-out, lost connection, 408, 425, 429, 5xx
     backoff_s: float = Field(0.5, ge=0)  # first wait; doubled each time, with jitter
     backoff_max_s: float = Field(10.0, ge=0)  # also the longest Retry-After that is honoured
     max_redirects: int = Field(5, ge=0)
@@ -20,6 +20,6 @@ class DownloadSettings(Settings):
     per_host_concurrency: int = Field(32, ge=1)  # of those, to one host
     user_agent: str = "aistudio/0.1"
     headers: dict[str, str] = {}
-    trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, NO_PROXY
+    trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY
     allow_private_addresses: bool = False  # loopback, link-local and private ranges
     url_map: dict[str, str] = {}  # prefix -> replacement, longest prefix first; http(s)://, s3://, file://

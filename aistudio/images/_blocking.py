@@ -11,6 +11,7 @@ from aistudio.config import StoreSettings
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.s3 import s3_client
 from aistudio.schema import Status
+from aistudio.storable import error_text
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,7 +30,7 @@ def read_file(path: str, max_bytes: int) -> Fetched:
     except OSError as e:
         raise _file_failure(path, e) from e
     except ValueError as e:  # a lone surrogate, for instance
-        raise FetchFailed(Status.BAD_URL, f"not a file name: {_text(e)}") from e
+        raise FetchFailed(Status.BAD_URL, f"not a file name: {error_text(e)}") from e
     if body is None or len(body) > max_bytes:
         raise FetchFailed(Status.TOO_LARGE, f"the file has {info.st_size:,} bytes; download.max_bytes is {max_bytes:,}")
     if not body:
@@ -41,7 +42,7 @@ def _file_failure(path: str, e: OSError) -> FetchFailed:
     if e.errno in (errno.EACCES, errno.EPERM):
         return FetchFailed(Status.ACCESS_DENIED, f"{path}: {e.strerror}")
     if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENXIO):
-        where = "" if Path(path).is_absolute() else f" (looked in {Path.cwd()})"
+        where = "" if Path(path).is_absolute() else f" (looked in {_current_folder()})"
         return FetchFailed(Status.NOT_FOUND, f"{path}: {e.strerror}{where}")
     return FetchFailed(Status.CONNECTION_ERROR, f"{path}: {e.strerror or e}", retry=True)
 
@@ -91,7 +92,7 @@ def _s3_refusal(bucket: str, key: str, response: object) -> FetchFailed:
     answer = response if isinstance(response, dict) else {}
     code = str(answer.get("Error", {}).get("Code", ""))
     http = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    text = f"s3://{bucket}/{key}: {code} {answer.get('Error', {}).get('Message', '')}".strip()[:400]
+    text = error_text(f"s3://{bucket}/{key}: {code} {answer.get('Error', {}).get('Message', '')}", 400)
     if http == 404 or code in ("NoSuchKey", "NoSuchBucket", "404"):
         return FetchFailed(Status.NOT_FOUND, text, http_status=http)
     if http in (401, 403) or code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
@@ -102,7 +103,7 @@ def _s3_refusal(bucket: str, key: str, response: object) -> FetchFailed:
 def _s3_failure(e: Exception) -> FetchFailed:
     from botocore import exceptions as boto
 
-    text = _text(e)
+    text = error_text(e, 400)
     if isinstance(e, boto.ConnectTimeoutError | boto.ReadTimeoutError | TimeoutError):
         return FetchFailed(Status.TIMEOUT, text)
     if isinstance(e, boto.NoCredentialsError | boto.PartialCredentialsError | boto.TokenRetrievalError):
@@ -114,5 +115,8 @@ def _s3_failure(e: Exception) -> FetchFailed:
     return FetchFailed(Status.CONNECTION_ERROR, text)
 
 
-def _text(e: Exception) -> str:
-    return " ".join(str(e).split())[:400] or type(e).__name__
+def _current_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return "a folder that no longer exists"

@@ -10,8 +10,12 @@ import aiohttp
 
 from aistudio.images._fetched import FetchFailed
 from aistudio.schema import Status
+from aistudio.storable import error_text
 
 ACCEPT_ENCODING = "gzip, deflate"  # what `_Inflater` can undo with a bound; brotli and zstd are not asked for
+_KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
+_FOREIGN = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "pack200-gzip", "exi"})  # IANA's others
+_MAX_CODINGS = 5  # as curl
 
 
 class _Inflater:
@@ -43,6 +47,46 @@ class _Inflater:
         return self._stream is not None and self._stream.eof
 
 
+class _Codings:
+    """The codings of a body, undone from the last applied to the first, each within `max_bytes`.
+
+    Words that are no coding (`aws-chunked`, `UTF-8`, `identity`) are passed over, as browsers and curl do.
+    """
+
+    def __init__(self, header: str, max_bytes: int) -> None:
+        words = [w for w in (word.strip().lower() for word in header.split(",")) if w]
+        foreign = next((w for w in words if w in _FOREIGN), None)
+        if foreign is not None:
+            raise FetchFailed(Status.CONNECTION_ERROR, f"the server answered in {foreign!r}, which was not asked for")
+        self._names = [w for w in reversed(words) if w in _KNOWN]
+        if len(self._names) > _MAX_CODINGS:
+            raise FetchFailed(Status.CONNECTION_ERROR, f"the body is compressed {len(self._names)} times over")
+        self._steps = [_Inflater(name) for name in self._names]
+        self._room = [max_bytes + 1] * len(self._steps)
+
+    def __str__(self) -> str:
+        return ", ".join(self._names)
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def feed(self, data: bytes) -> bytes:
+        """The plain bytes of the next piece. Raises FetchFailed: damaged, or more than max_bytes after some step."""
+        for number, step in enumerate(self._steps):
+            data = _inflate(step, data, self._room[number])
+            self._room[number] -= len(data)
+            if self._room[number] == 0:
+                raise _Overflow
+        return data
+
+    def complete(self) -> bool:
+        return all(step.complete() for step in self._steps)
+
+
+class _Overflow(Exception):
+    """More than max_bytes came out of a step."""
+
+
 async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """The decompressed body.
 
@@ -52,25 +96,23 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """
     if (response.content_length or 0) > max_bytes:
         raise _too_large(f"the server announced {response.content_length:,} bytes", max_bytes)
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise FetchFailed(Status.CONNECTION_ERROR, f"the server answered in {encoding[:40]!r}, which was not asked for")
-    inflater = _Inflater(encoding) if encoding not in ("", "identity") else None
+    codings = _Codings(",".join(response.headers.getall("Content-Encoding", [])), max_bytes)
     wire = 0
     body = bytearray()
     async for chunk in response.content.iter_any():
         wire += len(chunk)
         if wire > max_bytes:
             raise _too_large(f"more than {max_bytes:,} bytes came", max_bytes)
-        body += chunk if inflater is None else _inflate(inflater, chunk, max_bytes + 1 - len(body))
-        if len(body) > max_bytes:
-            raise _too_large(f"{wire:,} bytes inflate to more than {max_bytes:,}", max_bytes)
+        try:
+            body += codings.feed(chunk)
+        except _Overflow:
+            raise _too_large(f"{wire:,} bytes inflate to more than {max_bytes:,}", max_bytes) from None
     if wire == 0:
         raise FetchFailed(Status.EMPTY, "the server answered without a body", http_status=response.status)
-    if inflater is not None and not inflater.complete():
-        raise FetchFailed(Status.CONNECTION_ERROR, f"the {encoding} body ends early", retry=True)
+    if codings and not codings.complete():
+        raise FetchFailed(Status.CONNECTION_ERROR, f"the {codings} body ends early", retry=True)
     if not body:
-        raise FetchFailed(Status.EMPTY, f"the {encoding} body is empty", http_status=response.status)
+        raise FetchFailed(Status.EMPTY, f"the {codings} body is empty", http_status=response.status)
     return bytes(body)
 
 
@@ -78,7 +120,8 @@ def _inflate(inflater: _Inflater, chunk: bytes, limit: int) -> bytes:
     try:
         return inflater.feed(chunk, limit)
     except zlib.error as e:
-        raise FetchFailed(Status.CONNECTION_ERROR, f"the compressed body is damaged: {e}", retry=True) from None
+        text = f"the compressed body is damaged: {error_text(e)}"
+        raise FetchFailed(Status.CONNECTION_ERROR, text, retry=True) from None
 
 
 def _too_large(what: str, max_bytes: int) -> FetchFailed:

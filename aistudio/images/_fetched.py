@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from aistudio.images.urls import MAX_LOCATION_CHARS
 from aistudio.schema import Status
 from aistudio.secrets import redact
+from aistudio.storable import storable_int, storable_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +13,8 @@ class Fetched:
     """Outcome of one image; `body` is there exactly when `status` is ok.
 
     `final_url` is set only when the image came from elsewhere than the row's URL (redirect, fallback); a rewrite by
-    `url_map` does not count. No text here holds a URL's password.
+    `url_map` does not count. No text here holds a URL's password, and text and numbers of servers and libraries are
+    made storable here.
     """
 
     status: Status
@@ -21,6 +24,14 @@ class Fetched:
     final_url: str | None = None
     body: bytes | None = None
     instead_of: "Fetched | None" = None  # how image_url failed, when the body is the fallback's
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            object.__setattr__(self, "error", storable_text(self.error))
+        if self.final_url is not None:
+            object.__setattr__(self, "final_url", storable_text(self.final_url, MAX_LOCATION_CHARS))
+        object.__setattr__(self, "http_status", storable_int(self.http_status, 32))
+        object.__setattr__(self, "num_bytes", storable_int(self.num_bytes, 64))
 
 
 class FetchFailed(Exception):

@@ -7,7 +7,6 @@ import asyncio
 import os
 import socket
 import ssl
-import urllib.request
 from types import TracebackType
 from urllib.parse import urljoin
 
@@ -15,18 +14,23 @@ import aiohttp
 from yarl import URL
 
 from aistudio.config import DownloadSettings
-from aistudio.errors import ConfigError
 from aistudio.images._addresses import BlockedAddress, PublicResolver, check_literal
 from aistudio.images._body import ACCEPT_ENCODING, read_body
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._netrc import Netrc
+from aistudio.images._proxies import Proxies, UnusableProxy
 from aistudio.images._retry import parse_retry_after
-from aistudio.images.urls import BadURL, parse_http_url
+from aistudio.images._tls import UnusableAuthorities, named_authorities, tls_context
+from aistudio.images.urls import MAX_LOCATION_CHARS, BadURL, parse_http_url
 from aistudio.schema import Status
 from aistudio.secrets import redact
+from aistudio.storable import error_text
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TRY_AGAIN = frozenset({408, 425, 429})  # Request Timeout, Too Early, Too Many Requests; and all from 500 on
 _DNS_TTL_S = 300  # a run asks the same few CDN names millions of times
+_MAX_FIELD_BYTES = 262_144  # of a header field, as browsers take; aiohttp's 8,190 is less than signed addresses have
+_MAX_FIELDS = 256
 
 
 class HttpClient:
@@ -40,7 +44,13 @@ class HttpClient:
     def __init__(self, settings: DownloadSettings) -> None:
         self._settings = settings
         self._netrc = Netrc()
-        self._proxies = _env_proxies() if settings.trust_env_proxy else {}
+        self._proxies = Proxies() if settings.trust_env_proxy else Proxies({})
+        self._tls: ssl.SSLContext | None = None
+        self._tls_problem: str | None = None
+        try:
+            self._tls = tls_context()
+        except UnusableAuthorities as e:  # said by each https row; all others do not need it
+            self._tls_problem = str(e)
         resolver = None if settings.allow_private_addresses else PublicResolver()
         self._direct = self._session(resolver)
         self._proxied = self._session(None) if self._proxies else None
@@ -49,13 +59,18 @@ class HttpClient:
         settings = self._settings
         return aiohttp.ClientSession(
             # limit=0: the caller bounds requests; a second queue in here would count against the time-outs.
-            connector=aiohttp.TCPConnector(limit=0, resolver=resolver, ttl_dns_cache=_DNS_TTL_S),
+            connector=aiohttp.TCPConnector(
+                limit=0, resolver=resolver, ttl_dns_cache=_DNS_TTL_S, ssl=True if self._tls is None else self._tls
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=settings.connect_timeout_s, sock_read=settings.read_timeout_s
             ),
             headers={"User-Agent": settings.user_agent, "Accept-Encoding": ACCEPT_ENCODING},
+            max_line_size=_MAX_FIELD_BYTES,
+            max_field_size=_MAX_FIELD_BYTES,
+            max_headers=_MAX_FIELDS,
         )
 
     async def close(self) -> None:
@@ -80,7 +95,7 @@ class HttpClient:
             if cookies:
                 headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items())
             async with self._get(url, headers) as response:
-                location = response.headers.get("Location") if response.status in _REDIRECTS else None
+                location = _location(response) if response.status in _REDIRECTS else None
                 if location is None:
                     return await self._finish(response, None if url is start else redact(str(url)))
                 target = _redirect_target(url, location)
@@ -100,27 +115,24 @@ class HttpClient:
     def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.client._RequestContextManager:
         if not self._settings.allow_private_addresses:
             check_literal(url.raw_host or "")
-        proxy = self._proxy_for(url)
+        if url.scheme == "https" and self._tls_problem is not None:
+            raise FetchFailed(Status.TLS_ERROR, self._tls_problem)
+        try:
+            proxy = self._proxies.of_url(url)
+        except UnusableProxy as e:
+            raise FetchFailed(Status.CONNECTION_ERROR, str(e)) from None
         session = self._direct if proxy is None or self._proxied is None else self._proxied
         url, auth = self._netrc.sign_in(url)
         return session.get(url, headers=headers, allow_redirects=False, proxy=proxy, auth=auth)
-
-    def _proxy_for(self, url: URL) -> str | None:
-        if not self._proxies:
-            return None
-        host = f"{url.raw_host}:{url.port}"
-        if urllib.request.proxy_bypass_environment(host, self._proxies):  # type: ignore[attr-defined]  # not in typeshed
-            return None
-        return self._proxies.get(url.scheme) or self._proxies.get("all")
 
     async def _finish(self, response: aiohttp.ClientResponse, final_url: str | None) -> Fetched:
         code = response.status
         if not 200 <= code < 300:
             raise FetchFailed(
                 Status.HTTP_ERROR,
-                f"the server answered {code} {response.reason or ''}".rstrip()[:200],
+                error_text(f"the server answered {code} {_reason(response)}", 200),
                 http_status=code,
-                retry=code == 429 or code >= 500,
+                retry=code in _TRY_AGAIN or code >= 500,
                 retry_after_s=parse_retry_after(response.headers.get("Retry-After")),
                 final_url=final_url,
             )
@@ -128,6 +140,8 @@ class HttpClient:
             body = await read_body(response, self._settings.max_bytes)
         except FetchFailed as e:
             e.final_url = final_url
+            if code == 202 and e.status is Status.EMPTY:  # Accepted: "not made yet", as image services answer at first
+                e.retry, e.retry_after_s = True, parse_retry_after(response.headers.get("Retry-After"))
             raise
         return Fetched(Status.OK, None, code, len(body), final_url, body)
 
@@ -140,32 +154,34 @@ class HttpClient:
         await self.close()
 
 
-def _env_proxies() -> dict[str, str]:
-    """HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as urllib reads them; empty without a proxy.
+def _reason(response: aiohttp.ClientResponse) -> str:
+    """The reason phrase: UTF-8 where it is, else Latin-1, as servers of either kind send it."""
+    raw = (response.reason or "").encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
-    Raises:
-        ConfigError: a proxy of a kind that aiohttp cannot use.
-    """
-    found = {
-        k: v for k, v in urllib.request.getproxies_environment().items() if k in ("http", "https", "all", "no") and v
-    }
-    for name in {"http", "https", "all"} & found.keys():
-        if "://" not in found[name]:
-            found[name] = f"http://{found[name]}"
-        if not found[name].startswith(("http://", "https://")):
-            raise ConfigError(
-                f"{name.upper()}_PROXY={redact(found[name])}: only http:// and https:// proxies can be used; "
-                "unset it, or set download.trust_env_proxy: false"
-            )
-    return found if found.keys() - {"no"} else {}
+
+def _location(response: aiohttp.ClientResponse) -> str | None:
+    """The Location field; bytes that are not UTF-8 are percent-encoded as they came, as browsers do."""
+    raw = next((value for name, value in response.raw_headers if name.lower() == b"location"), None)
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(b) if b < 0x80 else f"%{b:02X}" for b in raw)
 
 
 def _redirect_target(url: URL, location: str) -> URL:
     try:
+        if len(location) > MAX_LOCATION_CHARS:
+            raise BadURL(f"the address is longer than {MAX_LOCATION_CHARS:,} characters")
         joined = urljoin(str(url), location.strip())
         return parse_http_url(joined, quote_spaces=True)
     except (BadURL, ValueError) as e:
-        raise FetchFailed(Status.BAD_URL, f"redirected to {redact(location)[:200]!r}: {e}") from None
+        raise FetchFailed(Status.BAD_URL, f"redirected to {redact(location)[:200]!r}: {error_text(e)}") from None
 
 
 def _failure(e: Exception, settings: DownloadSettings) -> FetchFailed:
@@ -179,12 +195,13 @@ def _failure(e: Exception, settings: DownloadSettings) -> FetchFailed:
     if isinstance(e, aiohttp.ClientProxyConnectionError):
         return FetchFailed(Status.CONNECTION_ERROR, f"the proxy cannot be reached: {_text(cause)}", retry=True)
     if isinstance(e, aiohttp.ClientHttpProxyError):
-        return FetchFailed(Status.CONNECTION_ERROR, f"the proxy answered {e.status} {e.message}", retry=e.status >= 500)
+        text = error_text(f"the proxy answered {e.status} {redact(e.message)}")
+        return FetchFailed(Status.CONNECTION_ERROR, text, retry=e.status >= 500)
     if isinstance(e, aiohttp.ClientConnectorDNSError):
         again = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
         return FetchFailed(Status.DNS_ERROR, f"{e.host}: {_text(cause)}", retry=again)
     if isinstance(e, aiohttp.ClientSSLError | aiohttp.ServerFingerprintMismatch | ssl.SSLError):
-        return FetchFailed(Status.TLS_ERROR, _text(getattr(e, "certificate_error", cause)))
+        return FetchFailed(Status.TLS_ERROR, _tls_text(getattr(e, "certificate_error", cause)))
     if isinstance(e, aiohttp.InvalidURL) or not isinstance(e, aiohttp.ClientError | OSError):
         return FetchFailed(Status.BAD_URL, f"not a URL that can be requested: {_text(e)}")
     if isinstance(e, aiohttp.ClientResponseError):
@@ -193,6 +210,12 @@ def _failure(e: Exception, settings: DownloadSettings) -> FetchFailed:
         return FetchFailed(Status.CONNECTION_ERROR, f"the body ended early: {_text(e)}", retry=True)
     reason = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else _text(cause)
     return FetchFailed(Status.CONNECTION_ERROR, f"the connection failed: {reason}", retry=True)
+
+
+def _tls_text(e: object) -> str:
+    named = named_authorities()
+    trusted = f"; trusted are the authorities of {named[0]}={named[1]}" if named else ""
+    return _text(e) + trusted
 
 
 def _timeout_text(e: TimeoutError, settings: DownloadSettings) -> str:
@@ -204,4 +227,4 @@ def _timeout_text(e: TimeoutError, settings: DownloadSettings) -> str:
 
 
 def _text(e: object) -> str:
-    return redact(" ".join(str(e).split()))[:300] or type(e).__name__
+    return error_text(redact(str(e)) or type(e).__name__)

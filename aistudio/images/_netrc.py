@@ -2,6 +2,7 @@
 
 import netrc
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -9,6 +10,7 @@ from yarl import URL
 
 from aistudio.images._fetched import FetchFailed
 from aistudio.schema import Status
+from aistudio.storable import error_text
 
 _TAKEN_OUT = "***"  # what urls.redact leaves of user and password
 
@@ -17,7 +19,9 @@ class Netrc:
     """The file that NETRC names, else ~/.netrc; read when the first URL asks for it."""
 
     def __init__(self) -> None:
-        self._path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+        self._path = Path(os.environ.get("NETRC") or "~/.netrc")
+        with suppress(RuntimeError):  # a user without a home: no such file, then
+            self._path = self._path.expanduser()
         self._entries: netrc.netrc | None = None
 
     def sign_in(self, url: URL) -> tuple[URL, aiohttp.BasicAuth | None]:
@@ -33,8 +37,8 @@ class Netrc:
             entry = self._entries.authenticators(url.host or "")
         except FileNotFoundError:
             entry = None
-        except (OSError, netrc.NetrcParseError) as e:
-            raise FetchFailed(Status.BAD_URL, f"{self._path} cannot be read: {e}") from None
+        except (OSError, UnicodeError, netrc.NetrcParseError) as e:
+            raise FetchFailed(Status.BAD_URL, f"{self._path} cannot be read: {error_text(e)}") from None
         if entry is None:
             raise FetchFailed(
                 Status.BAD_URL,

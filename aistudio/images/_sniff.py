@@ -1,12 +1,12 @@
-"""What a body is, from its first bytes; and the checks that must come before a decoder sees it.
+"""What a body is, from its first bytes.
 
-Pillow is never asked to guess: only the six formats below are decoded, by the decoder that the magic number names.
+Pillow is never asked to guess: only the seven formats below are decoded, by the decoder that the magic number names.
 """
 
 import re
 import struct
 
-DECODED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+DECODED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Images that are known and not decoded: vector and document formats run code or other programs (EPS, SVG), the rest
 # does not occur in catalogues. Prefix -> name.
@@ -16,8 +16,6 @@ _OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (b"II\xbc\x01", "JPEG XR"),
-    (b"\x00\x00\x01\x00", "ICO"),
-    (b"\x00\x00\x02\x00", "CUR"),
     (b"icns", "ICNS"),
     (b"8BPS", "Photoshop"),
     (b"%!PS", "EPS"),
@@ -27,13 +25,24 @@ _OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"gimp xcf", "GIMP"),
     (b"/* XPM */", "XPM"),
     (b"\xd7\xcd\xc6\x9a", "WMF"),
-    (b"\x01\x00\x00\x00", "EMF"),
     (b"SIMPLE  =", "FITS"),
     (b"\x01\xda\x00", "SGI"),
     (b"\x01\xda\x01", "SGI"),
 )
-_PNM = re.compile(rb"P[1-7]\s")
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIF"}
+_PNM = re.compile(rb"P(?:[1-6]\s+(?:#|\d)|7\s+(?:#|[A-Z]|\d))")
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_BRANDS = {
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"heim": "HEIC",
+    b"heis": "HEIC",
+    b"hevc": "HEIC",
+    b"hevx": "HEIC",
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+}
+_TGA_TYPES = frozenset({1, 2, 3, 9, 10, 11})
+_TGA_DEPTHS = frozenset({8, 15, 16, 24, 32})
 _DOCUMENTS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -43,27 +52,6 @@ _DOCUMENTS: tuple[tuple[bytes, str], ...] = (
     (b"OggS", "audio or video"),
     (b"ID3", "audio"),
 )
-_TIFF_TYPE_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
-_MAX_TIFF_TAGS = 1000  # real files have 10 to 60
-_MAX_PNG_CHUNKS = 100_000
-_MAX_JPEG_SCANS = 200  # encoders write about 10
 
 
 def image_format(body: bytes) -> str | None:
@@ -80,6 +68,8 @@ def image_format(body: bytes) -> str | None:
         return "BMP"
     if body[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
+    if _AVIF_BRANDS & set(_brands(body)):
+        return "AVIF"
     return None
 
 
@@ -91,14 +81,46 @@ def other_image(body: bytes) -> str | None:
     for prefix, name in _OTHER_IMAGES:
         if body.startswith(prefix):
             return name
-    if body[4:8] == b"ftyp":
-        return _BRANDS.get(body[8:12])
+    known = [_BRANDS[brand] for brand in _brands(body) if brand in _BRANDS]
+    if known:
+        return min(known)  # HEIC is a kind of HEIF
+    if _cursor_or_icon(body):
+        return "ICO" if body[2] == 1 else "CUR"
+    if body[:4] == b"\1\0\0\0" and body[40:44] == b" EMF":
+        return "EMF"
+    if _targa(body):
+        return "TGA"
     if _PNM.match(body):
         return "PNM"
     head = _text_head(body).lower()
     if head.startswith(("<svg", "<?xml", "<!--", "<!doctype svg")) and "<svg" in head and "<html" not in head:
         return "SVG"
     return None
+
+
+def _brands(body: bytes) -> list[bytes]:
+    """The brands of a file of ISO boxes (ISO/IEC 14496-12), the major one first; [] for all other files."""
+    if body[4:8] != b"ftyp":
+        return []
+    end = min(int.from_bytes(body[:4], "big"), len(body), 400)
+    return [body[8:12], *(body[at : at + 4] for at in range(16, end - 3, 4))]
+
+
+def _cursor_or_icon(body: bytes) -> bool:
+    """Whether a directory of at least one icon or cursor follows; four zero bytes alone begin other files, too."""
+    if body[:4] not in (b"\0\0\1\0", b"\0\0\2\0") or len(body) < 22:
+        return False
+    count, size, start = (int.from_bytes(body[a:b], "little") for a, b in ((4, 6), (14, 18), (18, 22)))
+    return count > 0 and body[9] == 0 and size > 0 and start >= 6 + 16 * count
+
+
+def _targa(body: bytes) -> bool:
+    """Whether the header makes sense as that of a TGA, which has no magic number."""
+    if len(body) < 19 or body[1] > 1 or body[2] not in _TGA_TYPES or body[16] not in _TGA_DEPTHS:
+        return False
+    has_map = body[2] in (1, 9)
+    size = int.from_bytes(body[12:14], "little"), int.from_bytes(body[14:16], "little")
+    return 0 not in size and body[17] & 0xC0 == 0 and body[17] & 0x0F <= 8 and (body[1] == 1 or not has_map)
 
 
 def describe(body: bytes) -> str:
@@ -134,23 +156,6 @@ def _text_head(body: bytes) -> str:
     return ""
 
 
-def hazard(body: bytes, image_format: str) -> str | None:
-    """Why a file would cost a decoder far more than its size, before one looks at it; None when it would not.
-
-    Pillow reads all of a TIFF's tags, overlapping or not, and walks PNG chunks in Python, holding the GIL (4 s for the
-    1.6 million empty ones that fit into 20 MB). Each scan of a progressive JPEG, a few bytes when empty, is a pass of
-    libjpeg over the whole picture.
-    """
-    if image_format == "TIFF":
-        return _tiff_hazard(body)
-    if image_format == "PNG":
-        return _png_hazard(body)
-    if image_format == "JPEG":
-        num_scans = body.count(b"\xff\xda")  # compressed data holds no such pair, markers do
-        return f"a JPEG with {num_scans:,} scans" if num_scans > _MAX_JPEG_SCANS else None
-    return None
-
-
 def webp_canvas(body: bytes) -> tuple[int, int] | None:
     """(width, height) from a WebP's header: libwebp allocates twice the canvas before it tells its size."""
     kind, data = body[12:16], body[20:30]
@@ -162,55 +167,3 @@ def webp_canvas(body: bytes) -> tuple[int, int] | None:
         bits = int.from_bytes(data[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
-
-
-def _tiff_tags(body: bytes) -> tuple[int, list[tuple[int, int, int]]]:
-    """(number of tags announced, [(bytes of data, where it is, bytes that fit into the tag itself)]) of the first page.
-
-    Raises:
-        struct.error: the file ends before its tags do (or there are too many to look at).
-    """
-    order = "<" if body[:2] == b"II" else ">"
-    big = 43 in (body[2], body[3])
-    entry, count, offset = (order + "HHQQ", order + "Q", "Q") if big else (order + "HHLL", order + "H", "L")
-    try:
-        (start,) = struct.unpack_from(order + offset, body, 8 if big else 4)
-        (num_tags,) = struct.unpack_from(count, body, start)
-        if num_tags > _MAX_TIFF_TAGS:
-            return num_tags, []
-        at, size = start + struct.calcsize(count), struct.calcsize(entry)
-        tags = [struct.unpack_from(entry, body, at + i * size) for i in range(num_tags)]
-    except OverflowError as e:  # an offset beyond what Python can index
-        raise struct.error(str(e)) from None
-    return num_tags, [(_TIFF_TYPE_BYTES.get(kind, 1) * n, where, 8 if big else 4) for _, kind, n, where in tags]
-
-
-def _tiff_hazard(body: bytes) -> str | None:
-    try:
-        num_tags, tags = _tiff_tags(body)
-    except struct.error:
-        return None  # the decoder will find it cut
-    if num_tags > _MAX_TIFF_TAGS:
-        return f"a TIFF with {num_tags:,} tags"
-    if sum(size for size, *_ in tags) > len(body) and not tiff_ends_early(body):
-        return "a TIFF whose tags claim more data than the file has"
-    return None
-
-
-def tiff_ends_early(body: bytes) -> bool:
-    """Whether the tags, or the data that they point to, lie beyond the end of the file."""
-    try:
-        _, tags = _tiff_tags(body)
-    except struct.error:
-        return True
-    return any(size > inline and where + size > len(body) for size, where, inline in tags)
-
-
-def _png_hazard(body: bytes) -> str | None:
-    at, num_chunks = 8, 0
-    while at + 8 <= len(body):
-        num_chunks += 1
-        if num_chunks > _MAX_PNG_CHUNKS:
-            return f"a PNG with more than {_MAX_PNG_CHUNKS:,} chunks"
-        at += 12 + int.from_bytes(body[at : at + 4], "big")
-    return None

@@ -22,6 +22,7 @@ from aistudio.images._retry import backoff_s
 from aistudio.images.urls import BadURL, Target, parse_target
 from aistudio.schema import Status
 from aistudio.secrets import redact
+from aistudio.storable import error_text
 
 __all__ = ["Downloader", "Fetched"]
 
@@ -211,6 +212,9 @@ class Downloader:
                 if not e.retry or attempt == self._settings.retries:
                     return e.outcome(attempt + 1)
                 wait = backoff_s(self._settings, attempt, e.retry_after_s)
+            except Exception as e:  # noqa: BLE001 - what nobody foresaw of one address costs its row, not the shard
+                text = f"internal error: {type(e).__name__}: {error_text(redact(str(e)))}; please report"
+                return FetchFailed(Status.CONNECTION_ERROR, text).outcome()
             await asyncio.sleep(wait)
         raise AssertionError("unreachable: the last try returns")
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from yarl import URL
 
 MAX_URL_LENGTH = 8192  # bytes; common servers refuse longer request lines (nginx and Apache: 8 kB)
+MAX_LOCATION_CHARS = 65_536  # of a redirect: signed addresses of 8 kB and more occur, and are stored as final_url
 
 # Everything that RFC 3986 allows in a path or query, and "%": what is valid already must reach the server byte for
 # byte, because CDNs have keys such as `TB2_!!0-alitrip.jpg` and sign paths. [ ] | ^ ` { } \ are sent raw by common
@@ -21,6 +22,7 @@ _KEEP = "%!$&'()*+,;=:@/?-._~[]|^`{}\\\"<>"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadURL(ValueError):
@@ -89,6 +91,8 @@ def parse_http_url(text: str, *, quote_spaces: bool = False) -> URL:
     """
     if _CONTROL.search(text):
         raise BadURL("the URL holds a control character")
+    if _SURROGATE.search(text):
+        raise BadURL("the URL holds a lone surrogate, which is not valid Unicode")
     if not quote_spaces and _SPACE.search(text):
         raise BadURL("the URL holds a blank; write it as %20")
     try:
@@ -123,9 +127,12 @@ def _ascii_host(host: str) -> str:
 
 
 def _file_url_path(text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise BadURL("not a valid file URL: its host is malformed") from None
     if parts.netloc not in ("", "localhost"):
         raise BadURL(f"file://{parts.netloc}/...: a file URL has no host; write file:///path")
     if not parts.path:
         raise BadURL("the file URL has no path")
-    return unquote(parts.path)
+    return unquote(parts.path, errors="surrogateescape")  # as Python names files whose bytes are not UTF-8

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
 from aistudio.config import DownloadSettings, ImageSpec, ImagesSettings, StoreSettings
-from aistudio.errors import ConfigError
 from aistudio.images import _addresses
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader, Fetched
@@ -474,9 +473,3 @@ def test_proxy_from_the_environment(image_server, monkeypatch: pytest.MonkeyPatc
     assert _fetch(urls[0], trust_env_proxy=False)[0].status is Status.DNS_ERROR
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert _fetch(urls[0])[0].status is Status.CONNECTION_ERROR
-
-
-def test_a_proxy_that_cannot_be_used_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", "socks5://user:hunter2@127.0.0.1:1080")
-    with pytest.raises(ConfigError, match=r"ALL_PROXY=socks5://\*\*\*@127\.0\.0\.1:1080"):
-        Downloader(_settings(), STORE)
