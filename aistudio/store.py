@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from aistudio._backends import Entry, LocalBackend, S3Backend
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
+from aistudio.schema import with_list_vectors
 
 __all__ = ["Entry", "Store", "open_store"]
 
@@ -81,7 +82,7 @@ class Store:
         return self.write_bytes(key, (text + "\n").encode(), overwrite=overwrite)
 
     def read_table(self, key: str, columns: Sequence[str] | None = None, *, verify: bool = False) -> pa.Table:
-        """A Parquet file as a table; columns that the file lacks are left out.
+        """Return a Parquet file as a table; columns that it lacks are left out, vectors come as schema.vector_field.
 
         Args:
             verify: also check every page's checksum.
@@ -93,7 +94,7 @@ class Store:
             try:
                 file = pq.ParquetFile(f, page_checksum_verification=verify, pre_buffer=True)
                 names = file.schema_arrow.names
-                return file.read(None if columns is None else [c for c in columns if c in names])
+                return with_list_vectors(file.read(None if columns is None else [c for c in columns if c in names]))
             except (pa.ArrowException, OSError) as e:
                 raise StoreError(f"{self.path(key)}: damaged or not Parquet: {e}") from None
 

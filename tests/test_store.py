@@ -13,6 +13,7 @@ import pytest
 
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
+from aistudio.schema import vector_array, vector_field, vector_width
 from aistudio.store import Entry, Store, open_store
 from tests.s3_server import S3Server
 
@@ -39,8 +40,9 @@ def store(request, tmp_path) -> Store:
 
 
 def table(n: int = 20) -> pa.Table:
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(4 * n, dtype=np.float32)), 4)
-    return pa.table({"row_id": [str(i) for i in range(n)], "embedding": vectors, "thumbnail": [b"x"] * n})
+    vectors = vector_array(np.arange(4 * n, dtype=np.float32).reshape(n, 4))
+    schema = pa.schema([("row_id", pa.string()), vector_field("embedding", 4), ("thumbnail", pa.binary())])
+    return pa.table([[str(i) for i in range(n)], vectors, [b"x"] * n], schema=schema)
 
 
 def once(*names: str):
@@ -99,7 +101,7 @@ class TestBoth:
         assert store.read_table("t.parquet").equals(table())
         assert store.read_table("t.parquet", ["embedding", "nowhere"], verify=True).column_names == ["embedding"]
         schema, rows, metadata = store.read_metadata("t.parquet")
-        assert rows == 20 and metadata["aistudio.shard"] == "s" and schema.field("embedding").type.list_size == 4
+        assert rows == 20 and metadata["aistudio.shard"] == "s" and vector_width(schema.field("embedding")) == 4
         store.write_table("t.parquet", store.read_table("t.parquet"), {"aistudio.shard": "other"})
         assert store.read_metadata("t.parquet")[2] == {"aistudio.shard": "other"}
 

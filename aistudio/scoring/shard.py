@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from aistudio.config import JobConfig
 from aistudio.runs import layout
-from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
+from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_array
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request
 from aistudio.scoring.isolate import in_halves
@@ -124,9 +124,9 @@ class ShardScorer:
         columns["rank_score"] = pa.array(
             rank, pa.float32(), mask=~ok if self._encoders.ranking is not None else ok | ~ok
         )
-        columns["embedding"] = _vector_column(vectors, ok, dtype)
+        columns["embedding"] = vector_array(vectors, ok, dtype)
         if own is not None:
-            columns["rank_embedding"] = _vector_column(own, ok, dtype)
+            columns["rank_embedding"] = vector_array(own, ok, dtype)
         thumbnails = pa.array([o.thumbnail for o in outcomes], pa.binary())
         columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
@@ -192,7 +192,7 @@ class _Batches:
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:
     """Texts that the model took, with their vectors."""
     whole = np.array([i not in errors for i in range(len(texts))], bool)
-    columns = {"text": texts.filter(pa.array(whole)), "embedding": _vector_column(vectors[whole], None, "float32")}
+    columns = {"text": texts.filter(pa.array(whole)), "embedding": vector_array(vectors[whole])}
     return pa.table(columns, schema=text_schema(vectors.shape[1]))
 
 
@@ -211,13 +211,6 @@ def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: d
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Status) else value
-
-
-def _vector_column(vectors: np.ndarray, ok: np.ndarray | None, dtype: str) -> pa.Array:
-    kind = vector_type(vectors.shape[1], dtype)
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=dtype).reshape(-1))
-    mask = None if ok is None else pa.array(~ok)
-    return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
 
 
 def failed_rows(scores: pa.Table, wanted: Sequence[str]) -> np.ndarray:
