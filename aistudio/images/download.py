@@ -21,6 +21,7 @@ from aistudio.images._http import HttpClient
 from aistudio.images._retry import backoff_s
 from aistudio.images.urls import BadURL, Target, parse_target, redact
 from aistudio.schema import Status
+from aistudio.storable import error_text
 
 __all__ = ["Downloader", "Fetched"]
 
@@ -174,12 +175,13 @@ class Downloader:
     async def _row(self, stream: Stream, index: int) -> None:
         reserved = await self._budget.reserve(stream)
         kept = 0
-        outcome: Fetched | BaseException
         try:
             outcome = await self._fetch(*stream.requests[index])
             kept = outcome.num_bytes or 0
-        except Exception as e:  # noqa: BLE001 - a mistake of ours: the consumer must see it, not wait for ever
-            outcome = e
+        except Exception as e:  # noqa: BLE001 - a mistake of ours costs the row that it met, and nobody waits for ever
+            outcome = Fetched(
+                Status.CONNECTION_ERROR, f"internal error, please report: {type(e).__name__}: {error_text(e)}"
+            )
         finally:
             self._budget.settle(reserved, kept)
         if stream not in self._streams:

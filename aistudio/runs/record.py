@@ -21,7 +21,7 @@ from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ConfigError, RunMismatchError
 from aistudio.images.urls import redact
 from aistudio.runs import layout
-from aistudio.store import Store, open_store
+from aistudio.store import Store, open_store, storable_json
 
 HIDDEN = "***"  # stands for a secret that was not stored
 _PACKAGES = (
@@ -46,14 +46,19 @@ def now() -> str:
 def run_shape(
     config: JobConfig, manifest: dict[str, Any], models: dict[str, Any], poi_table: str | None = None
 ) -> dict[str, Any]:
-    """Everything that decides which rows and scores the run folder ends with. Download settings do not."""
-    return {
+    """Everything that decides which rows and scores the run folder ends with. Download settings do not.
+
+    Its texts are storable, so that what is read back from run.json equals it.
+    """
+    shape = {
         "manifest": manifest,
         "models": {stage: info["fingerprint"] for stage, info in models.items()} | {"poi_table": poi_table},
         "images": config.images.model_dump(mode="json", exclude={"decode_timeout_s"}),
         "precision": config.engine.precision,
         "embedding_dtype": config.store.embedding_dtype,
     }
+    storable: dict[str, Any] = storable_json(shape)
+    return storable
 
 
 def fingerprint(shape: dict[str, Any]) -> str:

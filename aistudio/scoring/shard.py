@@ -1,7 +1,7 @@
 """Scoring one shard: its rows and the stream of its images go in, one committed score file comes out.
 
 The same `ShardScorer` serves every plan; where the images come from is the caller's business. Nothing
-about a single row raises: model failures become `model_error` rows (_halving.py finds them).
+about a single row raises: model failures become `model_error` rows (isolate.py finds them).
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from aistudio.config import JobConfig
 from aistudio.runs import layout
 from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_array
 from aistudio.scoring.encoders import Encoders
-from aistudio.scoring.image_source import ImageRow, Request
+from aistudio.scoring.image_source import ImageRow, Request, storable_row
 from aistudio.scoring.isolate import in_halves
 from aistudio.store import Store
 
@@ -67,7 +67,8 @@ class ShardScorer:
         counts: Counts = defaultdict(float)
         waiting: list[ImageRow] = []
         clock = reported = now()
-        for image in images:
+        for arrived in images:
+            image = storable_row(arrived)
             counts["bytes"] += image.num_bytes or 0
             counts["decode_s"] += image.decode_s
             batches.outcomes[image.number] = image._replace(pixels=())
@@ -110,8 +111,12 @@ class ShardScorer:
         ok = np.array([o.status == Status.OK for o in outcomes], bool)[distinct.of_row]
         errors = {i: text_errors[t] for i, t in enumerate(text_of_row) if ok[i] and t in text_errors}
         vectors = batches.recall[distinct.of_row]
-        recall = np.einsum("nd,nd->n", vectors, text_vectors[text_of_row])
+        with np.errstate(all="ignore"):  # what is not finite is found by _misfits
+            recall = np.einsum("nd,nd->n", vectors, text_vectors[text_of_row])
+        errors |= _misfits(recall, vectors, ok, self._config.store.embedding_dtype)
         own = None if batches.rank is None else batches.rank[distinct.of_row]
+        if own is not None:
+            errors |= _misfits(recall, own, ok, self._config.store.embedding_dtype)
         rank = np.zeros(rows.num_rows, np.float32)
         if self._encoders.ranking is not None:
             wanted = [int(i) for i in np.flatnonzero(ok) if i not in errors]
@@ -141,8 +146,14 @@ class ShardScorer:
         vectors = np.zeros((len(texts), self._encoders.recall.dim), np.float32)
 
         def encode(chosen: list[int]) -> dict[int, str]:
-            vectors[chosen] = self._encoders.texts([texts[i] for i in chosen])
-            return {}
+            found = self._encoders.texts([texts[i] for i in chosen])
+            good = np.isfinite(found).all(axis=1)
+            vectors[chosen] = np.where(good[:, None], found, 0)
+            return {
+                i: "the model's vector of the text is not finite"
+                for i, fine in zip(chosen, good, strict=True)
+                if not fine
+            }
 
         return vectors, in_halves(encode, list(range(len(texts)))).errors
 
@@ -187,6 +198,14 @@ class _Batches:
             if rank is not None and self.rank is not None:
                 self.rank[image.number] = rank[i]
         return errors
+
+
+def _misfits(recall: np.ndarray, vectors: np.ndarray, ok: np.ndarray, dtype: str) -> dict[int, str]:
+    """Ok rows whose score is not finite, or whose vector is too large for the type it is stored in."""
+    errors = {int(i): "the model's score is not finite" for i in np.flatnonzero(ok & ~np.isfinite(recall))}
+    too_large = ok & (np.abs(vectors).max(axis=1, initial=0) > np.finfo(dtype).max)
+    message = f"the model's vector does not fit {dtype}; set store.embedding_dtype to float32"
+    return errors | {int(i): message for i in np.flatnonzero(too_large)}
 
 
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:
