@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.errors import ConfigError, WeightsError
-from aistudio.schema import poi_table_schema
+from aistudio.schema import is_vector, poi_table_schema, vector_array, vector_matrix, vector_width
 from aistudio.weights.npy import read_dict
 
 MAX_POIS = 5  # POIs of one item that the model looks at
@@ -20,6 +20,7 @@ COUNT_WEIGHTS = (1, 5, 3)  # order of an item's POIs: n0 + 5 n1 + 3 n2, as the p
 BEST_IMAGES = 10  # per POI, in the mean picture vector
 
 Counts = tuple[int, int, int]
+_VECTORS = ("image_vector", "name_vector")
 
 
 class PoiTable:
@@ -46,14 +47,21 @@ class PoiTable:
         """From a table of schema.poi_table_schema; columns beyond those are ignored.
 
         Raises:
-            ConfigError: a column is missing or of another type, or a name occurs twice.
+            ConfigError: a column is missing or of another type, vectors differ in width or lack numbers, or a name
+                occurs twice.
         """
-        dim = _dim_of(table)
+        try:
+            dim = _dim_of(table)
+        except ValueError as e:
+            raise ConfigError(f"POI table: {e}") from None
         keys = table["name"].to_pylist()
         if len(set(keys)) != len(keys):
             raise ConfigError("POI table: a name occurs more than once")
-        counts = {name: (c[0], c[1], c[2]) for name, c in zip(keys, table["counts"].to_pylist(), strict=True) if c}
-        pictures, names = (_vectors(table, column, keys) for column in ("image_vector", "name_vector"))
+        known = [(name, c) for name, c in zip(keys, table["counts"].to_pylist(), strict=True) if c is not None]
+        if wrong := [name for name, c in known if len(c) != 3 or None in c]:
+            raise ConfigError(f"POI table: expected three counts for each name, not so for {wrong[0]!r}")
+        counts = {name: (c[0], c[1], c[2]) for name, c in known}
+        pictures, names = (_vectors(table, column, keys) for column in _VECTORS)
         return cls(dim, counts, pictures, names)
 
     def require_dim(self, dim: int) -> None:
@@ -63,24 +71,34 @@ class PoiTable:
 
 
 def _dim_of(table: pa.Table) -> int:
-    if "image_vector" not in table.column_names:
-        raise ConfigError("POI table: column image_vector is missing")
-    vector = table.schema.field("image_vector").type
-    if not pa.types.is_fixed_size_list(vector):
-        raise ConfigError(f"POI table: image_vector is {vector}, expected a fixed_size_list of float32")
-    for field in poi_table_schema(vector.list_size):
-        found = table.schema.field(field.name).type if field.name in table.column_names else None
-        if found != field.type:
-            raise ConfigError(f"POI table: column {field.name} is {found or 'missing'}, expected {field.type}")
-    return vector.list_size
+    """Width of the vectors. Tables of older versions hold fixed-size lists, those of others may say no width."""
+    _check_columns(table)
+    fields = [table.schema.field(name) for name in _VECTORS]
+    known = {w for w in map(vector_width, fields) if w is not None}
+    known |= {m.shape[1] for m in map(vector_matrix, (table[name] for name in _VECTORS)) if len(m)}
+    if len(known) > 1:
+        raise ConfigError(f"POI table: vectors of several widths: {sorted(known)}")
+    return known.pop() if known else 0
+
+
+def _check_columns(table: pa.Table) -> None:
+    for field in poi_table_schema(0):
+        if field.name not in table.column_names:
+            raise ConfigError(f"POI table: column {field.name} is missing, expected {field.type}")
+        found = table.schema.field(field.name).type
+        if field.name in _VECTORS:
+            good = is_vector(found) and pa.types.is_float32(found.value_type)
+        elif field.name == "counts":
+            good = pa.types.is_nested(found) and getattr(found, "value_type", None) == pa.int64()
+        else:
+            good = found == field.type
+        if not good:
+            raise ConfigError(f"POI table: column {field.name} is {found}, expected {field.type}")
 
 
 def _vectors(table: pa.Table, column: str, keys: list[str]) -> dict[str, np.ndarray]:
-    array = table[column].combine_chunks()
-    known = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
-    width = array.type.list_size
-    rows = array.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return {keys[i]: row for i, row in zip(known, rows, strict=True)}
+    known = np.flatnonzero(table[column].is_valid().to_numpy())
+    return {keys[i]: row for i, row in zip(known, vector_matrix(table[column]), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -185,8 +203,7 @@ def _vector_column(rows: Sequence[np.ndarray | None], dim: int) -> pa.Array:
     for i, row in enumerate(rows):
         if row is not None:
             values[i] = row
-    missing = pa.array([row is None for row in rows], pa.bool_())
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim, mask=missing)
+    return vector_array(values, np.array([row is not None for row in rows], bool))
 
 
 def build_table(

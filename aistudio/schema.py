@@ -1,12 +1,16 @@
 """Column names, Arrow schemas of every hop and the status codes: the data contract in one place.
 
-Nothing here reads or computes anything. A column is written down once, here, with its type and meaning.
+A column is written down once, here, with its type and meaning; so is the layout of vector columns, which
+`vector_array` writes and `vector_matrix` reads. Nothing here reads files.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 
 class Status(StrEnum):
@@ -68,7 +72,8 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
 EMBEDDING = "embedding"  # of the recall model
 RANK_EMBEDDING = "rank_embedding"  # of the ranking model, when its image tower is its own
 ENCODER_PREFIX = "embedding_"  # of an encoder, then its name
-VECTOR_COLUMNS = (EMBEDDING, RANK_EMBEDDING)
+VECTOR_COLUMNS = (EMBEDDING, RANK_EMBEDDING)  # see vector_field
+VECTOR_WIDTH = b"aistudio.width"  # metadata of a vector field: how many numbers each vector has
 THUMBNAIL_FIELD = pa.field("thumbnail", pa.binary())  # JPEG file
 
 RESERVED_COLUMNS: frozenset[str] = frozenset(
@@ -95,9 +100,95 @@ def is_vector_column(column: str) -> bool:
     return column in VECTOR_COLUMNS or column.startswith(ENCODER_PREFIX)
 
 
-def vector_type(dim: int, dtype: str = "float32") -> pa.DataType:
-    """`fixed_size_list<float32 or float16, dim>`: keeps its width for readers without Ray."""
-    return pa.list_({"float32": pa.float32(), "float16": pa.float16()}[dtype], dim)
+def vector_type(dtype: str = "float32") -> pa.DataType:
+    """Return the stored type of vectors, `list<float32>` or `list<float16>`.
+
+    Not `fixed_size_list`: no pyarrow before 26 reads a Parquet file that holds null ones.
+    """
+    return pa.list_({"float32": pa.float32(), "float16": pa.float16()}[dtype])
+
+
+def vector_field(name: str, width: int, dtype: str = "float32") -> pa.Field:
+    """Return the field of a column of vectors: null where there is none, else `width` numbers each."""
+    return pa.field(name, vector_type(dtype), metadata={VECTOR_WIDTH: str(width).encode()})
+
+
+def vector_array(
+    vectors_ND: NDArray[np.floating], valid_N: NDArray[np.bool_] | None = None, dtype: str = "float32"
+) -> pa.ListArray:
+    """Return a column of N vectors of type `vector_type(dtype)`, null where `valid_N` is false.
+
+    Raises:
+        pa.ArrowInvalid: more than 2**31 - 1 numbers.
+    """
+    num, width = vectors_ND.shape
+    lengths = np.full(num, width, np.int64) if valid_N is None else np.where(valid_N, width, 0)
+    offsets = pa.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])).cast(pa.int32())
+    rows_MD = vectors_ND if valid_N is None else vectors_ND[valid_N]
+    values = pa.array(np.ascontiguousarray(rows_MD, dtype=dtype).reshape(-1))
+    mask = None if valid_N is None else pa.array(~valid_N)
+    return pa.ListArray.from_arrays(offsets, values, mask=mask)
+
+
+def vector_matrix(column: pa.Array | pa.ChunkedArray) -> NDArray[np.floating]:
+    """Return the vectors that are not null as a matrix (M, D) of the stored dtype, without a copy where possible.
+
+    Takes lists and, of runs before November 2026, fixed-size lists; (0, 0) when there is no vector.
+
+    Raises:
+        ValueError: the column holds no vectors of floats, or vectors of several widths, or numbers that are null.
+    """
+    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    matrices = [m for m in (_chunk_matrix(part) for part in parts) if len(m)]
+    if len({m.shape[1] for m in matrices}) > 1:
+        raise ValueError(f"vectors of several widths: {sorted({m.shape[1] for m in matrices})}")
+    if not matrices:
+        return np.zeros((0, 0), np.float32)
+    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
+
+
+def _chunk_matrix(array: pa.Array) -> NDArray[np.floating]:
+    if not is_vector(array.type):
+        raise ValueError(f"{array.type} is no column of vectors")
+    values = array.flatten()
+    if values.null_count:
+        raise ValueError(f"vectors with {values.null_count} numbers missing")
+    num = len(array) - array.null_count
+    if pa.types.is_fixed_size_list(array.type):
+        width = array.type.list_size
+    else:
+        widths = pc.min_max(array.value_lengths())
+        width = widths["max"].as_py() or 0
+        if num and widths["min"].as_py() != width:
+            raise ValueError(f"vectors of several widths: {widths['min']} to {width}")
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(num, width)
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds vectors, in today's layout or in that of older runs."""
+    lists = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
+    return bool(lists and pa.types.is_floating(kind.value_type))
+
+
+def with_list_vectors(table: pa.Table) -> pa.Table:
+    """Return the table with vectors that older runs stored as fixed-size lists in today's layout.
+
+    Other columns stay as they are. Files of both layouts can be put together then.
+    """
+    for position, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_list(field.type) and is_vector(field.type):
+            dtype = "float16" if pa.types.is_float16(field.type.value_type) else "float32"
+            new = vector_field(field.name, field.type.list_size, dtype)
+            table = table.set_column(position, new, table[field.name].cast(new.type))
+    return table
+
+
+def vector_width(field: pa.Field) -> int | None:
+    """Return how many numbers each vector of a stored column has, None when the field does not say."""
+    if pa.types.is_fixed_size_list(field.type):
+        return int(field.type.list_size)
+    stored = (field.metadata or {}).get(VECTOR_WIDTH, b"")
+    return int(stored) if stored.isdigit() else None
 
 
 def candidate_schema(passthrough: list[pa.Field]) -> pa.Schema:
@@ -113,13 +204,13 @@ def score_schema(passthrough: list[pa.Field], widths: Mapping[str, int], dtype: 
         widths: vector column -> its width, in the order in which they are stored.
         dtype: stored type of the vectors, "float32" or "float16".
     """
-    vectors = [pa.field(column, vector_type(width, dtype)) for column, width in widths.items()]
+    vectors = [vector_field(column, width, dtype) for column, width in widths.items()]
     return pa.schema([*CANDIDATE_FIELDS, *OUTCOME_FIELDS, *vectors, THUMBNAIL_FIELD, *passthrough])
 
 
 def text_schema(dim: int) -> pa.Schema:
     """Schema of texts/*.parquet: one row per distinct text of a shard and its recall-model vector."""
-    return pa.schema([pa.field("text", pa.string(), nullable=False), pa.field("embedding", vector_type(dim))])
+    return pa.schema([pa.field("text", pa.string(), nullable=False), vector_field("embedding", dim)])
 
 
 def poi_table_schema(dim: int) -> pa.Schema:
@@ -127,8 +218,8 @@ def poi_table_schema(dim: int) -> pa.Schema:
     return pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
-            pa.field("image_vector", vector_type(dim)),
-            pa.field("name_vector", vector_type(dim)),
+            vector_field("image_vector", dim),
+            vector_field("name_vector", dim),
             pa.field("counts", pa.list_(pa.int64(), 3)),  # n0, n1, n2 of the paper
         ]
     )

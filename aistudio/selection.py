@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aistudio.errors import ConfigError
-from aistudio.schema import Status
+from aistudio.schema import Status, vector_matrix
 
 SELECTION_SCHEMA = pa.schema(
     [
@@ -50,8 +50,8 @@ def select_images(
        otherwise it is `kept` until there are `num_images`, then `beyond_n`.
 
     Args:
-        table: scores of complete items, at least NEEDED_COLUMNS; `embedding` (fixed_size_list of float16 or
-            float32) too when `duplicate_cosine` is set. Rows of an item need not be adjacent.
+        table: scores of complete items, at least NEEDED_COLUMNS; `embedding` (schema.vector_field, or of older
+            runs a fixed-size list) too when `duplicate_cosine` is set. Rows of an item need not be adjacent.
         num_images: at most so many images per item, 1 or more.
         recall_threshold: smallest recall_score that passes, compared in float32.
         recall_top_m: candidates per item that reach the ranking, 1 or more.
@@ -142,18 +142,20 @@ class _Vectors:
     """Embeddings of rows as unit vectors, gathered per item so that the column is not copied to float32 whole."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        dim = array.type.list_size
-        values = array.values.to_numpy(zero_copy_only=False)
-        self._values_ND = values[array.offset * dim : (array.offset + len(array)) * dim].reshape(-1, dim)
-        self._valid = array.is_valid().to_numpy(zero_copy_only=False)
+        self._values_MD = vector_matrix(column)  # of the M rows that have one
+        self._valid = column.is_valid().to_numpy()
+        self._place = np.cumsum(self._valid) - 1  # of a row's vector among those
 
     def units(self, rows: Array) -> Array:
         """(len(rows), D) float32; NaN where there is no vector, or one without direction."""
-        vectors_ND = self._values_ND[rows].astype(np.float32)
-        norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-        usable = self._valid[rows][:, None] & (norms > 0)
-        return np.divide(vectors_ND, norms, out=np.full_like(vectors_ND, np.nan), where=usable)
+        width = max(1, self._values_MD.shape[1])  # at least one NaN says that there is none
+        units_ND = np.full((len(rows), width), np.nan, np.float32)
+        has = self._valid[rows]
+        vectors_MD = self._values_MD[self._place[rows[has]]].astype(np.float32)
+        norms = np.linalg.norm(vectors_MD, axis=1, keepdims=True)
+        if len(vectors_MD):
+            units_ND[has] = np.divide(vectors_MD, norms, out=np.full_like(vectors_MD, np.nan), where=norms > 0)
+        return units_ND
 
 
 def _in_top(items: Array, recall: Array, row_rank: Array, among: Array, m: int) -> Array:

@@ -7,6 +7,7 @@ is what commits and attempt numbers stand on. What the files mean is told by sch
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 from aistudio._backends import Entry, LocalBackend, S3Backend
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
+from aistudio.schema import with_list_vectors
+from aistudio.storable import storable_text
 
 __all__ = ["Entry", "Store", "open_store"]
 
@@ -77,11 +80,12 @@ class Store:
             raise StoreError(f"{self.path(key)}: not valid JSON: {e}") from None
 
     def write_json(self, key: str, value: Any, *, overwrite: bool = True) -> bool:
-        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+        """Write plain data as JSON (UTF-8). Texts become storable (storable.py), NaN and infinities null."""
+        text = json.dumps(storable_json(value), ensure_ascii=False, indent=2, allow_nan=False)
         return self.write_bytes(key, (text + "\n").encode(), overwrite=overwrite)
 
     def read_table(self, key: str, columns: Sequence[str] | None = None, *, verify: bool = False) -> pa.Table:
-        """A Parquet file as a table; columns that the file lacks are left out.
+        """Return a Parquet file as a table; columns that it lacks are left out, vectors come as schema.vector_field.
 
         Args:
             verify: also check every page's checksum.
@@ -93,7 +97,7 @@ class Store:
             try:
                 file = pq.ParquetFile(f, page_checksum_verification=verify, pre_buffer=True)
                 names = file.schema_arrow.names
-                return file.read(None if columns is None else [c for c in columns if c in names])
+                return with_list_vectors(file.read(None if columns is None else [c for c in columns if c in names]))
             except (pa.ArrowException, OSError) as e:
                 raise StoreError(f"{self.path(key)}: damaged or not Parquet: {e}") from None
 
@@ -132,6 +136,17 @@ class Store:
         """Write and remove a probe file, the way commits are written. Raises StoreError when that fails."""
         self.write_bytes("_probe", b"aistudio", overwrite=False)
         self.delete("_probe")
+
+
+def storable_json(value: Any) -> Any:
+    """Return plain data that any reader of JSON reads: no lone surrogate or NUL in a text, no NaN, no infinity."""
+    if isinstance(value, str):
+        return storable_text(str(value), max(1, 6 * len(value)))
+    if isinstance(value, dict):
+        return {storable_json(k): storable_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable_json(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:

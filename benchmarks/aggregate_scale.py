@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from aistudio.config import MetricsSettings
 from aistudio.evaluation.aggregate import aggregate
-from aistudio.schema import score_schema, text_schema
+from aistudio.schema import score_schema, text_schema, vector_array
 from aistudio.store import Store, open_store
 
 PER_ITEM = 5
@@ -42,12 +42,12 @@ def write_run(store: Store, rows: int, dim: int) -> None:
             "image_url": [f"https://images.example/catalogue/{i}/{p}.jpg" for i, p in zip(item, place, strict=True)],
             "text": [f"text of item {i}" for i in item], "status": np.where(ok, "ok", "timeout").tolist(),
             "content_hash": [f"{p:064x}" for p in place],
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(near.ravel()), dim, mask=pa.array(~ok)),
+            "embedding": vector_array(near, ok),
         }  # fmt: skip
         nothing = {f.name: pa.nulls(len(place), f.type) for f in schema if f.name not in columns}
         store.write_table(f"scores/{n:05d}.parquet", pa.table({**columns, **nothing}).select(schema.names).cast(schema))
         text = [f"text of item {i}" for i in range(item[0], item[-1] + 1)]
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(texts.ravel()), dim)
+        vectors = vector_array(texts)
         store.write_table(f"texts/{n:05d}.parquet", pa.table([text, vectors], schema=text_schema(dim)))
 
 

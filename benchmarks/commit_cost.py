@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from aistudio.runs.attempts import claim_attempt, refuse_if_fenced
+from aistudio.schema import vector_array
 from aistudio.scoring.shard import store_shard
 from aistudio.store import Store, open_store
 
@@ -31,8 +32,8 @@ RATES = (50, 1000, 8000)  # images/s: a CPU core, a GPU with one tower, a GPU at
 
 def shard_tables(seed: int) -> tuple[pa.Table, pa.Table]:
     rng = np.random.default_rng(seed)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=ROWS * DIM).astype(np.float32)), DIM)
-    texts = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=50 * DIM).astype(np.float32)), DIM)
+    vectors = vector_array(rng.normal(size=(ROWS, DIM)).astype(np.float32))
+    texts = vector_array(rng.normal(size=(50, DIM)).astype(np.float32))
     ids = [str(i) for i in range(ROWS)]
     scores = pa.table(
         {

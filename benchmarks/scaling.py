@@ -32,7 +32,7 @@ from aistudio.images.decode import decode
 from aistudio.images.download import Downloader
 from aistudio.models._encode import ImageEncoder, LoadOptions
 from aistudio.models.align import AlignModel
-from aistudio.schema import CANDIDATE_FIELDS, OUTCOME_FIELDS, score_schema
+from aistudio.schema import CANDIDATE_FIELDS, OUTCOME_FIELDS, score_schema, vector_array
 from aistudio.store import open_store
 
 SIZE = (400, 711)
@@ -154,8 +154,7 @@ def filled(schema: pa.Schema, n: int) -> pa.Table:
     columns = {}
     for field in schema:
         if field.name == "embedding":
-            flat = pa.array(rng.normal(size=n * 512).astype(np.float32))
-            columns[field.name] = pa.FixedSizeListArray.from_arrays(flat, 512)
+            columns[field.name] = vector_array(rng.normal(size=(n, 512)).astype(np.float32))
         elif field.name == "thumbnail":
             columns[field.name] = pa.array([rng.bytes(4000) for _ in range(n)])
         elif pa.types.is_string(field.type):

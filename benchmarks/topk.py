@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from aistudio.config import MetricsSettings
 from aistudio.index import TopK
-from aistudio.schema import Status
+from aistudio.schema import Status, vector_array
 from aistudio.search.gallery import File, vector_blocks
 from aistudio.store import Store, open_store
 
@@ -42,7 +42,7 @@ def score_files(store: Store, rows: int, dim: int) -> list[File]:
     num, rng = -(-rows // FILE_ROWS), np.random.default_rng(0)
     for i in range(num if len(store.list("scores/")) < num else 0):
         part = unit(rng.standard_normal((min(FILE_ROWS, rows - i * FILE_ROWS), dim), dtype=np.float32))
-        column = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), dim)
+        column = vector_array(part)
         table = pa.table({"status": [Status.OK.value] * len(part), "embedding": column})
         store.write_table(f"scores/{i:05d}.parquet", table)
     return list(enumerate(entry.key for entry in store.list("scores/")))

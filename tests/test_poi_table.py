@@ -192,3 +192,39 @@ def test_vectors_of_two_widths_do_not_belong_together(tmp_path: Path) -> None:
     names = save_dict(tmp_path / "n.npy", {"a": np.ones(4, np.float32)})
     with pytest.raises(WeightsError, match="different widths"):
         convert_published(counts, pictures, names)
+
+
+@pytest.mark.parametrize("layout", [pa.list_(pa.float32(), 2), pa.list_(pa.float32()), pa.large_list(pa.float32())])
+def test_tables_of_other_versions_and_tools_are_read(layout: pa.DataType) -> None:
+    table = pa.table(
+        {
+            "name": ["a", "b"],
+            "image_vector": pa.array([None, [1, 2]], layout),
+            "name_vector": pa.array([[3, 4], None], layout),
+            "counts": pa.array([[1, 2, 3], None]),
+        }
+    )
+    pois = PoiTable.from_arrow(table)
+    assert pois.dim == 2
+    assert pois.counts == {"a": (1, 2, 3)}
+    np.testing.assert_array_equal(pois.pictures["b"], [1, 2])
+    np.testing.assert_array_equal(pois.names["a"], [3, 4])
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("image_vector", pa.array([[1.0], [1.0, 2.0]], pa.list_(pa.float32())), "several widths"),
+        ("image_vector", pa.array([[1.0, 2.0, 3.0], None], pa.list_(pa.float32())), r"several widths: \[2, 3\]"),
+        ("image_vector", pa.array([[1.0, None], None], pa.list_(pa.float32())), "numbers missing"),
+        ("image_vector", pa.array([[1.0, 2.0], None]), "expected list"),
+        ("counts", pa.array([[1, 2], [1, 2, 3]]), "three counts"),
+        ("counts", pa.array(["1", "2"]), "counts is string"),
+    ],
+)
+def test_tables_with_wrong_columns_are_refused(column: str, values: pa.Array, message: str) -> None:
+    vector = np.array([3, 4], np.float32)
+    table = to_arrow({"a": (1, 2, 3), "b": (1, 2, 3)}, {"a": vector}, {"a": vector}, 2)
+    position = table.column_names.index(column)
+    with pytest.raises(ConfigError, match=message):
+        PoiTable.from_arrow(table.set_column(position, column, values))

@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
-from aistudio.store import Entry, Store, open_store
+from aistudio.schema import vector_array, vector_field, vector_width
+from aistudio.store import Entry, Store, open_store, storable_json
 from tests.s3_server import S3Server
 
 
@@ -39,8 +42,9 @@ def store(request, tmp_path) -> Store:
 
 
 def table(n: int = 20) -> pa.Table:
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(4 * n, dtype=np.float32)), 4)
-    return pa.table({"row_id": [str(i) for i in range(n)], "embedding": vectors, "thumbnail": [b"x"] * n})
+    vectors = vector_array(np.arange(4 * n, dtype=np.float32).reshape(n, 4))
+    schema = pa.schema([("row_id", pa.string()), vector_field("embedding", 4), ("thumbnail", pa.binary())])
+    return pa.table([[str(i) for i in range(n)], vectors, [b"x"] * n], schema=schema)
 
 
 def once(*names: str):
@@ -99,7 +103,7 @@ class TestBoth:
         assert store.read_table("t.parquet").equals(table())
         assert store.read_table("t.parquet", ["embedding", "nowhere"], verify=True).column_names == ["embedding"]
         schema, rows, metadata = store.read_metadata("t.parquet")
-        assert rows == 20 and metadata["aistudio.shard"] == "s" and schema.field("embedding").type.list_size == 4
+        assert rows == 20 and metadata["aistudio.shard"] == "s" and vector_width(schema.field("embedding")) == 4
         store.write_table("t.parquet", store.read_table("t.parquet"), {"aistudio.shard": "other"})
         assert store.read_metadata("t.parquet")[2] == {"aistudio.shard": "other"}
 
@@ -274,3 +278,24 @@ class TestS3:
         assert s3_store.write_bytes("claim", b"first", overwrite=False) is True
         assert s3_store.write_bytes("claim", b"second", overwrite=False) is False
         assert s3_store.read_bytes("claim") == b"first"
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates included
+PLAIN_DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+)
+
+
+@given(PLAIN_DATA)
+def test_any_plain_data_becomes_json_that_is_read_back(tmp_path_factory, value):
+    store = open_store(str(tmp_path_factory.mktemp("json")))
+    store.write_json("a.json", {"value": value})
+    assert store.read_json("a.json") == {"value": storable_json(value)}
+    assert storable_json(storable_json(value)) == storable_json(value)
+
+
+def test_ordinary_json_is_left_alone_and_the_rest_is_written_as_escapes():
+    ordinary = {"a": ["图", 1, 2.5, None, True], "long": "x" * 100_000}
+    assert storable_json(ordinary) == ordinary
+    assert storable_json({"\udce9": ("a\0", float("nan"), float("inf"))}) == {r"\xe9": [r"a\x00", None, None]}

@@ -176,12 +176,13 @@ class Downloader:
     async def _row(self, stream: Stream, index: int) -> None:
         reserved = await self._budget.reserve(stream)
         kept = 0
-        outcome: Fetched | BaseException
         try:
             outcome = await self._fetch(*stream.requests[index])
             kept = outcome.num_bytes or 0
-        except Exception as e:  # noqa: BLE001 - a mistake of ours: the consumer must see it, not wait for ever
-            outcome = e
+        except Exception as e:  # noqa: BLE001 - a mistake of ours costs the row that it met, and nobody waits for ever
+            outcome = Fetched(
+                Status.CONNECTION_ERROR, f"internal error, please report: {type(e).__name__}: {error_text(e)}"
+            )
         finally:
             self._budget.settle(reserved, kept)
         if stream not in self._streams:

@@ -4,6 +4,7 @@ A job module has `build_parser()` and `main(argv) -> int`, and ends with `if __n
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -47,6 +48,9 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way. No traceback for our own errors."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows its escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main(argv)
     except AIStudioError as e:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from aistudio.config import JobConfig
 from aistudio.errors import AIStudioError
-from aistudio.pipeline.coordinator import Start, find_coordinator
+from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
@@ -59,7 +59,7 @@ class _Worker:
         self.run = run
         self.config = JobConfig.model_validate(run.config)
         self.store = open_store(self.config.output, self.config.store)
-        self.coordinator = find_coordinator(run.coordinator)
+        self.coordinator = Bookkeeping(run.coordinator)
         self.process = uuid.uuid4().hex
         self.refusal: AIStudioError | None = None
 
@@ -73,7 +73,7 @@ class _Worker:
         except AIStudioError as e:
             self.refusal = e
             return
-        self.coordinator.note.remote(self.encoders.facts())
+        self.coordinator.note(self.encoders.facts())
         _forget_what_stays()
 
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
@@ -81,8 +81,8 @@ class _Worker:
         if self.refusal is not None:
             raise self.refusal
         refuse_if_fenced(self.store, self.run.attempt)
-        start = Start(*_get(self.coordinator.begin.remote(name, stage, self.process)))
-        return start, Care(start.poison, lambda i: _get(self.coordinator.in_hand.remote(name, stage, i)))
+        start = self.coordinator.begin(name, stage, self.process)
+        return start, Care(start.poison, lambda i: self.coordinator.in_hand(name, stage, i))
 
     def work(self, name: str) -> _Work:
         rows = self.store.read_table(layout.manifest_key(name))
@@ -110,7 +110,7 @@ class _Worker:
             return self._report(work.name, defaultdict(float))  # no row to score again: the file stays as it is
         try:
             table, texts, counts = scorer.score(
-                work.rows, work.distinct, images, lambda c: self.coordinator.progress.remote(work.name, c)
+                work.rows, work.distinct, images, lambda c: self.coordinator.progress(work.name, c)
             )
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
@@ -125,7 +125,7 @@ class _Worker:
         return self._report(work.name, counts)
 
     def _report(self, name: str, counts: Counts) -> pa.Table:
-        _get(self.coordinator.done.remote(name, dict(counts)))
+        self.coordinator.done(name, dict(counts))
         return _summary(name, counts)
 
     def _metadata(self, work: _Work) -> dict[str, str]:
@@ -177,7 +177,7 @@ class FetchWorker(_Worker):
             packed = pack_images(name, self.source.images_one_by_one(requests, care.poison, care.row))
         else:
             packed = pack_images(name, self.source.images(requests))
-        _get(self.coordinator.end.remote(name, "fetch"))
+        self.coordinator.end(name, "fetch")
         return packed
 
 
@@ -199,12 +199,6 @@ class EncodeWorker(_Worker):
         if start.careful:
             return self.finish(work, self.scorer(1), care.over(images))
         return self.finish(work, self.scorer(self.encoders.batch_size), images)
-
-
-def _get(reference: Any) -> Any:
-    import ray
-
-    return ray.get(reference, timeout=60)
 
 
 def _limit_threads(num_threads: int) -> None:

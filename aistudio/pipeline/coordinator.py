@@ -6,6 +6,7 @@ this actor loses that memory and some of the display, never a row.
 """
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import ray
 from aistudio.pipeline.telemetry import Meters
 
 NAMESPACE = "aistudio"
+_ANSWER_S = 60  # calls are trivial: later than this it is lost
 POISON_DEATHS = 2  # worker deaths with the same row in hand
 
 
@@ -39,7 +41,10 @@ class Coordinator:
 
     def __init__(self, label: str | None = None) -> None:
         """`label`: the run's name in Prometheus metrics; None: none are kept."""
-        self._meters = Meters(label) if label else None
+        self._meters: Meters | None = None
+        if label:
+            with suppress(Exception):  # metrics never end a run: here and below
+                self._meters = Meters(label)
         self._works: dict[tuple[str, str], _Work] = {}  # by shard and stage
         self._buried: set[str] = set()
         self._counts: dict[str, dict[str, float]] = {}
@@ -50,7 +55,8 @@ class Coordinator:
         """Process `owner` starts a stage of a shard; if another had started it, that one died."""
         self._counts[shard] = {}
         if self._meters:
-            self._meters.begin(shard)
+            with suppress(Exception):
+                self._meters.begin(shard)
         work = self._works.setdefault((shard, stage), _Work(owner))
         if work.owner is not None and work.owner != owner:
             self._bury(work.owner)
@@ -90,7 +96,8 @@ class Coordinator:
         if self._counts.pop(shard, None) is not None:
             self._total.update(counts)
             if self._meters:
-                self._meters.done(shard, counts)
+                with suppress(Exception):
+                    self._meters.done(shard, counts)
         for key in [k for k in self._works if k[0] == shard]:
             del self._works[key]
 
@@ -115,6 +122,45 @@ def start_coordinator(name: str, label: str | None = None) -> Any:
     return ray.remote(Coordinator).options(name=name, namespace=NAMESPACE, **options).remote(label)
 
 
-def find_coordinator(name: str) -> Any:
-    """The run's coordinator, from a worker."""
-    return ray.get_actor(name, namespace=NAMESPACE)
+class Bookkeeping:
+    """The run's coordinator as a worker sees it: calls of it that fail are passed over, for no row depends on them."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: as given to start_coordinator; an actor that cannot be found is looked for again with each call."""
+        self._name = name
+        self._actor: Any = None
+
+    def begin(self, shard: str, stage: str, owner: str) -> Start:
+        """See Coordinator.begin. Without an answer nothing is known of earlier deaths."""
+        answer = self._call("begin", shard, stage, owner)
+        return Start(False, ()) if answer is None else Start(*answer)
+
+    def in_hand(self, shard: str, stage: str, index: int | None) -> None:
+        """Return when the coordinator knows it, or cannot be reached."""
+        self._call("in_hand", shard, stage, index)
+
+    def end(self, shard: str, stage: str) -> None:
+        """See Coordinator.end."""
+        self._call("end", shard, stage)
+
+    def done(self, shard: str, counts: dict[str, float]) -> None:
+        """See Coordinator.done."""
+        self._call("done", shard, counts)
+
+    def progress(self, shard: str, counts: dict[str, float]) -> None:
+        """Tell, and do not wait."""
+        self._call("progress", shard, counts, wait=False)
+
+    def note(self, facts: dict[str, str]) -> None:
+        """Tell, and do not wait."""
+        self._call("note", facts, wait=False)
+
+    def _call(self, method: str, *arguments: Any, wait: bool = True) -> Any:
+        try:
+            if self._actor is None:
+                self._actor = ray.get_actor(self._name, namespace=NAMESPACE)
+            reference = getattr(self._actor, method).remote(*arguments)
+            return ray.get(reference, timeout=_ANSWER_S) if wait else None
+        except Exception:  # noqa: BLE001 - see the class: whatever it is, rows go on
+            self._actor = None
+            return None

@@ -16,7 +16,7 @@ from aistudio.errors import ConfigError, StoreError
 from aistudio.models import load_ranking
 from aistudio.poi_table import BEST_IMAGES, Counts, build_table
 from aistudio.runs import layout
-from aistudio.schema import EMBEDDING, RANK_EMBEDDING
+from aistudio.schema import EMBEDDING, RANK_EMBEDDING, vector_matrix
 from aistudio.scoring.pinned_models import PinnedModel, load_pinned, pin_model
 from aistudio.store import Store
 
@@ -50,7 +50,7 @@ def poi_table_of_run(
         new_names = [str(name) for name in table[name_column].to_pylist()]
         for name in new_names:
             numbers[name] = numbers.get(name, 0) + 1
-        new_scores, new_vectors = table["recall_score"].to_numpy(), _matrix(table[vectors_column])
+        new_scores, new_vectors = table["recall_score"].to_numpy(), _vectors(table[vectors_column])
         if len(names):
             new_scores, new_vectors = np.concatenate([scores, new_scores]), np.concatenate([vectors, new_vectors])
         names += new_names
@@ -87,9 +87,8 @@ def _vector_column(config: JobConfig, ranking: PinnedModel) -> str:
     return EMBEDDING if ranking.image_tower_fingerprint == recall.image_tower_fingerprint else RANK_EMBEDDING
 
 
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    flat = column.combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(column), -1).astype(np.float32)
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    return vector_matrix(column).astype(np.float32)
 
 
 def _best(names: list[str], scores: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import IO, Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -38,7 +39,8 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._live:
-            self._live.start()
+            with suppress(Exception):  # a display must never end a run: here and below
+                self._live.start()
         self._thread.start()
         return self
 
@@ -46,21 +48,20 @@ class Progress:
         self._stop.set()
         self._thread.join(5)
         if self._live:
-            self._live.stop()
+            with suppress(Exception):
+                self._live.stop()
 
     def _run(self) -> None:
         printed = time.monotonic()
         while not self._stop.wait(self._pause_s()):
-            try:
+            with suppress(Exception):  # the engine reports its own failures
                 counts = self._counts()
-            except Exception:  # noqa: BLE001 - a display must never end a run; the engine reports its own failures
-                continue
-            self._note(counts)
-            if self._live:
-                self._live.update(self._picture(counts), refresh=True)
-            elif time.monotonic() - printed >= _PLAIN_EVERY_S:
-                printed = time.monotonic()
-                print(self._line(counts), file=self._console.file, flush=True)
+                self._note(counts)
+                if self._live:
+                    self._live.update(self._picture(counts), refresh=True)
+                elif time.monotonic() - printed >= _PLAIN_EVERY_S:
+                    printed = time.monotonic()
+                    say(self._line(counts), self._console.file)
 
     def _pause_s(self) -> float:
         grown = (time.monotonic() - self.started) / 50
@@ -110,6 +111,19 @@ class Progress:
         outer.add_row(grid)
         outer.add_row(Text("failed: " + (", ".join(failed) or "none"), style="yellow" if failed else "dim"))
         return outer
+
+
+def say(text: str, out: TextIO | IO[str] | None = None) -> None:
+    """Print a line, by default to standard error, with escapes for what its encoding lacks; never raises.
+
+    A closed or full stream is passed over.
+    """
+    out = out or sys.stderr
+    if out is None:  # closed before the process began
+        return
+    with suppress(OSError, ValueError):
+        encoding = getattr(out, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
 
 
 def rows_done(counts: Mapping[str, float]) -> int:

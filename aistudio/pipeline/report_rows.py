@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from aistudio.errors import StoreError
 from aistudio.reports.failures import FailureTally
 from aistudio.runs import layout
-from aistudio.schema import VECTOR_COLUMNS, Status
+from aistudio.schema import VECTOR_COLUMNS, Status, vector_matrix
 from aistudio.store import Store
 
 _FAILURE_COLUMNS = ["row_id", "item_id", "image_url", "status", "error", "http_status"]
@@ -90,7 +90,7 @@ def sample_vectors(store: Store, scan: Scan, most: int) -> tuple[np.ndarray, lis
         share = min(1.0, most / max(available, 1))
         index = index[np.linspace(0, len(index), int(np.ceil(len(index) * share)), endpoint=False).astype(int)]
         part = table.take(index)
-        vectors.append(_matrix(part["embedding"]))
+        vectors.append(vector_matrix(part["embedding"]).astype(np.float32))
         part = part.drop_columns([c for c in VECTOR_COLUMNS if c in part.column_names])
         for row in part.to_pylist():
             thumbnails.append(row.pop("thumbnail", None))
@@ -100,12 +100,6 @@ def sample_vectors(store: Store, scan: Scan, most: int) -> tuple[np.ndarray, lis
     matrix = np.concatenate(vectors)
     keep = np.linspace(0, len(rows), min(len(rows), most), endpoint=False).astype(int)  # rounding up gave a few more
     return matrix[keep], [rows[i] for i in keep], [thumbnails[i] for i in keep]
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    array = column.combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    return flat.reshape(len(array), array.type.list_size)
 
 
 def batches(store: Store, key: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

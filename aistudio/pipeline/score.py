@@ -6,11 +6,11 @@ memory does not grow with the manifest.
 """
 
 import math
-import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, Run
 from aistudio.pipeline.cluster import connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.plan import make_plan
-from aistudio.pipeline.progress import Progress
+from aistudio.pipeline.progress import Progress, say
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
@@ -42,6 +42,7 @@ from aistudio.runs.snapshot import (
 from aistudio.scoring.pinned_models import PinnedModels, files_to_fetch, pin_models
 from aistudio.secrets import redacted
 from aistudio.status_filter import StatusFilter
+from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
 
 # Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
@@ -189,7 +190,7 @@ def _clean_up(prepared: Prepared) -> None:
         return
     for name in check_run(store, fingerprint=record["fingerprint"]).damaged:
         store.delete(layout.scores_key(name))
-        print(f"{layout.scores_key(name)} was damaged: its rows are scored again", file=sys.stderr)
+        say(f"{layout.scores_key(name)} was damaged: its rows are scored again")
 
 
 def _refuse_unfinished(store: Store) -> None:
@@ -222,8 +223,10 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
                 counts.update(dict(row))
                 log_event("shard", shard=shard, **dict(row))
     wall_s = time.monotonic() - started
-    facts = ray.get(coordinator.facts.remote(), timeout=10)
-    ray.kill(coordinator)
+    facts: dict[str, str] = {}
+    with suppress(Exception):  # bookkeeping: what it knew is lost, no row is
+        facts = ray.get(coordinator.facts.remote(), timeout=10)
+        ray.kill(coordinator)
     seconds = {k: round(v, 2) for k, v in counts.items() if k.endswith("_s")}
     return {
         "facts": facts,
@@ -299,11 +302,9 @@ def _close(store: Store, record: dict[str, Any]) -> Ledger:
 
 def _record_failure(store: Store, record: dict[str, Any], e: BaseException | None) -> None:
     record["state"] = "stopped" if e is None else "failed"
-    record["error"] = None if e is None else str(our_error(e) or e)[:2000]
+    record["error"] = None if e is None else storable_text(str(our_error(e) or e))
     record["finished_at"] = run_record.now()
     log_event(record["state"], error=record["error"])
-    try:
+    with suppress(Exception):  # a full disk, or whatever else, must not hide the first error
         if attempts.latest_attempt(store) == record["attempt"]:
             store.write_json(layout.RUN, record)
-    except StoreError:
-        return  # a full disk must not hide the first error

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from aistudio.config import ImagesSettings, JobConfig, ManifestSettings, Settings
+from aistudio.store import storable_json
 
 # Settings that were part of every shape from the first version on, by section; later ones are not listed here.
 _ALWAYS: dict[type[Settings], frozenset[str]] = {
@@ -28,14 +29,19 @@ def shaping(settings: Settings) -> dict[str, Any]:
 def run_shape(
     config: JobConfig, manifest: dict[str, Any], models: dict[str, Any], poi_table: str | None = None
 ) -> dict[str, Any]:
-    """Everything that decides which rows and scores the run folder ends with. Download settings do not."""
-    return {
+    """Everything that decides which rows and scores the run folder ends with. Download settings do not.
+
+    Its texts are storable, so that what is read back from run.json equals it.
+    """
+    shape = {
         "manifest": manifest,
         "models": {stage: info["fingerprint"] for stage, info in models.items()} | {"poi_table": poi_table},
         "images": shaping(config.images),
         "precision": config.engine.precision,
         "embedding_dtype": config.store.embedding_dtype,
     }
+    storable: dict[str, Any] = storable_json(shape)
+    return storable
 
 
 def fingerprint(shape: dict[str, Any]) -> str:

@@ -19,10 +19,13 @@ from aistudio.images.download import Downloader, Fetched
 from aistudio.schema import Status
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.decoding import Decoders, Group
+from aistudio.scoring.isolate import described, raise_if_stopped
 from aistudio.secrets import redact
+from aistudio.storable import MAX_CHARS, error_text, storable_int, storable_text
 
 Request = tuple[str, str | None]  # image_url, fallback_url
 OneRow = Callable[[int], AbstractContextManager[None]]
+_MAX_URL = 100_000  # characters of a stored address; signed ones have ten thousand
 _GROUP = 8  # images for one of several decoding threads: waking it costs as much as a small part of one
 _Decode = Callable[[Sequence[Request], Sequence[int]], Iterator["ImageRow"]]  # requests and their numbers
 
@@ -44,6 +47,23 @@ class ImageRow(NamedTuple):
     decode_s: float = 0.0
     fetched: bool = False  # bytes came
     used_fallback: bool = False  # and they are the fallback's
+
+
+def storable_row(row: ImageRow) -> ImageRow:
+    """Return the row with texts and numbers that Arrow's columns hold, whatever a server, a file or a library gave.
+
+    A number that does not fit its column (schema.OUTCOME_FIELDS) becomes None.
+    """
+    return row._replace(
+        error=None if row.error is None else error_text(row.error, MAX_CHARS),
+        http_status=storable_int(row.http_status, 32),
+        num_bytes=storable_int(row.num_bytes, 64),
+        final_url=None if row.final_url is None else storable_text(str(row.final_url), _MAX_URL),
+        width=storable_int(row.width, 32),
+        height=storable_int(row.height, 32),
+        content_hash=None if row.content_hash is None else storable_text(str(row.content_hash)),
+        thumbnail=row.thumbnail if isinstance(row.thumbnail, bytes) else None,
+    )
 
 
 class _Job(NamedTuple):
@@ -118,6 +138,17 @@ class ImageSource:
         self._decoders.close()
 
     def _decode(self, job: _Job) -> ImageRow:
+        """Decode one image; never raises."""
+        try:
+            return storable_row(self._decoded(job))
+        except BaseException as e:  # noqa: BLE001 - a decoder's fault belongs to the image, not to the shard
+            raise_if_stopped(e)
+            error = f"decoding failed: {described(e)}"
+            return storable_row(
+                _undecoded(job.number, job.fetched)._replace(status=Status.UNSUPPORTED_IMAGE, error=error)
+            )
+
+    def _decoded(self, job: _Job) -> ImageRow:
         started, fetched = time.monotonic(), job.fetched
         row = _undecoded(job.number, fetched)
         if fetched.status != Status.OK or fetched.body is None:

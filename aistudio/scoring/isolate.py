@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from aistudio.storable import error_text
+
 _MAX_ERROR = 500  # characters kept of a model's error
 
 
@@ -31,8 +33,9 @@ def in_halves(call: Callable[[list[int]], dict[int, str]], items: list[int]) -> 
         return Halving({}, False)
     try:
         return Halving(call(items), False)
-    except Exception as e:  # noqa: BLE001 - whatever a model raises belongs to rows, and must not end the run
-        error, full, lost = f"{type(e).__name__}: {e}"[:_MAX_ERROR], is_out_of_memory(e), _is_lost(e)
+    except BaseException as e:  # noqa: BLE001 - whatever a model raises belongs to rows, and must not end the run
+        raise_if_stopped(e)
+        error, full, lost = described(e), is_out_of_memory(e), _is_lost(e)
     # Out here the exception is gone, and with it the frames that kept the failed call's tensors in memory.
     if lost:
         raise DeviceLostError(error)
@@ -43,11 +46,24 @@ def in_halves(call: Callable[[list[int]], dict[int, str]], items: list[int]) -> 
     return Halving(first.errors | second.errors, full or first.out_of_memory or second.out_of_memory)
 
 
-def is_out_of_memory(e: Exception) -> bool:
+def raise_if_stopped(e: BaseException) -> None:
+    """Raise `e` again when it ends the process. Other BaseExceptions do not: a panic of a Rust library is one."""
+    if isinstance(e, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise e
+
+
+def described(e: BaseException) -> str:
+    """Return an exception's type and text in one storable line, for a row's `error`."""
+    name, text = type(e).__name__, error_text(e, _MAX_ERROR)
+    return name if text == name else error_text(f"{name}: {text}", _MAX_ERROR)
+
+
+def is_out_of_memory(e: BaseException) -> bool:
     """Of the host or of the device; cuBLAS and cuDNN call it by a status of their own."""
-    return isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "_STATUS_ALLOC_FAILED" in str(e)
+    text = error_text(e, _MAX_ERROR)
+    return isinstance(e, MemoryError) or "out of memory" in text.lower() or "_STATUS_ALLOC_FAILED" in text
 
 
-def _is_lost(e: Exception) -> bool:
+def _is_lost(e: BaseException) -> bool:
     # After a device-side assert or an illegal access every further call of the process fails the same way.
-    return "CUDA error" in str(e) and not is_out_of_memory(e)
+    return "CUDA error" in error_text(e, _MAX_ERROR) and not is_out_of_memory(e)

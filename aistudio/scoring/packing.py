@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.schema import Status
-from aistudio.scoring.image_source import ImageRow
+from aistudio.scoring.image_source import ImageRow, storable_row
 
 _FIELDS = {
     "number": pa.int64(),
@@ -31,7 +31,7 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
 
     The pixel columns hold the ok images only, in the order of the field columns.
     """
-    rows = list(images)
+    rows = _of_one_shape([storable_row(image) for image in images])
     columns: dict[str, Any] = {"shard": pa.array([shard])}
     for name, kind in _FIELDS.items():
         columns[name] = _one_row(pa.array([_plain(getattr(r, name)) for r in rows], kind))
@@ -41,6 +41,17 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
         columns[f"pixels_{i}"] = _one_row(pa.array(stacked.reshape(-1)))
         columns[f"size_{i}"] = pa.array([stacked.shape[1]])
     return pa.table(columns)
+
+
+def _of_one_shape(rows: list[ImageRow]) -> list[ImageRow]:
+    """Rows whose pixels are not like those of the first ok row cannot share its tensors: they fail, alone."""
+    shapes = [tuple(p.shape for p in r.pixels) if r.status == Status.OK else None for r in rows]
+    wanted = next((s for s in shapes if s is not None), None)
+    error = "internal error: pixels of another shape than those of the shard's other images; please report"
+    return [
+        r if s is None or s == wanted else r._replace(status=Status.MODEL_ERROR, error=error, pixels=())
+        for r, s in zip(rows, shapes, strict=True)
+    ]
 
 
 def unpack_images(packed: pa.Table) -> tuple[str, Iterator[ImageRow]]:

@@ -1,7 +1,7 @@
 """Scoring one shard: its rows and the stream of its images go in, one committed score file comes out.
 
 The same `ShardScorer` serves every plan; where the images come from is the caller's business. Nothing
-about a single row raises: model failures become `model_error` rows (_halving.py finds them).
+about a single row raises: model failures become `model_error` rows (isolate.py finds them).
 """
 
 from collections import Counter, defaultdict
@@ -13,9 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aistudio.runs import layout
-from aistudio.schema import CANDIDATE_COLUMNS, EMBEDDING, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
+from aistudio.schema import (
+    CANDIDATE_COLUMNS,
+    EMBEDDING,
+    OUTCOME_FIELDS,
+    Status,
+    score_schema,
+    text_schema,
+    vector_array,
+)
 from aistudio.scoring.encoders import Encoders
-from aistudio.scoring.image_source import ImageRow, Request
+from aistudio.scoring.image_source import ImageRow, Request, storable_row
 from aistudio.scoring.isolate import in_halves
 from aistudio.store import Store
 
@@ -67,7 +75,8 @@ class ShardScorer:
         counts: Counts = defaultdict(float)
         waiting: list[ImageRow] = []
         clock = reported = now()
-        for image in images:
+        for arrived in images:
+            image = storable_row(arrived)
             counts["bytes"] += image.num_bytes or 0
             counts["decode_s"] += image.decode_s
             batches.outcomes[image.number] = image._replace(pixels=())
@@ -110,7 +119,12 @@ class ShardScorer:
         scores: dict[str, np.ndarray | None] = {"recall_score": None, "rank_score": None}
         if self._encoders.recall is not None:
             images = vectors[self._encoders.towers.columns[EMBEDDING]]
-            scores["recall_score"] = np.einsum("nd,nd->n", images, texts.vectors_ND[texts.of_row])
+            with np.errstate(all="ignore"):  # what is not finite is found below
+                recall = np.einsum("nd,nd->n", images, texts.vectors_ND[texts.of_row])
+            scores["recall_score"] = recall
+            errors |= _not_finite(recall, ok)
+        for found in vectors:
+            errors |= _too_large(found, ok, self._dtype)
         if (tower := self._encoders.towers.rank) is not None:
             wanted = [int(i) for i in np.flatnonzero(ok) if i not in errors]
             scores["rank_score"] = rank = np.zeros(rows.num_rows, np.float32)
@@ -120,8 +134,8 @@ class ShardScorer:
         columns |= _outcome_columns(batches.outcomes, distinct.of_row, errors)
         for name, values in scores.items():
             columns[name] = pa.nulls(len(ok), pa.float32()) if values is None else pa.array(values, mask=~ok)
-        for name, tower in self._encoders.towers.columns.items():
-            columns[name] = _vector_column(vectors[tower], ok, self._dtype)
+        for name, number in self._encoders.towers.columns.items():
+            columns[name] = vector_array(vectors[number], ok, self._dtype)
         thumbnails = pa.array([o.thumbnail for o in batches.outcomes], pa.binary())
         columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
@@ -140,8 +154,14 @@ class ShardScorer:
         vectors = np.zeros((len(distinct), recall.dim), np.float32)
 
         def encode(chosen: list[int]) -> dict[int, str]:
-            vectors[chosen] = self._encoders.texts([distinct[i] for i in chosen])
-            return {}
+            found = self._encoders.texts([distinct[i] for i in chosen])
+            good = np.isfinite(found).all(axis=1)
+            vectors[chosen] = np.where(good[:, None], found, 0)
+            return {
+                i: "the model's vector of the text is not finite"
+                for i, fine in zip(chosen, good, strict=True)
+                if not fine
+            }
 
         failed = in_halves(encode, list(range(len(distinct)))).errors
         errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed}
@@ -197,10 +217,21 @@ class _Batches:
         return errors
 
 
+def _not_finite(scores: np.ndarray, ok: np.ndarray) -> dict[int, str]:
+    """Name the ok rows whose score is not finite."""
+    return {int(i): "the model's score is not finite" for i in np.flatnonzero(ok & ~np.isfinite(scores))}
+
+
+def _too_large(vectors: np.ndarray, ok: np.ndarray, dtype: str) -> dict[int, str]:
+    """Name the ok rows whose vector does not fit the type in which it is stored."""
+    rows = np.flatnonzero(ok & (np.abs(vectors).max(axis=1, initial=0) > np.finfo(dtype).max))
+    return {int(i): f"the model's vector does not fit {dtype}; set store.embedding_dtype to float32" for i in rows}
+
+
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:
     """Texts that the model took, with their vectors."""
     whole = np.array([i not in errors for i in range(len(texts))], bool)
-    columns = {"text": texts.filter(pa.array(whole)), "embedding": _vector_column(vectors[whole], None, "float32")}
+    columns = {"text": texts.filter(pa.array(whole)), "embedding": vector_array(vectors[whole])}
     return pa.table(columns, schema=text_schema(vectors.shape[1]))
 
 
@@ -219,13 +250,6 @@ def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: d
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Status) else value
-
-
-def _vector_column(vectors: np.ndarray, ok: np.ndarray | None, dtype: str) -> pa.Array:
-    kind = vector_type(vectors.shape[1], dtype)
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=dtype).reshape(-1))
-    mask = None if ok is None else pa.array(~ok)
-    return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
 
 
 def store_shard(store: Store, name: str, table: pa.Table, texts: pa.Table, metadata: dict[str, str]) -> None:

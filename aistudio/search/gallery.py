@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aistudio.errors import StoreError
 from aistudio.index import checked
-from aistudio.schema import Status
+from aistudio.schema import Status, vector_matrix
 from aistudio.store import Store
 
 ID_STEP = 2**32
@@ -103,11 +103,12 @@ def _joined(parts: list[Vectors]) -> Vectors:
 
 
 def matrix(column: pa.Array | pa.ChunkedArray, place: str) -> NDArray[np.float32]:
-    """A column of vectors as (rows, D) float32. Raises StoreError on NaN, naming `place` and the row."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    width = column.type.list_size
+    """Return a column of vectors without nulls as (rows, D) float32.
+
+    Raises:
+        StoreError: NaN, vectors of several widths, or no vectors at all in the column; names `place` and the row.
+    """
     try:
-        return checked(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width), f"{place}: embedding")
+        return checked(vector_matrix(column), f"{place}: embedding")
     except ValueError as e:
-        raise StoreError(str(e)) from None
+        raise StoreError(f"{place}: {e}" if place not in str(e) else str(e)) from None

@@ -43,18 +43,29 @@ def catalogue(items=12, per_item=5, seed=0):
     return rows, {f"酒店 {i}": v for i, v in enumerate(texts)}
 
 
-def write_run(path, rows, texts, passthrough=PASSTHROUGH, shard=7, dtype="float32"):
+def as_before(table):
+    """The table with vectors as they were stored before November 2026: fixed-size lists."""
+    for i, field in enumerate(table.schema):
+        if field.name == "embedding":
+            kind = pa.list_(field.type.value_type, DIM)
+            table = table.set_column(i, pa.field(field.name, kind), table[field.name].cast(kind))
+    return table
+
+
+def write_run(path, rows, texts, passthrough=PASSTHROUGH, shard=7, dtype="float32", old=lambda number: False):
+    """`old(number of the file)`: whether a file has the layout of an older version."""
     store = open_store(str(path))
     schema = score_schema(list(passthrough), {"embedding": DIM}, dtype)
     rows = [{**r, "embedding": None if r.get("embedding") is None else np.asarray(r["embedding"], dtype)} for r in rows]
     for start in range(0, len(rows), shard):
         table = pa.Table.from_pylist(rows[start : start + shard], schema=schema)
-        store.write_table(f"scores/{start // shard:05d}.parquet", table)
+        number = start // shard
+        store.write_table(f"scores/{number:05d}.parquet", as_before(table) if old(number) else table)
     for n, part in enumerate((list(texts), list(texts)[:2])):
         table = pa.table(
             {"text": part, "embedding": pa.array([texts[t] for t in part], text_schema(DIM).field(1).type)}
         )
-        store.write_table(f"texts/{n:05d}.parquet", table)
+        store.write_table(f"texts/{n:05d}.parquet", as_before(table) if old(n) else table)
     config = {"manifest": {"path": "m.csv", "format": "csv"}, "output": str(path), "models": {"recall": "r.yaml"}}
     store.write_json("run.json", {"config": config | {"metrics": FAST}})
     return store

@@ -393,3 +393,21 @@ def test_the_job_prints_a_table_with_the_papers_names(run, capsys):
     assert "hit_rate@5" in out and "recall@5 in the paper" in out and f"python -m jobs.report --run {store.root}" in out
     assert set(json.loads(store.read_bytes("metrics/metrics.json"))) >= {"hit_rate@1", "hit_rate@5"}
     assert "hit_rate@10" not in store.read_json("metrics/metrics.json")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_files_of_both_layouts_of_vectors_may_lie_in_one_run(tmp_path, dtype):
+    rows, texts = catalogue()
+    settings = MetricsSettings(
+        slices=["category"], block_rows=16, query="image" if dtype == "float16" else "text", **FAST
+    )
+    new = write_run(tmp_path / "new", rows, texts, dtype=dtype)
+    want = aggregate(new, settings)
+    assert want["metrics"]["map"]["value"] > 0.1
+    for name, old in {"old": lambda n: True, "mixed": lambda n: n % 2 == 0}.items():
+        store = write_run(tmp_path / name, rows, texts, dtype=dtype, old=old)
+        assert pa.types.is_fixed_size_list(store.read_metadata("scores/00000.parquet")[0].field("embedding").type)
+        assert aggregate(store, settings) == want
+        for table in ("top", "per_query", "slices"):
+            key = f"metrics/{table}.parquet"
+            assert store.read_table(key) == new.read_table(key)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aistudio.pipeline.progress import Progress
+from aistudio.pipeline.progress import Progress, say
 
 
 class Terminal(io.StringIO):
@@ -19,3 +19,28 @@ def test_long_runs_are_asked_less_often_unless_watched(out: io.StringIO, old: fl
     assert progress._pause_s() == 0.5
     progress.started = time.monotonic() - 3600
     assert progress._pause_s() == old
+
+
+class Broken(Terminal):
+    """A terminal that went away."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("out", [Broken(), io.TextIOWrapper(io.BytesIO(), "ascii")])
+def test_a_display_that_fails_ends_nothing_and_the_timeline_is_kept(out: io.TextIOBase) -> None:
+    with Progress(lambda: {"ok": 3.0, "timeout": 1.0}, total=10, already=0, out=out) as progress:
+        deadline = time.monotonic() + 60
+        while len(progress.timeline) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert progress.timeline[-1][1:] == (4, 3)
+
+
+@pytest.mark.parametrize(("encoding", "want"), [("ascii", b"\\u2026 \\u897f\n"), ("utf-8", "… 西\n".encode())])
+def test_a_line_is_said_in_what_the_stream_can_write(encoding: str, want: bytes) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding)
+    say("… 西", stream)
+    assert raw.getvalue() == want

@@ -168,7 +168,7 @@ def test_another_poi_table_is_another_run(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 3)))
     for name, count in (("a", 1), ("b", 2)):
         table = pa.table({"name": ["x"], "counts": [[count, 0, 0]]})
-        vectors = pa.nulls(1, vector_type(16))
+        vectors = pa.nulls(1, vector_type())
         table = table.append_column("image_vector", vectors).append_column("name_vector", vectors)
         pq.write_table(
             table.select(poi_table_schema(16).names).cast(poi_table_schema(16)), tmp_path / f"{name}.parquet"

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from aistudio.schema import score_schema
+from aistudio.schema import score_schema, vector_array
 from aistudio.store import Store, open_store
 
 SIGHTS = [
@@ -166,12 +166,11 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema, dim: int) -> pa.Table:
     for field in schema:
         values = [r.get(field.name) for r in rows]
         if field.name == "embedding":
-            flat = np.concatenate([np.zeros(dim, np.float32) if v is None else v for v in values])
-            mask = pa.array([v is None for v in values])
-            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), dim, mask=mask))
+            vectors = np.array([np.zeros(dim) if v is None else v for v in values], np.float32)
+            columns.append(vector_array(vectors, np.array([v is not None for v in values])))
         else:
             columns.append(pa.array(values, field.type))
-    return pa.table(columns, names=schema.names)
+    return pa.table(columns, schema=pa.schema(schema))
 
 
 def _write_record(store: Store, n: int, rows: list[dict[str, Any]]) -> None:
