@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 from aistudio.config import JobConfig
 from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
-from aistudio.pipeline.cluster import connect, our_error, wait_for_room
+from aistudio.pipeline.cluster import check_engine, connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.plan import make_plan
 from aistudio.pipeline.progress import Progress
@@ -77,6 +77,7 @@ def prepare(config: JobConfig) -> Prepared:
     Raises:
         ConfigError, ManifestError, WeightsError, OutputError, RunMismatchError: what a user must change.
     """
+    check_engine(config.engine)
     pinned = pin_models(config)
     config = _absolute(config)
     store = open_store(config.output, config.store)
@@ -106,7 +107,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
         return finished
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
-        plan = make_plan(config.engine, resources)
+        plan = make_plan(config.engine, resources, prepared.pinned.num_bytes)
         wait_for_room(plan.bundles(), config.engine, resources)
         attempt = attempts.claim_attempt(store)
         if config.start_over:

@@ -50,6 +50,12 @@ class PinnedModels(NamedTuple):
         return {"recall": self.recall.facts(), **ranking}
 
     @property
+    def num_bytes(self) -> int:
+        """Size of all models' files; those of unknown size count nothing."""
+        models = (m for m in (self.recall, self.ranking) if m is not None)
+        return sum(file.size_bytes or 0 for m in models for file in m.config.files)
+
+    @property
     def specs(self) -> tuple[ImageSpec, ...]:
         """Pixel formats that the models take: one, or two when they differ."""
         return tuple(dict.fromkeys(m.image_spec for m in (self.recall, self.ranking) if m is not None))
