@@ -143,6 +143,22 @@ def make_plan(settings: EngineSettings, resources: Resources, weights_bytes: int
     )  # fmt: skip
 
 
+def needed_bytes(plan: Plan, weights_bytes: int) -> int:
+    """Memory that a plan's processes need together, roughly."""
+    return _BASE_BYTES + plan.num_actors * (_ACTOR_BYTES + weights_bytes) + plan.num_fetchers * _ACTOR_BYTES
+
+
+def memory_warning(plan: Plan, resources: Resources, weights_bytes: int) -> str | None:
+    """A sentence where a local run will hardly have the memory that it needs; None where it will."""
+    needed = needed_bytes(plan, weights_bytes)
+    if not resources.memory or needed <= resources.memory:
+        return None
+    return (
+        f"this run needs about {needed / 1e9:.1f} GB of memory, {resources.memory / 1e9:.1f} GB is what it may use: "
+        "workers may be killed; lower engine.num_actors or give it more memory"
+    )
+
+
 def _fused(settings: EngineSettings, has: Resources, weights_bytes: int) -> int:
     if settings.num_actors != "auto":
         return settings.num_actors

@@ -23,7 +23,8 @@ from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismat
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.pipeline.cluster import check_engine, connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
-from aistudio.pipeline.plan import make_plan
+from aistudio.pipeline.deaths import watch_workers
+from aistudio.pipeline.plan import make_plan, memory_warning
 from aistudio.pipeline.progress import Progress
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.pipeline.stopping import stop_signals
@@ -32,12 +33,7 @@ from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
-from aistudio.runs.snapshot import (
-    Snapshot,
-    find_manifest,
-    load_snapshot,
-    manifest_identity,
-)
+from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_identity
 from aistudio.scoring.pinned_models import PinnedModels, pin_models
 from aistudio.store import Store, open_store
 
@@ -108,6 +104,8 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
         plan = make_plan(config.engine, resources, prepared.pinned.num_bytes)
+        if warning := memory_warning(plan, resources, prepared.pinned.num_bytes):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         wait_for_room(plan.bundles(), config.engine, resources)
         attempt = attempts.claim_attempt(store)
         if config.start_over:
@@ -208,7 +206,8 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
     started = time.monotonic()
     already = 0 if run.retry is not None else snapshot.num_rows - pending
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
-    with Progress(poll, already + pending, already) as progress:
+    watch = watch_workers(coordinator, run.plan, run.models.num_bytes, JobConfig.model_validate(run.config).engine)
+    with Progress(poll, already + pending, already) as progress, watch:
         for batch in _dataset(run, work).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
                 counts.update(dict(row))

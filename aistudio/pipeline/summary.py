@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from aistudio.config import EngineSettings
 from aistudio.errors import StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
-from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan
+from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.pipeline.surroundings import machine_warnings
 from aistudio.runs import layout
@@ -33,9 +33,8 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")
-    if cluster_address(config.engine) is None:
-        for warning in machine_warnings():
-            print(f"  warning     {warning}")
+    for warning in _warnings(config.engine, plan, resources, prepared.pinned.num_bytes):
+        print(f"  warning     {warning}")
     if missing:
         short = ", ".join(f"{n:g} {key}" for key, n in missing.items())
         limit_s = config.engine.scale_up_timeout_s if resources.can_grow else config.engine.schedule_timeout_s
@@ -46,6 +45,13 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
     if prepared.record:
         print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
+
+
+def _warnings(settings: EngineSettings, plan: Plan, resources: Resources, weights_bytes: int) -> list[str]:
+    if cluster_address(settings) is not None:
+        return []
+    memory = memory_warning(plan, resources, weights_bytes)
+    return [*machine_warnings(), *([memory] if memory else [])]
 
 
 def _planned(settings: EngineSettings, weights_bytes: int) -> tuple[Resources, Plan, dict[str, float]]:

@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aistudio.errors import AIStudioError, ConfigError
-from aistudio.pipeline.limits import usable_memory
 
 _ROOM = 20_000_000  # bytes; a run's logs and sockets take about one, its rotated logs some more
 _SOCKET_PATH = 107  # bytes, of Linux (sun_path less its end)
 _SESSION = len("/session_2026-11-25_23-42-40_938270_1234567/sockets/plasma_store")
 _SHARED_MEMORY = Path("/dev/shm")
 _SMALL_SHARED_MEMORY = 500_000_000  # bytes; what some shards in flight need of the object store
-_LEAST_MEMORY = 1_200_000_000  # bytes; measured: driver 0.5 GB, Ray 0.3 GB, one actor of the demo model 0.5 GB
 _ADDRESS = re.compile(r"(ray://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -44,9 +42,6 @@ def machine_warnings(shared_memory: Path = _SHARED_MEMORY) -> Iterator[str]:
     if free is None or free < _SMALL_SHARED_MEMORY:
         has = "is not there" if free is None else f"has {free / 1e6:.0f} MB free"
         yield f"{shared_memory} {has}: Ray keeps images on disk instead; start the container with --shm-size=2g"
-    memory = usable_memory()
-    if memory is not None and memory.total < _LEAST_MEMORY:
-        yield f"{memory.owner} has {memory.total / 1e9:.1f} GB of memory: a run needs about {_LEAST_MEMORY / 1e9:.1f}"
 
 
 def ray_folder() -> Path:
