@@ -71,7 +71,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     except SystemExit as e:  # argparse
         code = e.code if isinstance(e.code, int) else 0 if e.code is None else 2
     if problem := streams.complaint():
-        whole = "; what it stored is whole" if code == 0 else ""
+        whole = "; the run and what it stored are whole" if code == 0 else ""
         print(f"error: {problem}{whole}", file=sys.stderr)
         code = code or 1
     leave(code)

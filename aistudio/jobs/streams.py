@@ -68,7 +68,7 @@ def complaint() -> str | None:
     failure = sys.stdout.failure if isinstance(sys.stdout, PatientStream) else None
     if failure is None or isinstance(failure, BrokenPipeError):
         return None
-    return f"standard output could not be written ({failure.strerror}): what this job prints is not whole"
+    return f"standard output could not be written ({failure.strerror}): the summary is cut"
 
 
 def _open_if_closed(number: int) -> None:

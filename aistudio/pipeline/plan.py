@@ -159,6 +159,12 @@ def memory_warning(plan: Plan, resources: Resources, weights_bytes: int) -> str 
     )
 
 
+def warn_of_memory(plan: Plan, resources: Resources, weights_bytes: int) -> None:
+    """Print `memory_warning` to standard error, if there is one."""
+    if warning := memory_warning(plan, resources, weights_bytes):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
 def _fused(settings: EngineSettings, has: Resources, weights_bytes: int) -> int:
     if settings.num_actors != "auto":
         return settings.num_actors

@@ -24,7 +24,8 @@ from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, Run
 from aistudio.pipeline.cluster import check_engine, connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.deaths import watch_workers
-from aistudio.pipeline.plan import make_plan, memory_warning
+from aistudio.pipeline.networks import check_network
+from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.pipeline.stopping import stop_signals
@@ -104,8 +105,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
         plan = make_plan(config.engine, resources, prepared.pinned.num_bytes)
-        if warning := memory_warning(plan, resources, prepared.pinned.num_bytes):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        warn_of_memory(plan, resources, prepared.pinned.num_bytes)
         wait_for_room(plan.bundles(), config.engine, resources)
         attempt = attempts.claim_attempt(store)
         if config.start_over:
@@ -120,8 +120,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
             )
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
-            work = _work_list(store, snapshot, retry)
-            record |= _run(run, work, snapshot)
+            record |= _run(run, _work_list(store, snapshot, retry), snapshot)
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
@@ -142,6 +141,7 @@ def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, di
         if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
             raise
         return [], None, snapshot.identity
+    check_network(config, files, columns)
     return files, columns, manifest_identity(config, files)
 
 
