@@ -106,6 +106,10 @@ class LocalBackend:
             raise _os_error(e, self.root / key) from None
 
 
+# What file systems and FUSE drivers answer that cannot sync a folder, or not open one for it (SMB, 9p, some of FUSE).
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR})
+
+
 def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
     if overwrite:
         temporary.replace(path)
@@ -125,11 +129,16 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Have the names in `folder` survive a power cut, where its file system can; EIO and ENOSPC still count."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        if e.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def _os_error(e: OSError, path: Path) -> StoreError:

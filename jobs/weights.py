@@ -1,5 +1,10 @@
 """`python -m jobs.weights`: the code is aistudio/jobs/weights.py."""
 
+import sys
+
+if not __package__:  # `python jobs/x.py`: the checkout goes where jobs/ is, whose select.py would hide Python's own
+    sys.path[0] = f"{sys.path[0]}/.."
+
 from aistudio.jobs.common import run
 from aistudio.jobs.weights import main
 

@@ -21,7 +21,8 @@ class EngineSettings(Settings):
     decode_threads: int = Field(2, ge=1)  # per fetcher; model actors with one core decode between their batches
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
-    address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started
+    address: str | None = None  # Ray cluster, or "local"; null: RAY_ADDRESS, else a local one is started
+    start_timeout_s: float = Field(60.0, gt=0)  # for Ray to start here, or for the cluster to let us in
     schedule_timeout_s: float = Field(30.0, gt=0)  # wait for room on a busy cluster
     scale_up_timeout_s: float = Field(900.0, gt=0)  # the same where nodes can be added
     max_cpus: float | None = Field(None, ge=0)  # of a cluster that can grow; null: what its autoscaler says

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from aistudio.jobs.common import run
 
@@ -22,16 +23,20 @@ VERBS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = list(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the verb that the command line names and exit with its code."""
+    run(_verb, list(sys.argv[1:] if argv is None else argv))
+
+
+def _verb(args: Sequence[str] | None) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
-        sys.exit(0 if args else 2)
+        return 0 if args else 2
     verb, *rest = args
     if verb not in VERBS:
         print(f"error: {verb} is not a verb\n\n{_usage()}", file=sys.stderr)
-        sys.exit(2)
-    run(importlib.import_module(f"aistudio.jobs.{verb}").main, rest)
+        return 2
+    return int(importlib.import_module(f"aistudio.jobs.{verb}").main(rest))
 
 
 def _usage() -> str:

@@ -4,12 +4,17 @@ A job module has `build_parser()` and `main(argv) -> int`, and ends with `if __n
 """
 
 import argparse
-import io
+import os
+import signal
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from aistudio.errors import AIStudioError
+from aistudio.jobs import streams
+from aistudio.pipeline.stopping import leave
 
 
 def conf_parser(verb: str, description: str) -> argparse.ArgumentParser:
@@ -47,10 +52,13 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way. No traceback for our own errors."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows its escape
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way. No traceback for our own errors.
+
+    Ctrl-C ends with 130 and SIGTERM with 143, from the first moment on; `score` has its own answer while it works.
+    """
+    streams.prepare()
+    _keep_warnings_harmless()
+    terminated = _hear_sigterm()
     try:
         code = main(argv)
     except AIStudioError as e:
@@ -59,5 +67,32 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     except BrokenPipeError:
         code = 1
     except KeyboardInterrupt:  # before or after the work; the jobs themselves handle one during it
-        code = 130
-    sys.exit(code)
+        code = 143 if terminated else 130
+    except SystemExit as e:  # argparse
+        code = e.code if isinstance(e.code, int) else 0 if e.code is None else 2
+    if problem := streams.complaint():
+        whole = "; the run and what it stored are whole" if code == 0 else ""
+        print(f"error: {problem}{whole}", file=sys.stderr)
+        code = code or 1
+    leave(code)
+
+
+def _hear_sigterm() -> list[int]:
+    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does; returns a list that is empty until it comes."""
+    seen: list[int] = []
+
+    def stop(number: int, _: object) -> NoReturn:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+    return seen
+
+
+def _keep_warnings_harmless() -> None:
+    """PYTHONWARNINGS=error is for one's own code: a library's warning is shown, here and in the workers, not raised."""
+    if any(option.partition(":")[0] == "error" for option in sys.warnoptions):
+        os.environ["PYTHONWARNINGS"] = "default"
+        warnings.resetwarnings()
+        warnings.simplefilter("default")

@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from ray.util.annotations import RayDeprecationWarning
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
-from aistudio.pipeline.plan import Bundle, Resources
+from aistudio.pipeline import surroundings
+from aistudio.pipeline.limits import usable_cpus
+from aistudio.pipeline.plan import Bundle, Resources, local_memory
+from aistudio.pipeline.starting import StartTimeout, started
 
 # Else malloc gives the buffers of every large image back to the kernel and gets them again, page by page: with pictures
 # of 12 megapixels that takes as long as decoding them. Dockerfile and cluster.yaml set the same for a cluster's nodes.
@@ -29,6 +32,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
 _RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
+_REACH_S = 20.0  # for a connection to the head; a machine that drops packets never answers
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
 
 
@@ -36,46 +40,94 @@ _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leave
 def connect(settings: EngineSettings) -> Iterator[Resources]:
     """Ray for the duration of the block: the cluster at engine.address or RAY_ADDRESS, else a local one.
 
-    A Ray that is already initialised in this process is used and left running.
+    A Ray that is already initialised in this process is used and left running. A local Ray is started whatever other
+    Rays run on this machine.
 
     Raises:
-        AIStudioError: the cluster cannot be reached.
+        ConfigError: the address, or Ray's folder here, cannot be right.
+        AIStudioError: Ray cannot be started or reached within engine.start_timeout_s.
     """
-    ours = not ray.is_initialized()
-    if ours:
-        _start(settings)
-    try:
+    if ray.is_initialized():
         _configure_data()
         yield cluster_resources(settings)
-    finally:
-        if ours:
-            ray.shutdown()
+        return
+    check_engine(settings)
+    with ExitStack() as stack:
+        with _explained(settings), _quiet_stderr():
+            stack.enter_context(started(lambda: _begin(settings), settings.start_timeout_s))
+        stack.callback(ray.shutdown)
+        _configure_data()
+        yield cluster_resources(settings)
 
 
-def _start(settings: EngineSettings) -> None:
+def check_engine(settings: EngineSettings) -> None:
+    """See that Ray can be started on this machine, or that the named cluster's address is one; starts nothing.
+
+    Raises:
+        ConfigError, AIStudioError: as `connect`.
+    """
+    if ray.is_initialized():
+        return
+    address = cluster_address(settings)
+    if address is None:
+        surroundings.check_machine()
+    else:
+        surroundings.cluster_place(address, _source(settings))
+
+
+def _begin(settings: EngineSettings) -> None:
+    """Start or join Ray; may hang."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home from a batch job
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # announces its default at each start
+    for name in ("ray._private.authentication", "ray._private.worker"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # they announce defaults, and that this is not the main thread
     # Ray Data always passes actor arguments through the object store, and the core complains of it at each start.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = cluster_address(settings)
+    if address is None:
+        for name, value in KEEP_MEMORY.items():
+            os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
+        options: dict[str, Any] = {"address": "local", "num_cpus": usable_cpus(), "include_dashboard": False}
+    else:
+        if place := surroundings.cluster_place(address, _source(settings)):
+            surroundings.check_reachable(*place, min(_REACH_S, settings.start_timeout_s))
+        options = {"address": address}
+    ray.init(logging_level=logging.WARNING, log_to_driver=False, **options)
+
+
+@contextmanager
+def _explained(settings: EngineSettings) -> Iterator[None]:
+    """Turns everything that a start can end with into one message."""
+    address = cluster_address(settings)
     try:
+        yield
+    except AIStudioError:
+        raise
+    except StartTimeout:
+        limit = f"within engine.start_timeout_s ({settings.start_timeout_s:g} s)"
+        raise AIStudioError(
+            f"the Ray cluster at {address} cannot be reached: no answer {limit}; is it a Ray head of this version?"
+            if address
+            else f"a local Ray did not start {limit}; its logs are in {surroundings.ray_folder()}/session_latest/logs"
+        ) from None
+    except Exception as e:  # noqa: BLE001 - Ray raises bare Exception, RuntimeError, OSError, AssertionError and more
+        reason = " ".join(str(e).split())[:1000] or type(e).__name__
         if address:
-            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-        else:
-            for name, value in KEEP_MEMORY.items():
-                os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
-            with _quiet_stderr():
-                ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as e:
-        place = f"the Ray cluster at {address}" if address else "a local Ray"
-        raise AIStudioError(f"{place} cannot be reached or started: {e}") from None
+            raise AIStudioError(f"the Ray cluster at {address} cannot be reached or joined: {reason}") from None
+        raise AIStudioError(
+            f"a local Ray cannot be started: {reason}; its logs are in {surroundings.ray_folder()}/session_latest/logs"
+        ) from None
 
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """The core announces its log level on file descriptor 2; real failures come as exceptions."""
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed: nobody listens
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:
         yield
@@ -101,7 +153,12 @@ def _configure_data() -> None:
 
 def cluster_address(settings: EngineSettings) -> str | None:
     """The cluster that a run would join, None when it would start a Ray of its own."""
-    return settings.address or os.environ.get("RAY_ADDRESS") or None
+    address = (settings.address or "").strip() or os.environ.get("RAY_ADDRESS", "").strip()
+    return None if address in ("", "local") else address
+
+
+def _source(settings: EngineSettings) -> str:
+    return "engine.address" if (settings.address or "").strip() else "RAY_ADDRESS"
 
 
 def cluster_resources(settings: EngineSettings) -> Resources:
@@ -111,7 +168,10 @@ def cluster_resources(settings: EngineSettings) -> Resources:
     most = _autoscaler_limits() if cluster_address(settings) else {}
     max_cpus = settings.max_cpus if settings.max_cpus is not None else most.get("CPU", 0)
     max_gpus = settings.max_gpus if settings.max_gpus is not None else most.get("GPU", 0)
-    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, float(max_cpus), float(max_gpus))
+    memory = local_memory() if cluster_address(settings) is None else 0
+    return Resources(
+        float(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, float(max_cpus), float(max_gpus), memory
+    )
 
 
 def _autoscaler_limits() -> dict[str, float]:
@@ -122,7 +182,7 @@ def _autoscaler_limits() -> dict[str, float]:
         return dict(told)
     try:
         config = yaml.safe_load(_BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+    except (OSError, RuntimeError, yaml.YAMLError):  # RuntimeError: nobody knows where home is
         return {}
     return launcher_limits(config)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import ray
 
 from aistudio.pipeline.telemetry import Meters
+from aistudio.schema import Status
 
 NAMESPACE = "aistudio"
 _ANSWER_S = 60  # calls are trivial: later than this it is lost
@@ -50,6 +51,7 @@ class Coordinator:
         self._counts: dict[str, dict[str, float]] = {}
         self._total: Counter[str] = Counter()
         self._facts: dict[str, str] = {}
+        self._any_row = False
 
     def begin(self, shard: str, stage: str, owner: str) -> Start:
         """Process `owner` starts a stage of a shard; if another had started it, that one died."""
@@ -90,11 +92,13 @@ class Coordinator:
         """Counts so far of a shard in work: rows by status, `bytes`, seconds by stage."""
         if shard in self._counts:
             self._counts[shard] = counts
+            self._any_row = self._any_row or any(counts.get(status.value) for status in Status)
 
     def done(self, shard: str, counts: dict[str, float]) -> None:
         """Final counts of a shard whose file is stored."""
         if self._counts.pop(shard, None) is not None:
             self._total.update(counts)
+            self._any_row = True
             if self._meters:
                 with suppress(Exception):
                     self._meters.done(shard, counts)
@@ -107,6 +111,10 @@ class Coordinator:
         for counts in self._counts.values():
             total.update(counts)
         return dict(total)
+
+    def any_row(self) -> bool:
+        """Whether any row has had an outcome, be it in a shard that was lost again."""
+        return self._any_row
 
     def note(self, facts: dict[str, str]) -> None:
         """What a worker found out about the models when it loaded them."""

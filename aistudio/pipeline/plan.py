@@ -5,14 +5,18 @@ actor. `staged` (GPU): CPU actors download and decode, pixels travel as one tens
 """
 
 import math
-import os
+import sys
 from typing import NamedTuple
 
 from aistudio.config import EngineSettings
 from aistudio.errors import ConfigError
+from aistudio.pipeline.limits import usable_cpus, usable_memory
 
 _CPU_BATCH = 16  # measured: reports/bench
 _FETCH_CPUS_PER_GPU = 8  # decode of 400 px photos for a B3 on a current GPU; more do not hurt
+# Memory of a run's processes, measured with the demo's models (private pages; reports/bench/environments_2026-11.md).
+_BASE_BYTES = 1_000_000_000  # driver 0.5 GB, Ray's own processes 0.35 GB and what it keeps idle
+_ACTOR_BYTES = 550_000_000  # torch, a decoder's buffers and one shard; the weights come on top
 _ENCODE_CPUS = 0.5  # of a GPU's model actor: two CPUs still leave room for a fetcher
 
 
@@ -27,6 +31,7 @@ class Resources(NamedTuple):
     nodes: int
     max_cpus: float = 0.0  # with every node that the autoscaler may add; 0: what it has now
     max_gpus: float = 0.0
+    memory: int = 0  # bytes that all processes of a local run may use together; 0: not known, as of a cluster
 
     @property
     def can_grow(self) -> bool:
@@ -40,7 +45,8 @@ class Resources(NamedTuple):
     def __str__(self) -> str:
         most = self.grown
         grows = f", can grow to {most.cpus:g} CPUs, {most.gpus:g} GPUs" if self.can_grow else ""
-        return f"{self.nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs{grows}"
+        memory = f", {self.memory / 1e9:.1f} GB of memory" if self.memory else ""
+        return f"{self.nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs{memory}{grows}"
 
 
 class Plan(NamedTuple):
@@ -95,11 +101,20 @@ def local_resources() -> Resources:
     """This machine, without starting Ray: what a local run would get."""
     import torch
 
-    return Resources(float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count()), 1)
+    return Resources(float(usable_cpus()), float(torch.cuda.device_count()), 1, memory=local_memory())
 
 
-def make_plan(settings: EngineSettings, resources: Resources) -> Plan:
+def local_memory() -> int:
+    """Bytes that a local run may use; 0 where the system does not tell."""
+    limit = usable_memory()
+    return 0 if limit is None else limit.total
+
+
+def make_plan(settings: EngineSettings, resources: Resources, weights_bytes: int = 0) -> Plan:
     """Fit the settings to the cluster, as it is now and as it can become.
+
+    Args:
+        weights_bytes: size of the models' files: each model actor holds them once more.
 
     Raises:
         ConfigError: the settings ask for more than the cluster can ever have, which would wait for ever.
@@ -109,11 +124,13 @@ def make_plan(settings: EngineSettings, resources: Resources) -> Plan:
         raise ConfigError(f"engine: the cluster has no CPUs for tasks: {resources}; start worker nodes")
     kind = settings.plan if settings.plan != "auto" else ("staged" if most.gpus > 0 else "fused")
     if kind == "fused":
-        least, num_actors = (_fused(settings, r) for r in (resources, most))
+        least, num_actors = (_fused(settings, r, weights_bytes) for r in (resources, most))
         cpus, gpus, min_fetchers, fetchers = min(1.0, most.cpus), 0.0, 0, 0
     else:
         gpus = settings.num_gpus_per_actor if most.gpus else 0.0
-        (least, min_fetchers), (num_actors, fetchers) = (_staged(settings, r, gpus) for r in (resources, most))
+        (least, min_fetchers), (num_actors, fetchers) = (
+            _staged(settings, r, gpus, weights_bytes) for r in (resources, most)
+        )
         cpus = _ENCODE_CPUS
     fetcher_cpus = _fetcher_cpus(most)
     _refuse_impossible(num_actors * gpus, cpus * num_actors + fetcher_cpus * fetchers, most)
@@ -126,16 +143,47 @@ def make_plan(settings: EngineSettings, resources: Resources) -> Plan:
     )  # fmt: skip
 
 
-def _fused(settings: EngineSettings, has: Resources) -> int:
-    return max(1, int(has.cpus)) if settings.num_actors == "auto" else settings.num_actors
+def needed_bytes(plan: Plan, weights_bytes: int) -> int:
+    """Memory that a plan's processes need together, roughly."""
+    return _BASE_BYTES + plan.num_actors * (_ACTOR_BYTES + weights_bytes) + plan.num_fetchers * _ACTOR_BYTES
 
 
-def _staged(settings: EngineSettings, has: Resources, gpus: float) -> tuple[int, int]:
+def memory_warning(plan: Plan, resources: Resources, weights_bytes: int) -> str | None:
+    """A sentence where a local run will hardly have the memory that it needs; None where it will."""
+    needed = needed_bytes(plan, weights_bytes)
+    if not resources.memory or needed <= resources.memory:
+        return None
+    return (
+        f"this run needs about {needed / 1e9:.1f} GB of memory, {resources.memory / 1e9:.1f} GB is what it may use: "
+        "workers may be killed; lower engine.num_actors or give it more memory"
+    )
+
+
+def warn_of_memory(plan: Plan, resources: Resources, weights_bytes: int) -> None:
+    """Print `memory_warning` to standard error, if there is one."""
+    if warning := memory_warning(plan, resources, weights_bytes):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+def _fused(settings: EngineSettings, has: Resources, weights_bytes: int) -> int:
+    if settings.num_actors != "auto":
+        return settings.num_actors
+    return max(1, min(int(has.cpus), _room_for(has, _ACTOR_BYTES + weights_bytes)))
+
+
+def _room_for(has: Resources, bytes_each: int, taken: int = 0) -> int:
+    """How many processes of this size the memory has room for, beside the run's own and what is `taken`."""
+    return max(0, has.memory - _BASE_BYTES - taken) // bytes_each if has.memory else sys.maxsize
+
+
+def _staged(settings: EngineSettings, has: Resources, gpus: float, weights_bytes: int) -> tuple[int, int]:
     """Model actors and fetchers that have room side by side; at least one of each."""
     by_gpu = int(has.gpus / gpus + 1e-6) if gpus else max(1, int(has.cpus) // 2)
     by_cpu = int((has.cpus - _fetcher_cpus(has)) / _ENCODE_CPUS)  # one fetcher must fit beside them
-    actors = max(1, min(by_gpu, by_cpu)) if settings.num_actors == "auto" else settings.num_actors
+    by_memory = _room_for(has, _ACTOR_BYTES + weights_bytes, taken=_ACTOR_BYTES)
+    actors = max(1, min(by_gpu, by_cpu, by_memory)) if settings.num_actors == "auto" else settings.num_actors
     left = int((has.cpus - _ENCODE_CPUS * actors) / _fetcher_cpus(has))
+    left = min(left, _room_for(has, _ACTOR_BYTES, taken=actors * (_ACTOR_BYTES + weights_bytes)))
     fetchers = min(left, math.ceil(_FETCH_CPUS_PER_GPU * actors * min(1.0, gpus or 1.0)))
     return actors, max(1, fetchers) if settings.num_fetchers == "auto" else settings.num_fetchers
 

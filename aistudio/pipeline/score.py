@@ -21,9 +21,11 @@ from ray.exceptions import RayError
 from aistudio.config import JobConfig, WeightsFile
 from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
-from aistudio.pipeline.cluster import connect, our_error, wait_for_room
+from aistudio.pipeline.cluster import check_engine, connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
-from aistudio.pipeline.plan import make_plan
+from aistudio.pipeline.deaths import watch_workers
+from aistudio.pipeline.networks import check_network
+from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress, say
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.pipeline.stopping import stop_signals
@@ -33,12 +35,7 @@ from aistudio.runs import record as run_record
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.shape import run_shape, shaping
-from aistudio.runs.snapshot import (
-    Snapshot,
-    find_manifest,
-    load_snapshot,
-    manifest_identity,
-)
+from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_identity
 from aistudio.scoring.pinned_models import PinnedModels, files_to_fetch, pin_models
 from aistudio.secrets import redacted
 from aistudio.status_filter import StatusFilter
@@ -85,6 +82,7 @@ def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
     Raises:
         ConfigError, ManifestError, WeightsError, OutputError, RunMismatchError: what a user must change.
     """
+    check_engine(config.engine)
     config = _absolute(config)
     store = open_store(config.output, config.store)
     try:
@@ -116,7 +114,8 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
         return finished
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
-        plan = make_plan(config.engine, resources)
+        plan = make_plan(config.engine, resources, prepared.pinned.num_bytes)
+        warn_of_memory(plan, resources, prepared.pinned.num_bytes)
         wait_for_room(plan.bundles(), config.engine, resources)
         attempt = attempts.claim_attempt(store)
         if config.start_over:
@@ -131,8 +130,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
             )
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
-            work = _work_list(store, snapshot, retry)
-            record |= _run(run, work, snapshot)
+            record |= _run(run, _work_list(store, snapshot, retry), snapshot)
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
@@ -153,6 +151,7 @@ def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, di
         if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
             raise
         return [], None, snapshot.identity
+    check_network(config, files, columns)
     return files, columns, manifest_identity(config, files)
 
 
@@ -217,7 +216,8 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
     started = time.monotonic()
     already = 0 if run.retry is not None else snapshot.num_rows - pending
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
-    with Progress(poll, already + pending, already) as progress:
+    watch = watch_workers(coordinator, run.plan, run.models.num_bytes, JobConfig.model_validate(run.config).engine)
+    with Progress(poll, already + pending, already) as progress, watch:
         for batch in _dataset(run, work).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
                 counts.update(dict(row))

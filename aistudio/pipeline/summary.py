@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from aistudio.config import EngineSettings
 from aistudio.errors import StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
-from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan
+from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
+from aistudio.pipeline.surroundings import machine_warnings
 from aistudio.runs import layout
 from aistudio.runs.ledger import Ledger, count_stored
 from aistudio.runs.shard_writer import AUTO_ROWS
@@ -21,7 +22,7 @@ _LEDGER_LIMIT_S = 3.0  # who pressed Ctrl-C wants to be gone
 def print_dry_run(prepared: "Prepared") -> None:
     """Stages, resources, counts and what will be written; no work is started, a cluster is only asked."""
     config = prepared.config
-    resources, plan, missing = _planned(config.engine)
+    resources, plan, missing = _planned(config.engine, prepared.pinned.num_bytes)
     size = sum(max(f.size, 0) for f in prepared.files)
     passthrough = [f.name for f in prepared.columns.passthrough_fields] if prepared.columns else []
     weights = "" if prepared.to_fetch else ", weights"
@@ -36,6 +37,8 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")
+    for warning in _warnings(config.engine, plan, resources, prepared.pinned.num_bytes):
+        print(f"  warning     {warning}")
     if missing:
         short = ", ".join(f"{n:g} {key}" for key, n in missing.items())
         limit_s = config.engine.scale_up_timeout_s if resources.can_grow else config.engine.schedule_timeout_s
@@ -48,13 +51,20 @@ def print_dry_run(prepared: "Prepared") -> None:
         print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
 
 
-def _planned(settings: EngineSettings) -> tuple[Resources, Plan, dict[str, float]]:
+def _warnings(settings: EngineSettings, plan: Plan, resources: Resources, weights_bytes: int) -> list[str]:
+    if cluster_address(settings) is not None:
+        return []
+    memory = memory_warning(plan, resources, weights_bytes)
+    return [*machine_warnings(), *([memory] if memory else [])]
+
+
+def _planned(settings: EngineSettings, weights_bytes: int) -> tuple[Resources, Plan, dict[str, float]]:
     """Resources, plan, and what is not free: of the cluster if there is one to join, else of this machine."""
     if cluster_address(settings) is None:
         resources = local_resources()
-        return resources, make_plan(settings, resources), {}
+        return resources, make_plan(settings, resources, weights_bytes), {}
     with connect(settings) as resources:
-        plan = make_plan(settings, resources)
+        plan = make_plan(settings, resources, weights_bytes)
         return resources, plan, missing_now(plan.bundles())
 
 

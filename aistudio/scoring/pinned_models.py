@@ -60,6 +60,12 @@ class PinnedModels(NamedTuple):
         return {role: model.facts() for role, model in self.by_role.items()}
 
     @property
+    def num_bytes(self) -> int:
+        """Size of all models' files; those of unknown size count nothing."""
+        models = (m for m in (self.recall, self.ranking) if m is not None)
+        return sum(file.size_bytes or 0 for m in models for file in m.config.files)
+
+    @property
     def specs(self) -> tuple[ImageSpec, ...]:
         """The pixel formats that the models take, each once."""
         return tuple(dict.fromkeys(model.image_spec for model in self.by_role.values()))

@@ -1,0 +1,115 @@
+"""A start that hangs, fails or is interrupted: it ends in time, and nothing that it started lives on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from aistudio.pipeline import stopping
+from aistudio.pipeline.starting import StartTimeout, descendants, started
+
+ROOT = Path(__file__).resolve().parents[2]
+SLEEPER = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])",
+]
+
+
+@pytest.fixture(autouse=True)
+def _leave_in_order(monkeypatch):
+    monkeypatch.setattr(stopping, "_hanging", threading.Event())
+
+
+def until(true) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def family(processes: list[subprocess.Popen]) -> set[int]:
+    return {p.pid for p in processes} & set(descendants())
+
+
+def begin_and(processes: list[subprocess.Popen], then):
+    """A start that leaves a process and its child behind, and then does `then`."""
+
+    def begin() -> None:
+        before = len(descendants())
+        processes.append(subprocess.Popen(SLEEPER))
+        until(lambda: len(descendants()) >= before + 2)
+        then()
+
+    return begin
+
+
+def reaped(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        assert process.wait(30) == -signal.SIGKILL
+
+
+def test_a_start_that_is_over_is_kept_until_the_end_of_the_block():
+    threads = []
+    with started(lambda: threads.append(threading.current_thread()), 30):
+        assert threads[0].is_alive() and threads[0] is not threading.main_thread()
+    threads[0].join(30)
+    assert not threads[0].is_alive() and not stopping._hanging.is_set()
+
+
+def test_a_start_that_hangs_is_given_up_and_its_processes_are_killed():
+    mine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    theirs: list[subprocess.Popen] = []
+    never = threading.Event()
+    try:
+        with pytest.raises(StartTimeout), started(begin_and(theirs, never.wait), 5):
+            raise AssertionError("the block must not begin")
+        reaped(theirs)
+        assert mine.poll() is None  # what was there before is not touched
+        assert stopping._hanging.is_set()
+    finally:
+        never.set()
+        mine.kill()
+        mine.wait(10)
+
+
+def test_a_start_that_fails_raises_its_own_error_and_leaves_no_process():
+    theirs: list[subprocess.Popen] = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), started(begin_and(theirs, fail), 60):
+        raise AssertionError("the block must not begin")
+    reaped(theirs)
+    assert not stopping._hanging.is_set()
+
+
+def test_a_signal_is_heard_while_the_start_hangs():
+    never = threading.Event()
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), started(never.wait, 60):
+        raise AssertionError("the block must not begin")
+    assert time.monotonic() - began < 50  # not the limit's end
+    never.set()
+
+
+def test_a_process_with_a_thread_that_hangs_leaves_at_once_and_says_what_it_had_to():
+    code = """
+import atexit, threading, time
+from aistudio.pipeline import stopping
+atexit.register(time.sleep, 600)
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("said")
+stopping.leave_behind_at_exit()
+stopping.leave(7)
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (run.returncode, run.stdout) == (7, "said\n")
