@@ -6,6 +6,7 @@ Nothing here reads or computes anything. A column is written down once, here, wi
 from enum import StrEnum
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 class Status(StrEnum):
@@ -61,7 +62,7 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
     pa.field("width", pa.int32()),  # of the original image, pixels
     pa.field("height", pa.int32()),
     pa.field("content_hash", pa.string()),  # sha256 of the file's bytes, hex
-    pa.field("recall_score", pa.float32()),  # cosine of the row's image and its own text
+    pa.field("recall_score", pa.float32()),  # cosine of the row's image and its own text; null without a text
     pa.field("rank_score", pa.float32()),
 )
 VECTOR_COLUMNS = ("embedding", "rank_embedding")  # fixed_size_list; the second only when towers differ
@@ -78,6 +79,14 @@ def passthrough_name(column: str) -> str:
     A column named like one of ours (`width`, `status`, ...) is kept as `manifest_<name>`.
     """
     return f"manifest_{column}" if column in RESERVED_COLUMNS else column
+
+
+_SAYS_SOMETHING = r"[^\p{Z}\p{C}]"  # RE2: a character that is neither blank nor invisible
+
+
+def has_text(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Say of each text whether a model can be asked with it: boolean, false for null, blanks, invisible characters."""
+    return pc.fill_null(pc.match_substring_regex(texts, _SAYS_SOMETHING), False)
 
 
 def vector_type(dim: int, dtype: str = "float32") -> pa.DataType:

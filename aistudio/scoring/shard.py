@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from aistudio.config import JobConfig
 from aistudio.runs import layout
-from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, score_schema, text_schema, vector_type
+from aistudio.schema import CANDIDATE_COLUMNS, OUTCOME_FIELDS, Status, has_text, score_schema, text_schema, vector_type
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request
 from aistudio.scoring.isolate import in_halves
@@ -120,7 +120,8 @@ class ShardScorer:
         dtype = self._config.store.embedding_dtype
         columns = {name: rows[name] for name in CANDIDATE_COLUMNS}
         columns |= _outcome_columns(outcomes, distinct.of_row, errors)
-        columns["recall_score"] = pa.array(recall, pa.float32(), mask=~ok)
+        asked = has_text(texts.dictionary).to_numpy(zero_copy_only=False)[text_of_row]
+        columns["recall_score"] = pa.array(recall, pa.float32(), mask=~(ok & asked))
         columns["rank_score"] = pa.array(
             rank, pa.float32(), mask=~ok if self._encoders.ranking is not None else ok | ~ok
         )
