@@ -66,7 +66,7 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
     pa.field("width", pa.int32()),  # of the original image, pixels
     pa.field("height", pa.int32()),
     pa.field("content_hash", pa.string()),  # sha256 of the file's bytes, hex
-    pa.field("recall_score", pa.float32()),  # cosine of the row's image and its own text
+    pa.field("recall_score", pa.float32()),  # cosine of the row's image and its own text; null without a text
     pa.field("rank_score", pa.float32()),
 )
 EMBEDDING = "embedding"  # of the recall model
@@ -189,6 +189,14 @@ def vector_width(field: pa.Field) -> int | None:
         return int(field.type.list_size)
     stored = (field.metadata or {}).get(VECTOR_WIDTH, b"")
     return int(stored) if stored.isdigit() else None
+
+
+_SAYS_SOMETHING = r"[^\p{Z}\p{C}]"  # RE2: a character that is neither blank nor invisible
+
+
+def has_text(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Say of each text whether a model can be asked with it: boolean, false for null, blanks, invisible characters."""
+    return pc.fill_null(pc.match_substring_regex(texts, _SAYS_SOMETHING), False)
 
 
 def candidate_schema(passthrough: list[pa.Field]) -> pa.Schema:

@@ -17,7 +17,10 @@ class MetricsSettings(Settings):
     seed: int = 0
     confidence: float = Field(0.95, gt=0, lt=1)
     no_relevant: Literal["skip", "zero", "error"] = "skip"
-    qrels: str | None = None  # Parquet or TSV: query, row_id, relevance; null: same item_id is relevant
+    qrels: str | None = None  # csv, tsv, parquet: query, row_id, relevance (docs/metrics.md); null: same item_id
+    qrels_key: list[str] = []  # columns that name a row in that file; empty: row_id, or item_id and image_url, ...
+    pairs: str | None = None  # csv, tsv, parquet: pair_id, side, ctr, row_id; null: columns of the manifest
+    pairs_key: list[str] = []
     slices: list[str] = []  # columns of the scores to slice by
     min_slice_size: int = Field(20, ge=1)
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once

@@ -1,6 +1,6 @@
 """Metrics of a run from its stored rows: nothing is downloaded, no model runs.
 
-`aggregate` reads scores/ and texts/ and writes into metrics/:
+`aggregate` reads scores/ and texts/ and writes into metrics/<name>/, of the run's first aggregation into metrics/ too:
 
     metrics.json        {"hit_rate@5": {"value", "low", "high", "n"}, ...}; null where not defined
     per_query.parquet   query_id, item_id, text, num_relevant, first_rank, a column per metric; of images image_url
@@ -9,11 +9,11 @@
     slices.parquet      column, value, metric, estimate, low, high, n
     pairs.parquet       pair_id, row_id_a/b, ctr_a/b, score_a/b, label, prediction, correct, margin
     curves.json         retrieval over K, cmc, histogram, reliability, roc
-    about.json          counts, rules, what was left out and why
+    about.json          counts, rules, what was left out and why; `definition`: what the numbers are computed from
 
-A query is a distinct (item, text), or with metrics.query: image an ok row, whose query_id is its row_id and whose
-gallery lacks its own picture. The gallery is all ok rows; relevant are rows of the same item, or what a qrels file
-says. Leaves out: reading (scan.py, search/gallery.py), retrieval (retrieval.py), pairs
+A query is a distinct (item, text) that has a text, or with metrics.query: image an ok row, whose query_id is its
+row_id and whose gallery lacks its own picture. The gallery is all ok rows; relevant are rows of the same item, or what
+a qrels file says. Leaves out: reading (scan.py, search/gallery.py), retrieval (retrieval.py), pairs
 (pairs.py), table layouts (tables.py), definitions (metrics/).
 """
 
@@ -25,23 +25,32 @@ import pyarrow as pa
 from aistudio.config import MetricsSettings
 from aistudio.evaluation import pairs as ab
 from aistudio.evaluation import scan as rows
+from aistudio.evaluation.definition import differences, of_about
+from aistudio.evaluation.place import Place, place_for
 from aistudio.evaluation.queries import MIXED
 from aistudio.evaluation.results import Results, slice_rows
 from aistudio.evaluation.retrieval import add_retrieval
-from aistudio.runs import layout
 from aistudio.runs.mapper import InProcess, Mapper
+from aistudio.search.exact import Gallery
+from aistudio.search.gallery import File
+from aistudio.search.keyed import KeyedTable, read_keyed
 from aistudio.store import Store
 
 TIE_RULE = "higher score first, equal scores in manifest order"
 
 
-def aggregate(store: Store, settings: MetricsSettings, mapper: Mapper | None = None) -> dict[str, Any]:
+def aggregate(
+    store: Store, settings: MetricsSettings, mapper: Mapper | None = None, *, name: str | None = None,
+    left_out: pa.Array | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Compute all metrics of a run and write them.
 
     Args:
         store: the run folder.
         settings: K list, bootstrap, slices, qrels, policy for queries without a relevant image.
         mapper: where the work is done; None: in this process.
+        name: of the aggregation, which may live beside others (place.py); None: `text` or `image`.
+        left_out: row ids that the gallery goes without although they are ok.
 
     Returns:
         {"metrics": what metrics.json holds, "about": what about.json holds}.
@@ -52,22 +61,50 @@ def aggregate(store: Store, settings: MetricsSettings, mapper: Mapper | None = N
         ManifestError: metrics.no_relevant is `error` and a query has no relevant image.
     """
     files = rows.score_files(store)
+    place = place_for(store, name or settings.query)
     mapper, results = mapper or InProcess(), Results()
-    scans = list(mapper.map(rows.scan_files, mapper.groups(files), store, settings))
+    asked = rows.Asked(left_out, _pairs_file(store, files, settings))
+    scans = list(mapper.map(rows.scan_files, mapper.groups(files), store, settings, asked))
     status = sum((s.status for s in scans), scans[0].status.__class__())
-    results.about = {"rows": status.total(), "status": dict(status.most_common()), "files": len(files)}
-    results.about |= {"ties": TIE_RULE, "no_relevant": settings.no_relevant}
-    add_retrieval(store, files, scans, settings, mapper, results)
+    results.about = {"name": place.name, "rows": status.total(), "status": dict(status.most_common())}
+    results.about |= {"files": len(files), "ties": TIE_RULE, "no_relevant": settings.no_relevant}
+    results.about["rows_without_text"] = sum(s.without_text for s in scans)
+    add_retrieval(place, Gallery(store, files, left_out), scans, settings, mapper, results)
     pair_rows = [s.pairs for s in scans if s.pairs is not None and len(s.pairs)]
     if pair_rows:
-        _pairs(store, pd.concat(pair_rows, ignore_index=True), settings, results)
+        _pairs(place, pd.concat(pair_rows, ignore_index=True), asked.pairs, settings, results)
     else:
-        store.delete(layout.metrics_key("pairs.parquet"))  # of an earlier aggregation
-    return results.write(store)
+        place.delete("pairs.parquet")  # of an earlier aggregation
+    _say_replaced(place, results)
+    return results.write(place)
 
 
-def _pairs(store: Store, pair_rows: pd.DataFrame, settings: MetricsSettings, out: Results) -> None:
+def _say_replaced(place: Place, out: Results) -> None:
+    earlier = place.earlier()
+    if earlier is None:
+        return
+    changed = differences(of_about(earlier)[0], out.about["definition"])
+    if changed:
+        out.notes.append(
+            f"this replaces the aggregation {place.name!r}, which was computed from something else "
+            f"({'; '.join(changed)}): --name keeps both"
+        )
+
+
+def _pairs_file(store: Store, files: list[File], settings: MetricsSettings) -> KeyedTable | None:
+    if settings.pairs is None:
+        return None
+    stored = store.read_metadata(files[0][1])[0].names
+    needed, setting = list(rows.PAIR_COLUMNS), "metrics.pairs"
+    return read_keyed(settings.pairs, setting, needed, [], settings.pairs_key, stored, store)
+
+
+def _pairs(
+    place: Place, pair_rows: pd.DataFrame, given: KeyedTable | None, settings: MetricsSettings, out: Results
+) -> None:
     joined, left_out, score = ab.join_sides(pair_rows)
+    if given is not None and (lost := given.frame["pair_id"].nunique() - pair_rows["pair_id"].nunique()):
+        left_out["neither of its images is in this run"] = lost
     out.about["pairs"] = {"used": len(joined), "left_out": left_out, "score": score}
     if score != "rank_score":
         out.notes.append("pairs are judged by recall_score: the run has no ranking model")
@@ -82,4 +119,4 @@ def _pairs(store: Store, pair_rows: pd.DataFrame, settings: MetricsSettings, out
     for column in (c for c in settings.slices if f"{c}_a" in joined):  # pair_id itself cuts nothing
         out.slices += slice_rows(column, ab.slice_values(joined, column, MIXED), per_pair, settings)
     table = pa.Table.from_pandas(ab.table(joined), preserve_index=False)
-    store.write_table(layout.metrics_key("pairs.parquet"), table)
+    place.write_table("pairs.parquet", table)

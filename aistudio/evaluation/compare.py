@@ -1,69 +1,84 @@
 """Is run B better than run A? Paired by query and by pair, from what `aggregate` stored of both.
 
 Both runs answer the same questions, so differences are taken question by question: that takes out how hard each one
-is. Queries are paired by query_id, pairs by pair_id; those that only one run has are counted and left out. Writes
-metrics/compare_<name of A>.json into B:
+is. That needs the same gallery, judgements and items, so runs whose metrics were computed from something else are
+refused (definition.py) or, with `recompute`, aggregated again over the images that are ok in both. Queries are paired
+by query_id, pairs by pair_id; those that only one run has are counted and left out. Writes
+metrics/[<name>/]compare_<name of A>.json into B:
 
-    {"a", "b", "queries": {"paired", "only_a", "only_b", "without_relevant"}, "pairs": {...},
+    {"a", "b", "answer", "warnings", "queries": {"paired", "only_a", "only_b", "without_relevant"}, "pairs": {...},
      "metrics": {name: {"a", "b", "difference", "low", "high", "p_value", "p_holm", "wins", "ties", "losses", "n"}},
-     "changed": [{"query_id", "text", "a", "b", "difference", "first_rank_a", "first_rank_b"}],
-     "changed_metric": "map", "confidence", "samples"}
+     "changed": [{"query_id", "text", "a", "b", "difference", "first_rank_a", "first_rank_b", "images_a", "images_b"}],
+     "changed_metric": "map", "confidence", "samples", "definition"}
 
-`difference` is B minus A; wins are the queries on which B is better. Leaves out: the tests themselves
-(metrics/significance.py).
+`difference` is B minus A; wins are the queries on which B is better. `images_a`: the best images of the query in A,
+[{"row_id", "relevant"}]. Leaves out: the tests themselves (metrics/significance.py).
 """
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from aistudio.config import MetricsSettings
-from aistudio.errors import StoreError
+from aistudio.errors import RunMismatchError, StoreError
+from aistudio.evaluation.aggregate import aggregate
+from aistudio.evaluation.definition import differences, of_about
+from aistudio.evaluation.place import RECOMPUTED, folder_of
 from aistudio.metrics.significance import bootstrap_means, holm, randomisation_test
 from aistudio.runs import layout
+from aistudio.schema import Status
 from aistudio.store import Store
 
-PER_QUERY = layout.metrics_key("per_query.parquet")
 PERMUTATIONS = 10_000
 PERMUTED_VALUES = 100_000_000  # signs drawn per metric at most: fewer permutations for very many queries
 MIN_PERMUTATIONS = 999
 CHANGED = 50
+CHANGED_IMAGES = 3  # of each run, per changed query
 CHANGED_METRIC = "map"  # moves with every relevant image, not only with the first
+_FEW_UNITS = 30  # below, only large differences can be told from chance
 _NOT_METRICS = ("query_id", "item_id", "text", "image_url", "num_relevant", "first_rank")
 
 
-def compare(a: Store, b: Store, settings: MetricsSettings) -> dict[str, Any]:
+def compare(
+    a: Store, b: Store, settings: MetricsSettings, *, name: str | None = None, recompute: bool = False
+) -> dict[str, Any]:
     """Compare two aggregated runs and write the result into B.
 
     Args:
         a: the run to beat.
         b: the run in question.
         settings: bootstrap samples, confidence, seed, and the policy for queries without relevant images.
+        name: of the aggregation in both runs; None: the first one of each.
+        recompute: aggregate both again as `settings` say, over the images that are ok in both.
 
     Returns:
         What the written file holds; see the module.
 
     Raises:
-        StoreError: a run has not been aggregated, the runs were asked different kinds of queries, or they share no
-            query and no pair.
+        RunMismatchError: the metrics of the two were computed from something else; names both.
+        StoreError: a run has not been aggregated, or they share no query and no pair.
     """
-    result: dict[str, Any] = {"a": a.root, "b": b.root, "metrics": {}, "changed": []}
-    queries = _joined(a, b, "per_query", "query_id")
+    if recompute:
+        name = _recompute(a, b, settings)
+    folders = (folder_of(a, name), folder_of(b, name))
+    result: dict[str, Any] = {"a": a.root, "b": b.root, "answer": "", "warnings": [], "metrics": {}, "changed": []}
+    queries = _joined(a, b, folders, "per_query", "query_id")
     if queries is None:
-        raise StoreError(f"{_missing(a, b)} has no {PER_QUERY}: run `aggregate` on it first")
+        raise StoreError(f"{_missing(a, b, folders)} has no {layout.metrics_key('per_query.parquet', name)}: run "
+                         "`aggregate` on it first")  # fmt: skip
     both, result["queries"] = queries
-    kind_a, kind_b = _query_kind(a), _query_kind(b)
-    if kind_a != kind_b:
-        raise StoreError(
-            f"{a.root} was aggregated with metrics.query: {kind_a}, {b.root} with {kind_b}: aggregate both alike"
-        )
+    result["definition"], result["warnings"] = _one_definition(a, b, folders)
     has = (both["num_relevant_a"] > 0) & (both["num_relevant_b"] > 0)
     result["queries"]["without_relevant"] = int((~has).sum())
     both = both if settings.no_relevant == "zero" else both[has]
-    values = {name: (both[f"{name}_a"], both[f"{name}_b"]) for name in _metrics(both)}
+    result["warnings"] += _text_warnings(both)
+    values = {metric: (both[f"{metric}_a"], both[f"{metric}_b"]) for metric in _metrics(both)}
     result["changed_metric"], result["changed"] = CHANGED_METRIC, _changed(both)
-    pairs = _joined(a, b, "pairs", "pair_id")
+    _add_images(result["changed"], a, b, folders)
+    pairs = _joined(a, b, folders, "pairs", "pair_id")
     if pairs is not None:
         joined, result["pairs"] = pairs
         values["pairwise_accuracy"] = (joined["correct_a"].astype(float), joined["correct_b"].astype(float))
@@ -71,8 +86,98 @@ def compare(a: Store, b: Store, settings: MetricsSettings) -> dict[str, Any]:
         raise StoreError(f"{a.root} and {b.root} share no query with a relevant image and no pair: nothing to compare")
     result["metrics"] = _measure(values, settings)
     result |= {"confidence": settings.confidence, "samples": settings.bootstrap_samples}
-    b.write_json(layout.comparison_key(run_name(a)), result)
+    result["answer"] = answer(result["metrics"], settings.confidence)
+    b.write_json(layout.comparison_key(run_name(a), folders[1]), result)
     return result
+
+
+def answer(metrics: dict[str, dict[str, Any]], confidence: float) -> str:
+    """Say in a sentence which run is better, or that the difference may be chance."""
+    main = next((m for m in (CHANGED_METRIC, "pairwise_accuracy") if m in metrics), next(iter(metrics)))
+    m = metrics[main]
+    shown = f"{main} {m['a']:.4f} in A, {m['b']:.4f} in B, over {m['n']:,} {'pairs' if 'pair' in main else 'queries'}"
+    sure = [n for n, x in metrics.items() if x["p_holm"] <= 1 - confidence and x["difference"]]
+    up, down = ([n for n in sure if (metrics[n]["difference"] > 0) is better] for better in (True, False))
+    if not sure:
+        few = f"; {m['n']} are too few to tell a small difference" if m["n"] < _FEW_UNITS else ""
+        same = all(not x["difference"] and not x["wins"] for x in metrics.values())
+        return f"{'A and B do not differ' if same else 'The difference may be chance'}: {shown}{few}."
+    if up and down:
+        return f"B is better in {', '.join(up)} and worse in {', '.join(down)}: {shown}."
+    word, which = ("better", up) if up else ("worse", down)
+    return f"B is {word} than A in {len(which)} of {len(metrics)} metrics, in the others it may be chance: {shown}."
+
+
+def _recompute(a: Store, b: Store, settings: MetricsSettings) -> str:
+    """Aggregate both runs under the name RECOMPUTED, over the images that are ok in both."""
+    first, second = _good_rows(a), _good_rows(b)
+    for store, own, other in ((a, first, second), (b, second, first)):
+        only = own.filter(pc.invert(pc.is_in(own["identity"], value_set=other["identity"].combine_chunks())))
+        aggregate(store, settings, name=RECOMPUTED, left_out=only["row_id"].combine_chunks())
+    return RECOMPUTED
+
+
+def _good_rows(store: Store) -> pa.Table:
+    """row_id of the ok rows, and their identity: row_id and address."""
+    parts = []
+    for key in layout.score_keys(store):
+        table = store.read_table(key, ["row_id", "image_url", "status"])
+        table = table.filter(pc.equal(table["status"], Status.OK.value))
+        identity = pc.binary_join_element_wise(table["row_id"], table["image_url"], " ")
+        parts.append(pa.table({"row_id": table["row_id"], "identity": identity}))
+    if not parts:
+        raise StoreError(f"{store.root}: no scores/*.parquet: not a run folder, or nothing has been scored yet")
+    return pa.concat_tables(parts)
+
+
+def _one_definition(a: Store, b: Store, folders: tuple[str | None, str | None]) -> tuple[dict[str, Any], list[str]]:
+    """What both were computed from, and warnings where that is not recorded. Raises RunMismatchError."""
+    found = []
+    warnings = []
+    for which, store, folder in (("A", a, folders[0]), ("B", b, folders[1])):
+        key = layout.metrics_key("about.json", folder)
+        known, complete = of_about(store.read_json(key) if store.exists(key) else {})
+        found.append(known)
+        if not complete:
+            warnings.append(
+                f"{which} was aggregated by an older version, which did not record what its metrics were computed from "
+                "(judgements, sample, gallery, items): whether both runs were asked the same is not checked. Run "
+                f"`aggregate --run {store.root}` again to be sure"
+            )
+    if different := differences(*found):
+        lines = "\n  ".join(different)
+        raise RunMismatchError(
+            f"the metrics of A ({a.root}) and B ({b.root}) were computed from different things, so their difference "
+            f"would say nothing of the models:\n  {lines}\n"
+            "aggregate both alike, or let compare do it: --recompute computes both again with A's settings, over the "
+            "images that are ok in both"
+        )
+    return found[1], warnings
+
+
+def _text_warnings(both: pd.DataFrame) -> list[str]:
+    if "text_a" not in both or "text_b" not in both:
+        return []
+    other = int((both["text_a"] != both["text_b"]).sum())
+    if not other:
+        return []
+    return [f"{other:,} of {len(both):,} queries have another text in B: the difference is that of texts and models"]
+
+
+def _add_images(changed: list[dict[str, Any]], a: Store, b: Store, folders: tuple[str | None, str | None]) -> None:
+    """The best images of each changed query, as A and as B has them."""
+    ids = pa.array([c["query_id"] for c in changed], pa.string())
+    for side, store, folder in (("a", a, folders[0]), ("b", b, folders[1])):
+        key = layout.metrics_key("top.parquet", folder)
+        if not changed or not store.exists(key):
+            continue
+        table = store.read_table(key, ["query_id", "rank", "row_id", "relevant", "part"])
+        wanted = pc.and_(pc.is_in(table["query_id"], value_set=ids), pc.equal(table["part"], "top"))
+        of: dict[str, list[dict[str, Any]]] = {}
+        for row in table.filter(pc.and_(wanted, pc.less_equal(table["rank"], CHANGED_IMAGES))).to_pylist():
+            of.setdefault(row["query_id"], []).append({k: row[k] for k in ("row_id", "relevant")})
+        for c in changed:
+            c[f"images_{side}"] = of.get(c["query_id"], [])
 
 
 def run_name(store: Store) -> str:
@@ -81,24 +186,23 @@ def run_name(store: Store) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "run"
 
 
-def _joined(a: Store, b: Store, table: str, key: str) -> tuple[pd.DataFrame, dict[str, int]] | None:
+def _joined(
+    a: Store, b: Store, folders: tuple[str | None, str | None], table: str, key: str
+) -> tuple[pd.DataFrame, dict[str, int]] | None:
     """Rows of both runs, with `_a` and `_b` columns, and how many each has alone. None: a run lacks the table."""
-    path = layout.metrics_key(f"{table}.parquet")
-    if not (a.exists(path) and b.exists(path)):
+    paths = [layout.metrics_key(f"{table}.parquet", folder) for folder in folders]
+    places = list(zip((a, b), paths, strict=True))
+    if not all(store.exists(path) for store, path in places):
         return None
-    frames = [store.read_table(path).to_pandas().set_index(key, drop=False) for store in (a, b)]
+    frames = [store.read_table(path).to_pandas().set_index(key, drop=False) for store, path in places]
     both = frames[0].join(frames[1], how="inner", lsuffix="_a", rsuffix="_b")
     counts = {"paired": len(both), "only_a": len(frames[0]) - len(both), "only_b": len(frames[1]) - len(both)}
     return both.reset_index(drop=True), counts
 
 
-def _missing(a: Store, b: Store) -> str:
-    return next(s.root for s in (a, b) if not s.exists(PER_QUERY))
-
-
-def _query_kind(store: Store) -> str:
-    about = layout.metrics_key("about.json")
-    return str(store.read_json(about).get("query", "text")) if store.exists(about) else "text"
+def _missing(a: Store, b: Store, folders: tuple[str | None, str | None]) -> str:
+    places = zip((a, b), folders, strict=True)
+    return next(s.root for s, folder in places if not s.exists(layout.metrics_key("per_query.parquet", folder)))
 
 
 def _metrics(both: pd.DataFrame) -> list[str]:

@@ -4,21 +4,24 @@ Leaves out: reading whole score files (scan.py) and the search (search/exact.py)
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aistudio.config import MetricsSettings
-from aistudio.errors import StoreError
+from aistudio.errors import ConfigError, StoreError
 from aistudio.evaluation.scan import draw, hashes
 from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
+from aistudio.schema import has_text
 from aistudio.search.gallery import File, matrix
 from aistudio.search.lookup import rows_at
-from aistudio.search.qrels import read_qrels, relevance
+from aistudio.search.qrels import Judgements, count_unknown_rows, read_qrels, relevance
 from aistudio.search.queries import Queries
 from aistudio.store import Store
 
@@ -26,32 +29,99 @@ MIXED = "(mixed)"
 PICTURE = ("content_hash", "row_id")  # rows of one picture: the same bytes, or else the row itself
 
 
-def text_queries(store: Store, merged: pd.DataFrame, settings: MetricsSettings) -> Queries:
-    """A query for each distinct (item, text) that has a text vector.
+def say_nothing(merged: pd.DataFrame) -> str | None:
+    """Say why these texts cannot be asked with, None where they can: all are empty, or all are the same."""
+    instead = "text queries mean nothing here; metrics.query=image asks with the images"
+    with_text = merged[has_text(pa.array(merged["text"], pa.string())).to_numpy(zero_copy_only=False)]
+    if not len(with_text):
+        return f"no row has a text: {instead}"
+    if merged["item_id"].nunique() > 1 and with_text["text"].nunique() == 1 and len(with_text) > 1:
+        return f"all {len(with_text):,} items have the same text {with_text['text'].iloc[0][:60]!r}: {instead}"
+    return None
+
+
+def text_queries(
+    store: Store, files: Sequence[File], merged: pd.DataFrame, settings: MetricsSettings, mapper: Mapper
+) -> tuple[Queries, Judgements | None]:
+    """A query for each distinct (item, text) that has a text and a vector of it, and the judgements if there are any.
 
     Raises:
         ConfigError: the qrels file cannot be used.
         StoreError: damaged text vectors.
     """
-    frame = merged.assign(query_id=name_queries(merged))
+    frame, notes = _with_text(merged.assign(query_id=name_queries(merged)), by_item=settings.qrels is None)
     has, vectors = text_vectors(store, frame["text"].tolist())
-    notes = (
-        [] if has.all() else [f"{(~has).sum()} of {len(has)} queries have no text vector in texts/ and are left out"]
-    )
+    if not has.all():
+        notes.append(f"{(~has).sum()} of {len(has)} queries have no text vector in texts/ and are left out")
     chosen = draw(hashes(frame["query_id"][has], settings.seed), settings.max_queries)
     vectors = vectors[chosen]
     frame = frame[has].iloc[chosen].reset_index(drop=True)
     items = frame["item_id"].tolist()
     same_item = relevance(["item_id"], items, np.arange(len(items)))
-    if settings.qrels:
-        same_item, more = read_qrels(settings.qrels, frame["query_id"].tolist(), items, store)
-        notes += more
-    return Queries(frame, lambda part: vectors[part], same_item, None, int(has.sum()), notes)
+    queries = Queries(frame, lambda part: vectors[part], same_item, (), int(has.sum()), notes)
+    return _judged(queries, _names(frame, ["item_id", "query_id"]), store, files, settings, mapper)
+
+
+def _with_text(frame: pd.DataFrame, *, by_item: bool) -> tuple[pd.DataFrame, list[str]]:
+    """The queries that have a text, and notes on those that have none or share theirs."""
+    says = has_text(pa.array(frame["text"], pa.string())).to_numpy(zero_copy_only=False)
+    notes = []
+    if not says.all():
+        rows = int(frame["num_rows"][~says].sum())
+        notes.append(
+            f"{rows:,} rows of {frame['item_id'][~says].nunique():,} items have no text: they are no query and have no "
+            "recall_score; their images stay in the gallery"
+        )
+    kept = frame[says].reset_index(drop=True)
+    shared = int(kept["text"].duplicated(keep=False).sum())
+    if by_item and shared > 0.5 * len(kept):
+        notes.append(
+            f"{shared:,} of {len(kept):,} queries have a text that another item has too: no model can tell their "
+            "images apart by it, so their numbers say more about the texts than about the model"
+        )
+    return kept, notes
+
+
+def _names(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[int]]:
+    """What a qrels file may call the queries; a later column's names go before an earlier one's."""
+    names: dict[str, list[int]] = {}
+    for column in columns:
+        own: dict[str, list[int]] = {}
+        for q, name in enumerate(frame[column]):
+            own.setdefault(name, []).append(q)
+        names |= own
+    return names
+
+
+def _judged(
+    queries: Queries, names: dict[str, list[int]], store: Store, files: Sequence[File], settings: MetricsSettings,
+    mapper: Mapper,
+) -> tuple[Queries, Judgements | None]:  # fmt: skip
+    """The queries with the relevance of metrics.qrels, if that is set. Raises ConfigError when it fits no row."""
+    if settings.qrels is None:
+        return queries, None
+    stored = store.read_metadata(files[0][1])[0].names
+    judged = read_qrels(settings, names, stored, store)
+    notes = [*queries.notes, *judged.notes]
+    lost, some = count_unknown_rows(judged.relevance, files, store, mapper)
+    num_named = len(judged.relevance.names)
+    if num_named and lost == num_named:
+        key = " and ".join(judged.relevance.columns)
+        raise ConfigError(
+            f"metrics.qrels: {settings.qrels}: none of its {num_named:,} images is in this run, by {key}; it names "
+            f"{', '.join(some)}"
+        )
+    if lost:
+        notes.append(
+            f"{lost:,} of {num_named:,} images that {settings.qrels} names are not in this run, e.g. {some[0]}"
+        )
+    left_out = (*queries.left_out, judged.ignored) if judged.ignored else queries.left_out
+    return replace(queries, relevance=judged.relevance, left_out=left_out, notes=notes), judged
 
 
 def image_queries(
     store: Store, files: Sequence[File], ids: NDArray[np.int64], num_all: int, settings: MetricsSettings, mapper: Mapper
-) -> Queries:
+) -> tuple[Queries, Judgements | None]:
     """A query for each of the ok rows `ids`; what is relevant are the other images of its item, or its qrels.
 
     Vectors are read when they are asked for, so that memory holds those of one chunk of queries.
@@ -68,10 +138,9 @@ def image_queries(
         frame[f"{column}:value"] = pd.Series(table[column].to_pylist(), dtype=object)
     places = np.arange(len(frame))
     own = relevance(PICTURE, pc.coalesce(*(table[c] for c in PICTURE)).to_pylist(), places)
-    wanted, notes = relevance(["item_id"], frame["item_id"].tolist(), places), list[str]()
-    if settings.qrels:
-        wanted, notes = read_qrels(settings.qrels, frame["query_id"].tolist(), [], store)
-    return Queries(frame, lambda part: _image_vectors(store, files, ids[part], mapper), wanted, own, num_all, notes)
+    wanted = relevance(["item_id"], frame["item_id"].tolist(), places)
+    queries = Queries(frame, lambda part: _image_vectors(store, files, ids[part], mapper), wanted, (own,), num_all)
+    return _judged(queries, _names(frame, ["image_url", "query_id"]), store, files, settings, mapper)
 
 
 def _image_vectors(store: Store, files: Sequence[File], ids: NDArray[np.int64], mapper: Mapper) -> NDArray[np.float32]:

@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from aistudio.config import MetricsSettings
 from aistudio.evaluation import tables
+from aistudio.evaluation.place import Place
 from aistudio.metrics import significance
 from aistudio.metrics.significance import Interval
 from aistudio.metrics.slices import groups as slice_groups
-from aistudio.runs import layout
-from aistudio.store import Store
 
 
 @dataclass
@@ -28,15 +27,15 @@ class Results:
     about: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def write(self, store: Store) -> dict[str, Any]:
+    def write(self, place: Place) -> dict[str, Any]:
         """metrics.json last: its presence means that the other files are of the same aggregation."""
         metrics = {name: {"value": i.value, **_bounds(i)} for name, i in self.metrics.items()}
         about = self.about | {"notes": self.notes}
         slices = pa.Table.from_pylist(self.slices, schema=tables.SLICE_SCHEMA)
-        store.write_table(layout.metrics_key("slices.parquet"), slices)
-        store.write_json(layout.metrics_key("curves.json"), self.curves)
-        store.write_json(layout.metrics_key("about.json"), about)
-        store.write_json(layout.metrics_key("metrics.json"), metrics)
+        place.write_table("slices.parquet", slices)
+        place.write_json("curves.json", self.curves)
+        place.write_json("about.json", about)
+        place.write_json("metrics.json", metrics)
         return {"metrics": metrics, "about": about}
 
 

@@ -13,24 +13,25 @@ import pandas as pd
 from aistudio.config import MetricsSettings
 from aistudio.errors import ManifestError
 from aistudio.evaluation import tables
-from aistudio.evaluation.queries import image_queries, slice_values, text_queries
+from aistudio.evaluation.definition import RowsDigest, definition
+from aistudio.evaluation.place import Place
+from aistudio.evaluation.queries import image_queries, say_nothing, slice_values, text_queries
 from aistudio.evaluation.results import Results, slice_rows
 from aistudio.evaluation.scan import Scan, merge_drawn, merge_queries
 from aistudio.metrics import retrieval, significance
 from aistudio.runs.mapper import Mapper
 from aistudio.schema import Status
-from aistudio.search.exact import HISTOGRAM_EDGES, Found, count_scores, search
-from aistudio.search.gallery import File
+from aistudio.search.exact import HISTOGRAM_EDGES, Found, Gallery, count_scores, search
 from aistudio.search.pace import Pace
+from aistudio.search.qrels import Judgements
 from aistudio.search.queries import Queries
-from aistudio.store import Store
 
 CURVE_K = 100
 TOP_SHOWN = (12, 50)  # images stored per query: at least, at most
 
 
 def add_retrieval(
-    store: Store, files: list[File], scans: Sequence[Scan], settings: MetricsSettings, mapper: Mapper, out: Results
+    place: Place, gallery: Gallery, scans: Sequence[Scan], settings: MetricsSettings, mapper: Mapper, out: Results
 ) -> None:
     """Compute and write what is asked with texts or images; `out.about` has the status counts already.
 
@@ -39,18 +40,20 @@ def add_retrieval(
         ManifestError: metrics.no_relevant is `error` and a query has no relevant image.
         StoreError: a file is damaged, or vectors are of different models.
     """
-    queries = _queries(store, files, scans, settings, mapper)
-    out.notes += queries.notes
+    merged = merge_queries([s.queries for s in scans], settings.slices)
+    nothing = say_nothing(merged) if settings.query == "text" else None
+    queries, judged = _queries(gallery, scans, merged[:0] if nothing else merged, settings, mapper)
+    out.notes += [nothing] if nothing else queries.notes
     if len(queries) < queries.num_all:
         out.notes.append(
             f"queries sampled: {len(queries):,} of {queries.num_all:,}; set metrics.max_queries: null for all"
         )
     num_ok = out.about["status"].get(Status.OK.value, 0)
-    if not len(queries) or not num_ok:
+    if nothing is None and (not len(queries) or not num_ok):
         out.notes.append("there are no queries" if num_ok else "no image is ok: the gallery is empty")
         queries = replace(queries, frame=queries.frame[:0])
     shown = min(max(TOP_SHOWN[0], *settings.k), TOP_SHOWN[1])
-    found = search(store, files, queries, shown, settings.block_rows, mapper, Pace(num_ok, len(queries)))
+    found = search(gallery, queries, shown, settings.block_rows, mapper, Pace(num_ok, len(queries)))
     items = retrieval.relevant(found.query_P, found.rank_P, len(queries), found.gain_P)
     out.about |= {
         "gallery_rows": found.gallery_rows,
@@ -60,22 +63,28 @@ def add_retrieval(
         "queries_drawn_from": queries.num_all,
         "queries_without_relevant": int((items.num_Q == 0).sum()),
         "relevance": settings.qrels or "same item_id",
-    }
+        "not_computed": nothing,
+        "definition": definition(
+            place.store, settings, sum((s.gallery for s in scans), RowsDigest()), judged.sha256 if judged else None,
+            len(queries), queries.num_all,
+        ),
+    }  # fmt: skip
     used = _policy(items, queries.frame, settings, out)
     per_query, first = retrieval.per_query(items, settings.k), retrieval.first_rank(items)
-    _measure(per_query, first, used, queries.frame, settings, out)
-    out.curves |= _curves(items, used, found)
-    tables.write_per_query(store, queries.frame, items, first, per_query)
-    tables.write_top(store, files, queries.frame, found, mapper)
+    if nothing is None:
+        _measure(per_query, first, used, queries.frame, settings, out)
+        out.curves |= _curves(items, used, found)
+    tables.write_per_query(place, queries.frame, items, first, per_query)
+    tables.write_top(place, list(gallery.files), queries.frame, found, mapper)
 
 
 def _queries(
-    store: Store, files: list[File], scans: Sequence[Scan], settings: MetricsSettings, mapper: Mapper
-) -> Queries:
+    gallery: Gallery, scans: Sequence[Scan], merged: pd.DataFrame, settings: MetricsSettings, mapper: Mapper
+) -> tuple[Queries, Judgements | None]:
     if settings.query == "text":
-        return text_queries(store, merge_queries([s.queries for s in scans], settings.slices), settings)
+        return text_queries(gallery.store, gallery.files, merged, settings, mapper)
     drawn = merge_drawn([s.images for s in scans], settings.max_queries)
-    return image_queries(store, files, drawn.ids, drawn.num_all, settings, mapper)
+    return image_queries(gallery.store, gallery.files, drawn.ids, drawn.num_all, settings, mapper)
 
 
 def _measure(

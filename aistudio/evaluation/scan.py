@@ -6,19 +6,24 @@ Leaves out: vectors (search/gallery.py), what a query is (queries.py), pairs (pa
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import ConfigError, StoreError
+from aistudio.evaluation.definition import RowsDigest, digest_rows
 from aistudio.runs import layout
-from aistudio.schema import Status
+from aistudio.schema import Status, has_text
 from aistudio.search.gallery import ID_STEP, File
+from aistudio.search.keyed import KeyedTable, row_keys
 from aistudio.store import Store
 
+NOT_COMPARED = "not_compared"  # stands for the status of an ok row that the gallery is to go without
 PAIR_COLUMNS = ("pair_id", "side", "ctr")
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating)
 
@@ -31,6 +36,15 @@ class Scan:
     queries: pd.DataFrame  # a row per (item_id, text), in manifest order; see `merge_queries`
     pairs: pd.DataFrame | None  # rows that belong to an A/B pair
     images: "Drawn" = field(default_factory=lambda: Drawn())
+    gallery: RowsDigest = field(default_factory=RowsDigest)
+    without_text: int = 0  # ok rows without a text
+
+
+class Asked(NamedTuple):
+    """What a scan is told beside the settings."""
+
+    left_out: pa.Array | None = None  # row ids that are not in the gallery although they are ok
+    pairs: KeyedTable | None = None  # of metrics.pairs; None: the manifest's own columns
 
 
 @dataclass
@@ -70,30 +84,57 @@ def score_files(store: Store) -> list[File]:
     return list(enumerate(keys))
 
 
-def scan_files(files: Sequence[File], store: Store, settings: MetricsSettings) -> Scan:
+NOTHING_MORE = Asked()
+
+
+def scan_files(files: Sequence[File], store: Store, settings: MetricsSettings, asked: Asked = NOTHING_MORE) -> Scan:
     """Read everything but vectors and thumbnails of some files."""
     status: Counter[str] = Counter()
     slices, queries, pairs, images = settings.slices, [], [], [Drawn()]
+    gallery, without_text = RowsDigest(), 0
     for number, key in files:
-        wanted = ["row_id", "item_id", "text", "status", "rank_score", "recall_score", *PAIR_COLUMNS, *slices]
+        wanted = ["row_id", "item_id", "image_url", "text", "status", "rank_score", "recall_score", *PAIR_COLUMNS]
+        wanted += [*slices, *(asked.pairs.columns if asked.pairs else ())]
         table = store.read_table(key, list(dict.fromkeys(wanted)))
         missing = [c for c in slices if c not in table.column_names]
         if missing:
             known = ", ".join(c for c in store.read_metadata(key)[0].names if c not in ("embedding", "thumbnail"))
             raise ConfigError(f"metrics.slices: {missing[0]} is not a column of {store.path(key)}; known: {known}")
         numeric = {c: any(test(table.schema.field(c).type) for test in _NUMERIC) for c in slices}
+        says = has_text(table["text"]).to_numpy()
         frame = table.to_pandas()
+        frame["recall_score"] = frame["recall_score"].where(says)  # older runs have a score of the empty text
+        if asked.left_out is not None:
+            out = pc.is_in(table["row_id"], value_set=asked.left_out).to_numpy() & (frame["status"] == Status.OK.value)
+            frame.loc[out, "status"] = NOT_COMPARED
+        good = frame[frame["status"] == Status.OK.value]
+        gallery += digest_rows(good["row_id"], good["image_url"], good["item_id"])
+        without_text += int((~says & (frame["status"] == Status.OK.value)).sum())
         status.update(frame["status"].tolist())
         queries.append(_by_query(frame, numeric))
         if settings.query == "image":
             ok = np.flatnonzero(frame["status"] == Status.OK.value)
             drawn = Drawn(number * ID_STEP + ok, hashes(frame["row_id"].iloc[ok], settings.seed), len(ok))
             images = [merge_drawn([*images, drawn], settings.max_queries)]
-        if set(PAIR_COLUMNS) <= set(frame.columns):
-            frame["id"] = number * ID_STEP + np.arange(len(frame))
-            pairs.append(frame[frame["pair_id"].notna()])
+        frame["id"] = number * ID_STEP + np.arange(len(frame))
+        if (rows := _pair_rows(frame, table, asked.pairs)) is not None:
+            pairs.append(rows)
     merged = merge_queries(queries, slices)
-    return Scan(status, merged, pd.concat(pairs, ignore_index=True) if pairs else None, images[0])
+    whole = pd.concat(pairs, ignore_index=True) if pairs else None
+    return Scan(status, merged, whole, images[0], gallery, without_text)
+
+
+def _pair_rows(frame: pd.DataFrame, table: pa.Table, given: KeyedTable | None) -> pd.DataFrame | None:
+    """The rows that belong to a pair, by the manifest's columns or by a file of pairs; None where there are no such."""
+    if given is not None:
+        keys = row_keys({c: table[c].combine_chunks() for c in given.columns}, given.columns)
+        own = frame.drop(columns=[c for c in PAIR_COLUMNS if c in frame]).assign(key=keys.to_pylist())
+        rows = own.merge(given.frame[["key", *PAIR_COLUMNS]], on="key").drop(columns="key")
+        return rows if len(rows) else None
+    if not set(PAIR_COLUMNS) <= set(frame.columns):
+        return None
+    named = frame["pair_id"].notna() & (frame["pair_id"].astype(str).str.strip() != "")
+    return frame[named]
 
 
 def _by_query(frame: pd.DataFrame, numeric: dict[str, bool]) -> pd.DataFrame:

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from aistudio.evaluation.place import Place
 from aistudio.metrics import retrieval
-from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
 from aistudio.search.exact import Found
 from aistudio.search.gallery import ID_STEP, File
 from aistudio.search.lookup import rows_at
-from aistudio.store import Store
 
 LOW_SHOWN = 6  # relevant images with the lowest ranks, per query
 TOP_SCHEMA = pa.schema(
@@ -37,27 +36,27 @@ QUERIES_AT_ONCE = 50_000  # of top.parquet: one Arrow column of strings holds 2 
 
 
 def write_per_query(
-    store: Store, queries: pd.DataFrame, items: retrieval.Relevant, first: Any, metrics: dict[str, Any]
+    place: Place, queries: pd.DataFrame, items: retrieval.Relevant, first: Any, metrics: dict[str, Any]
 ) -> None:
     ranked = pa.array(np.where(np.isinf(first), 0, first).astype(np.int64), mask=np.isinf(first))
     columns = [c for c in ("query_id", "item_id", "text", "image_url") if c in queries]
     names = {c: pa.array(queries[c].tolist(), pa.string()) for c in columns}
     table = pa.table({**names, "num_relevant": items.num_Q, "first_rank": ranked, **metrics})
-    store.write_table(layout.metrics_key("per_query.parquet"), table)
+    place.write_table("per_query.parquet", table)
 
 
-def write_top(store: Store, files: list[File], queries: pd.DataFrame, found: Found, mapper: Mapper) -> None:
+def write_top(place: Place, files: list[File], queries: pd.DataFrame, found: Found, mapper: Mapper) -> None:
     """The best images of each query and its relevant ones with the lowest ranks, with their places in scores/."""
     query, rank, ids, score, is_low = _shown(found)
-    wanted, place = np.unique(ids, return_inverse=True)
-    relevant = np.isin(query * len(wanted) + place, _codes(found, wanted))
-    details = rows_at(store, files, wanted, ["row_id", "item_id", "image_url"], mapper)
+    wanted, position = np.unique(ids, return_inverse=True)
+    relevant = np.isin(query * len(wanted) + position, _codes(found, wanted))
+    details = rows_at(place.store, files, wanted, ["row_id", "item_id", "image_url"], mapper)
     names = pa.array(queries["query_id"].tolist(), pa.string())
     keys = pa.array([key for _, key in files], pa.string())
     parts = []
     for start in range(0, max(len(queries), 1), QUERIES_AT_ONCE):
         part = slice(*np.searchsorted(query, [start, start + QUERIES_AT_ONCE]))
-        own = details.take(pa.array(place[part]))
+        own = details.take(pa.array(position[part]))
         columns = {
             "query_id": names.take(pa.array(query[part])), "rank": rank[part], **{c: own[c] for c in own.column_names},
             "score": score[part], "relevant": relevant[part], "file": keys.take(pa.array(ids[part] // ID_STEP)),
@@ -65,7 +64,7 @@ def write_top(store: Store, files: list[File], queries: pd.DataFrame, found: Fou
             "part": pa.array(["top", "low_relevant"]).take(pa.array(is_low[part].astype(np.int64))),
         }  # fmt: skip
         parts.append(pa.table({name: columns[name] for name in TOP_SCHEMA.names}).cast(TOP_SCHEMA))
-    store.write_table(layout.metrics_key("top.parquet"), pa.concat_tables(parts))
+    place.write_table("top.parquet", pa.concat_tables(parts))
 
 
 def _shown(found: Found) -> tuple[Any, ...]:

@@ -9,14 +9,18 @@ from aistudio.jobs.common import run_parser
 DESCRIPTION = """\
 Compute the metrics of a run from its stored rows into R/metrics/. Nothing is downloaded and no model runs, so other
 K, slices or relevance judgements are a matter of seconds: --set metrics.k=[1,5,100] --set metrics.slices=[category].
-Settings are those of the run (run.json) with --set on top."""
+Settings are those of the run (run.json) with --set on top. Aggregations of different kinds live beside each other in
+R/metrics/<name>/ (--name; default: text or image, by metrics.query); the first one is in R/metrics/ too."""
 
-# The paper's names for two of the numbers; see docs of the metrics.
+# The paper's names for two of the numbers, told where the run is one of the paper's own experiments.
 PAPER_NAMES = {"hit_rate@5": "recall@5 in the paper", "pairwise_accuracy": "AUC in the paper"}
+PAPER_FORMATS = ("poi_recall", "ranking_pairs")
 
 
 def build_parser() -> ArgumentParser:
-    return run_parser("aggregate", DESCRIPTION)
+    parser = run_parser("aggregate", DESCRIPTION)
+    parser.add_argument("--name", metavar="N", help="name of this aggregation, e.g. by_colour (default: text or image)")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,23 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = stored_settings(args.run, args.overrides)
     store = open_store(args.run, config.store)
     with mapper_for(sum(e.size for e in store.list(layout.SCORES)), config.engine) as mapper:
-        result = aggregate(store, config.metrics, mapper)
-    _print(result["metrics"], result["about"], config.metrics.confidence)
-    print(f"\nwritten to {args.run}/metrics/    next: python -m jobs.report --run {args.run}")
+        result = aggregate(store, config.metrics, mapper, name=args.name)
+    paper = PAPER_NAMES if config.report.paper or config.manifest.format in PAPER_FORMATS else {}
+    _print(result["metrics"], result["about"], config.metrics.confidence, paper)
+    print(f"\nwritten to {args.run}/metrics/{result['about']['name']}/    next: python -m jobs.report --run {args.run}")
     return 0
 
 
-def _print(metrics: dict[str, dict[str, Any]], about: dict[str, Any], confidence: float) -> None:
+def _print(metrics: dict[str, dict[str, Any]], about: dict[str, Any], confidence: float, paper: dict[str, str]) -> None:
     print(
         f"{about['rows']:,} rows, {about['gallery_rows']:,} images in the gallery, {about['failed_rows']:,} failed, "
         f"{about['queries']:,} queries; intervals {confidence:.0%}\n"
     )
-    width = max(len(name) for name in metrics)
+    width = max((len(name) for name in metrics), default=0)
     for name, m in metrics.items():
         if name.startswith("cmc@"):
             continue  # the same number as hit_rate@K; in metrics.json under both names
         interval = "" if m["low"] is None else f"{m['low']:.4f} .. {m['high']:.4f}"
         value = "-" if m["value"] is None else f"{m['value']:.4f}"
-        print(f"  {name:<{width}}  {value:>9}  {interval:<18}  n={m['n']:<8,} {PAPER_NAMES.get(name, '')}".rstrip())
+        print(f"  {name:<{width}}  {value:>9}  {interval:<18}  n={m['n']:<8,} {paper.get(name, '')}".rstrip())
     for note in about["notes"]:
         print(f"\nnote: {note}")

@@ -9,7 +9,10 @@ from aistudio.jobs.common import add_set
 DESCRIPTION = """\
 Compare aggregated runs, query by query: B (and C, ...) against A. For each metric the difference with its confidence
 interval, a paired randomisation test, Holm's correction across the metrics, and on how many queries each run is better.
-Writes metrics/compare_<name of A>.json into B. Settings are those of A with --set metrics.… on top."""
+Writes metrics/compare_<name of A>.json into B. Settings are those of A with --set metrics.… on top.
+
+Runs whose metrics were computed from different things (qrels, kind or sample of queries, gallery, items) are refused,
+exit code 2; --recompute aggregates both again as A's settings say, over the images that are ok in both."""
 
 
 def build_parser() -> ArgumentParser:
@@ -19,6 +22,8 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--runs", required=True, nargs="+", metavar="R", help="A B [C ...]: run folders, the first is compared with"
     )
+    parser.add_argument("--name", metavar="N", help="compare the aggregations N (default: the first one of each run)")
+    parser.add_argument("--recompute", action="store_true", help="aggregate both again, alike, before comparing")
     add_set(parser)
     return parser
 
@@ -33,16 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     first, *others = args.runs
     if not others:
         raise ConfigError(f"--runs {first}: one run alone cannot be compared; give A B [C ...]")
+    if args.name and args.recompute:
+        raise ConfigError("--recompute computes what it compares: leave --name out")
     settings = stored_settings(first, args.overrides)
     a = open_store(first, settings.store)
     for other in others:
         b = open_store(other, stored_settings(other, args.overrides).store)
-        _print(compare(a, b, settings.metrics))
+        _print(compare(a, b, settings.metrics, name=args.name, recompute=args.recompute))
     return 0
 
 
 def _print(result: dict[str, Any]) -> None:
-    print(f"A  {result['a']}\nB  {result['b']}")
+    print(f"A  {result['a']}\nB  {result['b']}\n\n{result['answer']}\n")
+    for warning in result["warnings"]:
+        print(f"warning: {warning}\n")
     for what in ("queries", "pairs"):
         counts = result.get(what)
         if counts:
@@ -64,6 +73,7 @@ def _print(result: dict[str, Any]) -> None:
     if result["changed"]:
         print(f"\nchanged most ({result['changed_metric']}):")
     for query in result["changed"][:5]:
-        ranks = f"first hit at {query['first_rank_a']} -> {query['first_rank_b']}"
+        first, second = (query[k] or "none" for k in ("first_rank_a", "first_rank_b"))
+        ranks = f"first hit at {first} -> {second}"
         print(f"  {query['difference']:+.4f}  {query['query_id']}  {query['text'][:40]}  {ranks}")
     print()

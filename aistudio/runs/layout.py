@@ -7,8 +7,10 @@ manifest/<shard>.parquet    candidate rows of a shard
 rejected/<group>-<n>.parquet  manifest lines that could not be parsed
 texts/<shard>.parquet       the shard's distinct texts and their vectors
 scores/<shard>.parquet      one row for each candidate row; its presence means that the shard is done
-metrics/[<name>/]<file>     what an aggregation computed
+metrics/[<name>/]<file>     what an aggregation computed; without a name: the run's first one
 selection/<bucket>.parquet  chosen images
+selection_csv/<bucket>.csv  the same as CSV, if asked for
+selection.json              what the selection went by
 searches/<name>/<file>      queries and results of a search
 report/<path>               the HTML report
 """
@@ -73,14 +75,14 @@ def scores_key(shard: str) -> str:
     return f"{SCORES}{shard}{_PARQUET}"
 
 
-def metrics_key(file: str) -> str:
-    """Return the key of a file of an aggregation, e.g. `metrics.json`, `per_query.parquet`."""
-    return f"{METRICS}{file}"
+def metrics_key(file: str, name: str | None = None) -> str:
+    """Return the key of a file of an aggregation, e.g. `metrics.json`; without a name of the run's first one."""
+    return f"{METRICS}{name}/{file}" if name else f"{METRICS}{file}"
 
 
-def comparison_key(other: str) -> str:
-    """Return the key of the comparison with a run called `other`."""
-    return f"{COMPARISONS}{other}.json"
+def comparison_key(other: str, name: str | None = None) -> str:
+    """Return the key of the comparison with a run called `other`, of the aggregations `name`."""
+    return metrics_key(f"compare_{other}.json", name)
 
 
 def selection_key(bucket: int, suffix: str) -> str:

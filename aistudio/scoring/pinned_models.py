@@ -62,8 +62,7 @@ class PinnedModels(NamedTuple):
     @property
     def num_bytes(self) -> int:
         """Size of all models' files; those of unknown size count nothing."""
-        models = (m for m in (self.recall, self.ranking) if m is not None)
-        return sum(file.size_bytes or 0 for m in models for file in m.config.files)
+        return sum(file.size_bytes or 0 for model in self.by_role.values() for file in model.config.files)
 
     @property
     def specs(self) -> tuple[ImageSpec, ...]:

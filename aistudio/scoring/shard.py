@@ -18,6 +18,7 @@ from aistudio.schema import (
     EMBEDDING,
     OUTCOME_FIELDS,
     Status,
+    has_text,
     score_schema,
     text_schema,
     vector_array,
@@ -112,28 +113,19 @@ class ShardScorer:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])
 
     def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches") -> tuple[pa.Table, pa.Table]:
+        """Score table and text table of the shard, from what its images gave."""
         ok = np.array([o.status == Status.OK for o in batches.outcomes], bool)[distinct.of_row]
         vectors = [tower[distinct.of_row] for tower in batches.vectors]
-        texts = self._texts(rows, ok)
+        texts = self._texts(rows, vectors, ok)
         errors = dict(texts.errors)
-        scores: dict[str, np.ndarray | None] = {"recall_score": None, "rank_score": None}
-        if self._encoders.recall is not None:
-            images = vectors[self._encoders.towers.columns[EMBEDDING]]
-            with np.errstate(all="ignore"):  # what is not finite is found below
-                recall = np.einsum("nd,nd->n", images, texts.vectors_ND[texts.of_row])
-            scores["recall_score"] = recall
-            errors |= _not_finite(recall, ok)
-        for found in vectors:
-            errors |= _too_large(found, ok, self._dtype)
-        if (tower := self._encoders.towers.rank) is not None:
-            wanted = [int(i) for i in np.flatnonzero(ok) if i not in errors]
-            scores["rank_score"] = rank = np.zeros(rows.num_rows, np.float32)
-            errors |= self._rank(rows, vectors[tower], wanted, rank)
+        for tower in vectors:
+            errors |= _too_large(tower, ok, self._dtype)
+        rank = self._rank(rows, vectors, [int(i) for i in np.flatnonzero(ok) if i not in errors], errors)
         ok[list(errors)] = False
         columns = {name: rows[name] for name in CANDIDATE_COLUMNS}
         columns |= _outcome_columns(batches.outcomes, distinct.of_row, errors)
-        for name, values in scores.items():
-            columns[name] = pa.nulls(len(ok), pa.float32()) if values is None else pa.array(values, mask=~ok)
+        for name, values, scored in (("recall_score", texts.scores, ok & texts.asked), ("rank_score", rank, ok)):
+            columns[name] = pa.nulls(len(ok), pa.float32()) if values is None else pa.array(values, mask=~scored)
         for name, number in self._encoders.towers.columns.items():
             columns[name] = vector_array(vectors[number], ok, self._dtype)
         thumbnails = pa.array([o.thumbnail for o in batches.outcomes], pa.binary())
@@ -143,47 +135,57 @@ class ShardScorer:
         schema = score_schema(passthrough, self._encoders.towers.widths, self._dtype)
         return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
-    def _texts(self, rows: pa.Table, ok: np.ndarray) -> "_Texts":
-        """The rows' distinct texts, encoded; `ok` says which rows' failures matter."""
+    def _texts(self, rows: pa.Table, vectors: Sequence[np.ndarray], ok: np.ndarray) -> "_Texts":
+        """Encode the rows' distinct texts and compare each ok row's image with its own."""
         recall = self._encoders.recall
         if recall is None:
-            nothing = text_schema(1).empty_table()
-            return _Texts(np.zeros((0, 1), np.float32), np.zeros(rows.num_rows, np.int64), {}, nothing)
+            return _Texts(None, np.zeros(len(ok), bool), {}, text_schema(1).empty_table())
         texts = rows["text"].combine_chunks().dictionary_encode()
-        distinct, of_row = texts.dictionary.to_pylist(), texts.indices.to_numpy()
-        vectors = np.zeros((len(distinct), recall.dim), np.float32)
+        of_row, asked = texts.indices.to_numpy(), has_text(texts.dictionary).to_numpy(zero_copy_only=False)
+        text_vectors, failed = self._text_vectors(texts.dictionary.to_pylist(), recall.dim)
+        images = vectors[self._encoders.towers.columns[EMBEDDING]]
+        with np.errstate(all="ignore"):  # what is not finite is found below
+            scores = np.einsum("nd,nd->n", images, text_vectors[of_row])
+        errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed} | _not_finite(scores, ok)
+        return _Texts(scores, asked[of_row], errors, _text_table(texts.dictionary, text_vectors, failed))
+
+    def _text_vectors(self, texts: Sequence[str], dim: int) -> tuple[np.ndarray, dict[int, str]]:
+        """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
+        vectors = np.zeros((len(texts), dim), np.float32)
 
         def encode(chosen: list[int]) -> dict[int, str]:
-            found = self._encoders.texts([distinct[i] for i in chosen])
+            found = self._encoders.texts([texts[i] for i in chosen])
             good = np.isfinite(found).all(axis=1)
             vectors[chosen] = np.where(good[:, None], found, 0)
-            return {
-                i: "the model's vector of the text is not finite"
-                for i, fine in zip(chosen, good, strict=True)
-                if not fine
-            }
+            bad = [i for i, fine in zip(chosen, good, strict=True) if not fine]
+            return dict.fromkeys(bad, "the model's vector of the text is not finite")
 
-        failed = in_halves(encode, list(range(len(distinct)))).errors
-        errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed}
-        return _Texts(vectors, of_row, errors, _text_table(texts.dictionary, vectors, failed))
+        return vectors, in_halves(encode, list(range(len(texts)))).errors
 
-    def _rank(self, rows: pa.Table, vectors: np.ndarray, wanted: list[int], scores: np.ndarray) -> dict[int, str]:
-        """Fills `scores` at the wanted rows; returns the failures by row."""
+    def _rank(
+        self, rows: pa.Table, vectors: Sequence[np.ndarray], wanted: list[int], errors: dict[int, str]
+    ) -> np.ndarray | None:
+        """Ranking scores of the wanted rows, None without a ranking model; adds failures to `errors`, by row."""
+        tower = self._encoders.towers.rank
+        if tower is None:
+            return None
+        scores = np.zeros(rows.num_rows, np.float32)
 
         def rank(chosen: list[int]) -> dict[int, str]:
             some = rows.select(["text", "poi_names"]).take(pa.array(chosen))
             texts, names = some["text"].to_pylist(), some["poi_names"].to_pylist()
-            scores[chosen] = self._encoders.rank(vectors[chosen], texts, names)
+            scores[chosen] = self._encoders.rank(vectors[tower][chosen], texts, names)
             return {i: "the model's score is not finite" for i in chosen if not np.isfinite(scores[i])}
 
-        return in_halves(rank, wanted).errors
+        errors |= in_halves(rank, wanted).errors
+        return scores
 
 
 class _Texts(NamedTuple):
-    """The texts of a shard."""
+    """What the recall model made of a shard's texts."""
 
-    vectors_ND: np.ndarray  # of the distinct texts, zeros where the model failed
-    of_row: np.ndarray  # int64 (rows,): a row's text among them
+    scores: np.ndarray | None  # (rows,): cosine of image and text; None without a recall model
+    asked: np.ndarray  # (rows,) bool: the row has a text that says something
     errors: dict[int, str]  # by row
     table: pa.Table  # schema.text_schema
 

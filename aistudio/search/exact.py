@@ -5,17 +5,19 @@ the gallery. Leaves out: what the ranks mean (metrics/), the queries (queries.py
 (search/gallery.py), where it runs (runs/mapper.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aistudio.errors import StoreError
 from aistudio.index import RankCounter, Sieve, TopK, exact_scores
 from aistudio.runs.mapper import Mapper
-from aistudio.search.gallery import File, vector_blocks
+from aistudio.search.gallery import File, Vectors, vector_blocks
 from aistudio.search.pace import Pace
 from aistudio.search.qrels import Relevance
 from aistudio.search.queries import Queries
@@ -25,6 +27,26 @@ QUERY_CHUNK = 50_000  # queries searched at once: bounds a task's memory to some
 HISTOGRAM_QUERIES = 64
 HISTOGRAM_BINS = 200
 HISTOGRAM_EDGES = np.linspace(-1, 1, HISTOGRAM_BINS + 1)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The rows that are searched: the ok ones of these files but those of `left_out`."""
+
+    store: Store
+    files: Sequence[File]
+    left_out: pa.Array | None = None  # row ids
+
+    def blocks(self, files: Sequence[File], block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
+        """Yield the vectors of some of the files."""
+        if self.left_out is None:
+            yield from vector_blocks(self.store, files, block_rows, columns)
+            return
+        for block in vector_blocks(self.store, files, block_rows, ["row_id", *columns]):
+            kept = ~pc.is_in(block.values["row_id"], value_set=self.left_out).to_numpy(zero_copy_only=False)
+            if kept.any():
+                values = {c: v.filter(pa.array(kept)) for c, v in block.values.items()}
+                yield Vectors(block.rows_ND[kept], block.ids_N[kept], values)
 
 
 @dataclass(frozen=True)
@@ -49,19 +71,17 @@ class Chunk:
 
     vectors_QD: NDArray[np.float32]
     relevance: Relevance
-    own: Relevance | None
+    left_out: tuple[Relevance, ...]
     sampled: NDArray[np.int64]  # for the histogram
 
 
-def search(
-    store: Store, files: Sequence[File], queries: Queries, k: int, block_rows: int, mapper: Mapper, pace: Pace
-) -> Found:
-    """Top K of each query and the rank of each relevant row, over all ok rows of the score files.
+def search(gallery: Gallery, queries: Queries, k: int, block_rows: int, mapper: Mapper, pace: Pace) -> Found:
+    """Top K of each query and the rank of each relevant row, over the gallery.
 
     Queries are taken chunk by chunk, each with two passes over the vectors: the relevant pairs' scores, then the
     product with all queries of the chunk.
     """
-    groups, num = mapper.groups(files), len(queries)
+    groups, num = mapper.groups(gallery.files), len(queries)
     sampled = np.unique(np.linspace(0, num - 1, min(num, HISTOGRAM_QUERIES)).astype(np.int64))
     scores, ids, gallery_rows = np.empty((num, k)), np.empty((num, k), dtype=np.int64), 0
     histogram = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
@@ -70,16 +90,16 @@ def search(
         stop = min(start + QUERY_CHUNK, num)
         chunk = Chunk(
             queries.vectors(slice(start, stop)), queries.relevance.within(start, stop),
-            None if queries.own is None else queries.own.within(start, stop),
+            tuple(part.within(start, stop) for part in queries.left_out),
             sampled[(sampled >= start) & (sampled < stop)] - start,
         )  # fmt: skip
-        parts = list(mapper.map(relevant_pairs, groups, store, chunk, block_rows))
+        parts = list(mapper.map(relevant_pairs, groups, gallery, chunk, block_rows))
         query_P, id_P, score_P, gain_P = (np.concatenate(column) for column in zip(*parts, strict=True))
         counter = RankCounter(stop - start, query_P, id_P, score_P)
         top, gallery_rows = TopK(k, chunk.vectors_QD), 0
         # a Ray task cannot tell how far it is: there a group of files is a step
         tell = pace.add if mapper.tells_steps else None
-        shared = (store, chunk, (query_P, id_P, score_P), k, block_rows, mapper.device, tell)
+        shared = (gallery, chunk, (query_P, id_P, score_P), k, block_rows, mapper.device, tell)
         for part_top, part_counts, part_histogram, rows in mapper.map(search_files, groups, *shared, gpu=True):
             top.merge(part_top)
             counter.add(part_counts)
@@ -93,28 +113,28 @@ def search(
     return Found(query_P, id_P, score_P, gain_P, rank_P, scores, ids, sampled, histogram, gallery_rows)
 
 
-def relevant_pairs(files: Sequence[File], store: Store, chunk: Chunk, block_rows: int) -> tuple[NDArray[Any], ...]:
+def relevant_pairs(files: Sequence[File], gallery: Gallery, chunk: Chunk, block_rows: int) -> tuple[NDArray[Any], ...]:
     """First pass over some files: query, id, true score and gain of every relevant pair."""
     found = [_no_pairs(4)]
-    columns = [*chunk.relevance.columns, *(chunk.own.columns if chunk.own else ())]
-    for block in vector_blocks(store, files, block_rows, columns):
+    columns = [*chunk.relevance.columns, *_columns(chunk.left_out)]
+    for block in gallery.blocks(files, block_rows, columns):
         if block.rows_ND.shape[1] != chunk.vectors_QD.shape[1]:
             raise StoreError(
-                f"{store.root}: images have {block.rows_ND.shape[1]} dimensions, queries {chunk.vectors_QD.shape[1]}: "
-                "vectors of different models"
+                f"{gallery.store.root}: images have {block.rows_ND.shape[1]} dimensions, "
+                f"queries {chunk.vectors_QD.shape[1]}: vectors of different models"
             )
         row, query, gain = chunk.relevance.pairs(block.values)
-        if chunk.own is not None:
+        if chunk.left_out:
             num = len(block.ids_N)
-            own_row, own_query, _ = chunk.own.pairs(block.values)
-            kept = ~np.isin(query * num + row, own_query * num + own_row)
+            out_row, out_query = _left_out(chunk.left_out, block)
+            kept = ~np.isin(query * num + row, out_query * num + out_row)
             row, query, gain = row[kept], query[kept], gain[kept]
         found.append((query, block.ids_N[row], exact_scores(chunk.vectors_QD, block.rows_ND, query, row), gain))
     return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 
 def search_files(
-    files: Sequence[File], store: Store, chunk: Chunk, pairs: tuple[NDArray[Any], ...], k: int, block_rows: int,
+    files: Sequence[File], gallery: Gallery, chunk: Chunk, pairs: tuple[NDArray[Any], ...], k: int, block_rows: int,
     device: str | None, tell: Callable[[int, int], None] | None = None,
 ) -> tuple[TopK, NDArray[np.int64], NDArray[np.int64], int]:  # fmt: skip
     """Second pass over some files; `tell` hears of each block.
@@ -125,13 +145,13 @@ def search_files(
     top, counter, rows = TopK(k, chunk.vectors_QD), RankCounter(num, *pairs), 0
     histogram = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
     sampled_SD = sieve.queries_QD[chunk.sampled]
-    for block in vector_blocks(store, files, block_rows, chunk.own.columns if chunk.own else ()):
+    for block in gallery.blocks(files, block_rows, _columns(chunk.left_out)):
         scores_SB = sampled_SD @ block.rows_ND.T
         histogram += count_scores(scores_SB)
-        if chunk.own is None:
+        if not chunk.left_out:
             sieve.scan(block.rows_ND, block.ids_N, [top, counter])
         else:
-            row, query, _ = chunk.own.pairs(block.values)
+            row, query = _left_out(chunk.left_out, block)
             sieve.scan(block.rows_ND, block.ids_N, [top, counter], (query, row))
             counted = np.isin(query, chunk.sampled)
             histogram -= count_scores(scores_SB[np.searchsorted(chunk.sampled, query[counted]), row[counted]])
@@ -139,6 +159,18 @@ def search_files(
         if tell is not None:
             tell(len(block.ids_N), num)
     return top, counter.counts, histogram, rows
+
+
+def _columns(parts: Sequence[Relevance]) -> list[str]:
+    return list(dict.fromkeys(c for part in parts for c in part.columns))
+
+
+def _left_out(parts: Sequence[Relevance], block: Vectors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the block and the queries whose gallery lacks them, each pair once."""
+    num = max(len(block.ids_N), 1)
+    found = [part.pairs(block.values) for part in parts]
+    codes = np.unique(np.concatenate([query * num + row for row, query, _ in found]))
+    return codes % num, codes // num
 
 
 def count_scores(scores: NDArray[Any]) -> NDArray[np.int64]:

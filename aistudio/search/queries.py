@@ -17,7 +17,7 @@ class Queries:
     frame: pd.DataFrame  # query_id, item_id, text, of images image_url; and what `slice_values` needs
     vectors: Callable[[slice], NDArray[np.float32]]  # of some queries, (n, D)
     relevance: Relevance
-    own: Relevance | None = None  # rows that are not in a query's gallery: its own picture
+    left_out: tuple[Relevance, ...] = ()  # rows that are not in a query's gallery: its own picture, ignored ones
     num_all: int = 0  # of which these are a sample
     notes: list[str] = field(default_factory=list)
 
