@@ -8,6 +8,7 @@ is what commits and attempt numbers stand on. What the files mean is told by sch
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ from aistudio.storable import storable_text
 __all__ = ["Entry", "Store", "open_store"]
 
 # Vectors and JPEG files do not compress: trying costs a third of the write time and saves nothing.
-_INCOMPRESSIBLE = ("embedding.list.element", "rank_embedding.list.element", "thumbnail")
+_INCOMPRESSIBLE = re.compile(r"(rank_)?embedding(_\w+)?\.list\.element|thumbnail")
 
 
 class Store:
@@ -120,7 +121,7 @@ class Store:
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), **ours})
         sink = io.BytesIO()
         compression = dict.fromkeys(_leaf_paths(table.schema), "zstd")
-        compression |= {c: "none" for c in _INCOMPRESSIBLE if c in compression}
+        compression |= {c: "none" for c in compression if _INCOMPRESSIBLE.fullmatch(c)}
         dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
         pq.write_table(
             table, sink, compression=compression, use_dictionary=dictionary, write_page_checksum=True,

@@ -11,6 +11,7 @@ class MetricsSettings(Settings):
     """What `aggregate` computes."""
 
     query: Literal["text", "image"] = "text"  # an item's text, or each ok image against all others
+    encoder: str | None = None  # whose vectors are searched, of models.encoders; null: the recall model's
     max_queries: int | None = Field(None, ge=1)  # of more, a sample by the seed; images as queries: rows squared
     k: list[int] = [1, 5, 10]
     bootstrap_samples: int = Field(1000, ge=0)

@@ -13,5 +13,6 @@ class ReportSettings(Settings):
     queries_per_page: int = Field(50, ge=1)
     images_per_query: int = Field(12, ge=1)
     max_queries: int = Field(1000, ge=1)  # with pictures; of more, the worst, the best and a sample between
+    encoder: str | None = None  # whose vectors the map shows; null: the recall model's, else the first encoder's
     map_images: int = Field(20_000, ge=0)  # on the embedding map; 0: no map
     paper: dict[str, float] = {}  # metric -> number the paper reports, shown beside ours

@@ -11,4 +11,5 @@ class SelectSettings(Settings):
     num_images: int = Field(3, ge=1)  # per item
     recall_threshold: float | None = None  # smallest recall_score that passes
     recall_top_m: int | None = Field(None, ge=1)  # of an item's images, so many reach the ranking
+    encoder: str | None = None  # whose vectors tell near-duplicates, of models.encoders; null: the recall model's
     duplicate_cosine: float | None = Field(0.97, gt=-1, le=1)  # more alike than this: duplicates; null: same bytes only

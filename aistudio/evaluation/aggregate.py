@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from aistudio.config import MetricsSettings
+from aistudio.errors import ConfigError
 from aistudio.evaluation import pairs as ab
 from aistudio.evaluation import scan as rows
 from aistudio.evaluation.definition import differences, of_about
@@ -34,6 +35,7 @@ from aistudio.runs.mapper import InProcess, Mapper
 from aistudio.search.exact import Gallery
 from aistudio.search.gallery import File
 from aistudio.search.keyed import KeyedTable, read_keyed
+from aistudio.search.vectors import VectorColumn, vector_column
 from aistudio.store import Store
 
 TIE_RULE = "higher score first, equal scores in manifest order"
@@ -61,7 +63,8 @@ def aggregate(
         ManifestError: metrics.no_relevant is `error` and a query has no relevant image.
     """
     files = rows.score_files(store)
-    place = place_for(store, name or settings.query)
+    vectors = _vectors(store, settings)
+    place = place_for(store, name or _name(settings))
     mapper, results = mapper or InProcess(), Results()
     asked = rows.Asked(left_out, _pairs_file(store, files, settings))
     scans = list(mapper.map(rows.scan_files, mapper.groups(files), store, settings, asked))
@@ -69,7 +72,7 @@ def aggregate(
     results.about = {"name": place.name, "rows": status.total(), "status": dict(status.most_common())}
     results.about |= {"files": len(files), "ties": TIE_RULE, "no_relevant": settings.no_relevant}
     results.about["rows_without_text"] = sum(s.without_text for s in scans)
-    add_retrieval(place, Gallery(store, files, left_out), scans, settings, mapper, results)
+    add_retrieval(place, Gallery(store, files, left_out, vectors), scans, settings, mapper, results)
     pair_rows = [s.pairs for s in scans if s.pairs is not None and len(s.pairs)]
     if pair_rows:
         _pairs(place, pd.concat(pair_rows, ignore_index=True), asked.pairs, settings, results)
@@ -77,6 +80,20 @@ def aggregate(
         place.delete("pairs.parquet")  # of an earlier aggregation
     _say_replaced(place, results)
     return results.write(place)
+
+
+def _name(settings: MetricsSettings) -> str:
+    """Return the name that an aggregation has unless the user gives one."""
+    return settings.query if settings.encoder is None else f"{settings.query}_{settings.encoder}"
+
+
+def _vectors(store: Store, settings: MetricsSettings) -> VectorColumn:
+    if settings.encoder is not None and settings.query == "text":
+        raise ConfigError(
+            f"metrics.encoder: {settings.encoder} is an image encoder and knows no texts; ask with images: "
+            "--set metrics.query=image"
+        )
+    return vector_column(store, settings.encoder, "metrics.encoder")
 
 
 def _say_replaced(place: Place, out: Results) -> None:

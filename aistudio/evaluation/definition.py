@@ -79,13 +79,13 @@ def definition(
         "items": f"{rows.items:016x}",
         "k": settings.k,
         "no_relevant": settings.no_relevant,
-        "encoder": _encoder(store),
+        "encoder": _encoder(store, settings.encoder),
     }
 
 
-def _encoder(store: Store) -> dict[str, Any] | None:
-    record = load_run(store)
-    model = ((record or {}).get("models") or {}).get("recall") or {}
+def _encoder(store: Store, encoder: str | None) -> dict[str, Any] | None:
+    models = (load_run(store) or {}).get("models") or {}
+    model = models.get("recall" if encoder is None else f"encoders.{encoder}") or {}
     return {k: model[k] for k in ("name", "fingerprint") if k in model} or None
 
 

@@ -19,6 +19,7 @@ from aistudio.evaluation.scan import draw, hashes
 from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
 from aistudio.schema import has_text
+from aistudio.search.exact import Gallery
 from aistudio.search.gallery import File, matrix
 from aistudio.search.lookup import rows_at
 from aistudio.search.qrels import Judgements, count_unknown_rows, read_qrels, relevance
@@ -120,7 +121,7 @@ def _judged(
 
 
 def image_queries(
-    store: Store, files: Sequence[File], ids: NDArray[np.int64], num_all: int, settings: MetricsSettings, mapper: Mapper
+    gallery: Gallery, ids: NDArray[np.int64], num_all: int, settings: MetricsSettings, mapper: Mapper
 ) -> tuple[Queries, Judgements | None]:
     """A query for each of the ok rows `ids`; what is relevant are the other images of its item, or its qrels.
 
@@ -130,6 +131,7 @@ def image_queries(
         ConfigError: the qrels file cannot be used.
         StoreError: a file is damaged.
     """
+    store, files = gallery.store, gallery.files
     columns = ["row_id", "item_id", "text", "image_url", "content_hash"]
     table = rows_at(store, files, ids, list(dict.fromkeys([*columns, *settings.slices])), mapper)
     fixed = {"query_id" if c == "row_id" else c: table[c].to_pylist() for c in columns if c != "content_hash"}
@@ -139,15 +141,18 @@ def image_queries(
     places = np.arange(len(frame))
     own = relevance(PICTURE, pc.coalesce(*(table[c] for c in PICTURE)).to_pylist(), places)
     wanted = relevance(["item_id"], frame["item_id"].tolist(), places)
-    queries = Queries(frame, lambda part: _image_vectors(store, files, ids[part], mapper), wanted, (own,), num_all)
+    queries = Queries(frame, lambda part: _image_vectors(gallery, ids[part], mapper), wanted, (own,), num_all)
     return _judged(queries, _names(frame, ["image_url", "query_id"]), store, files, settings, mapper)
 
 
-def _image_vectors(store: Store, files: Sequence[File], ids: NDArray[np.int64], mapper: Mapper) -> NDArray[np.float32]:
-    column = rows_at(store, files, ids, ["embedding"], mapper)["embedding"]
+def _image_vectors(gallery: Gallery, ids: NDArray[np.int64], mapper: Mapper) -> NDArray[np.float32]:
+    name, store = gallery.vectors.name, gallery.store
+    column = rows_at(store, gallery.files, ids, [name], mapper)[name]
     if column.null_count:
-        raise StoreError(f"{store.root}: {column.null_count} rows of scores/ are ok and have no embedding")
-    return matrix(column, store.path(layout.SCORES)) if len(ids) else np.empty((0, 1), dtype=np.float32)
+        raise StoreError(f"{store.root}: {column.null_count} rows of scores/ are ok and have no {name}")
+    if not len(ids):
+        return np.empty((0, 1), dtype=np.float32)
+    return matrix(column, store.path(layout.SCORES), gallery.vectors)
 
 
 def slice_values(queries: pd.DataFrame, column: str) -> list[Any]:

@@ -84,7 +84,7 @@ def _queries(
     if settings.query == "text":
         return text_queries(gallery.store, gallery.files, merged, settings, mapper)
     drawn = merge_drawn([s.images for s in scans], settings.max_queries)
-    return image_queries(gallery.store, gallery.files, drawn.ids, drawn.num_all, settings, mapper)
+    return image_queries(gallery, drawn.ids, drawn.num_all, settings, mapper)
 
 
 def _measure(

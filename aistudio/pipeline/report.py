@@ -137,7 +137,9 @@ class _Report:
     def _map(self) -> dict[str, Any] | None:
         if not self.settings.map_images:
             return None
-        vectors, rows, thumbnails = sample_vectors(self.store, self.scan, self.settings.map_images)
+        vectors, rows, thumbnails = sample_vectors(
+            self.store, self.scan, self.settings.map_images, self.settings.encoder
+        )
         if len(rows) < 3:
             return None
         own = [n for n in rows[0] if n not in RESERVED_COLUMNS]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from aistudio.errors import StoreError
 from aistudio.reports.failures import FailureTally
 from aistudio.runs import layout
-from aistudio.schema import VECTOR_COLUMNS, Status, vector_matrix
+from aistudio.schema import EMBEDDING, Status, encoder_column, is_vector_column, vector_matrix
 from aistudio.store import Store
 
 _FAILURE_COLUMNS = ["row_id", "item_id", "image_url", "status", "error", "http_status"]
@@ -66,7 +66,7 @@ def fetch(store: Store, places: set[Place]) -> Iterator[tuple[Place, dict[str, A
     for key, rows in by_file.items():
         if not store.exists(key):
             continue
-        names = [n for n in store.read_metadata(key)[0].names if n not in VECTOR_COLUMNS]
+        names = [n for n in store.read_metadata(key)[0].names if not is_vector_column(n)]
         table = store.read_table(key, names)
         rows = [i for i in rows if 0 <= i < table.num_rows]
         for i, row in zip(rows, table.take(rows).to_pylist(), strict=True):
@@ -74,7 +74,9 @@ def fetch(store: Store, places: set[Place]) -> Iterator[tuple[Place, dict[str, A
             yield (key, i), row, thumbnail
 
 
-def sample_vectors(store: Store, scan: Scan, most: int) -> tuple[np.ndarray, list[dict[str, Any]], list[bytes | None]]:
+def sample_vectors(
+    store: Store, scan: Scan, most: int, encoder: str | None = None
+) -> tuple[np.ndarray, list[dict[str, Any]], list[bytes | None]]:
     """Vectors float32 (N, D), fields and thumbnails of at most `most` ok rows, evenly spread over the run."""
     chosen = [i for i, n in enumerate(scan.ok_rows) if n]
     if sum(scan.ok_rows) > most and len(chosen) > _MAX_MAP_FILES:
@@ -83,15 +85,16 @@ def sample_vectors(store: Store, scan: Scan, most: int) -> tuple[np.ndarray, lis
     vectors, rows, thumbnails = [], [], []
     for i in chosen:
         table = store.read_table(scan.files[i])
-        if "embedding" not in table.column_names:
+        column = _map_column(table.column_names, encoder)
+        if column is None:
             break
-        good = pc.and_(pc.equal(table["status"], Status.OK.value), pc.is_valid(table["embedding"]))
+        good = pc.and_(pc.equal(table["status"], Status.OK.value), pc.is_valid(table[column]))
         index = np.flatnonzero(good.to_numpy(zero_copy_only=False))
         share = min(1.0, most / max(available, 1))
         index = index[np.linspace(0, len(index), int(np.ceil(len(index) * share)), endpoint=False).astype(int)]
         part = table.take(index)
-        vectors.append(vector_matrix(part["embedding"]).astype(np.float32))
-        part = part.drop_columns([c for c in VECTOR_COLUMNS if c in part.column_names])
+        vectors.append(vector_matrix(part[column]).astype(np.float32))
+        part = part.drop_columns([c for c in part.column_names if is_vector_column(c)])
         for row in part.to_pylist():
             thumbnails.append(row.pop("thumbnail", None))
             rows.append(row)
@@ -100,6 +103,12 @@ def sample_vectors(store: Store, scan: Scan, most: int) -> tuple[np.ndarray, lis
     matrix = np.concatenate(vectors)
     keep = np.linspace(0, len(rows), min(len(rows), most), endpoint=False).astype(int)  # rounding up gave a few more
     return matrix[keep], [rows[i] for i in keep], [thumbnails[i] for i in keep]
+
+
+def _map_column(names: list[str], encoder: str | None) -> str | None:
+    """The wanted encoder's vectors, else the first that there are."""
+    wanted = EMBEDDING if encoder is None else encoder_column(encoder)
+    return wanted if wanted in names else next((name for name in names if is_vector_column(name)), None)
 
 
 def batches(store: Store, key: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

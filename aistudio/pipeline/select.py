@@ -17,6 +17,8 @@ from aistudio.pipeline.cluster import connect
 from aistudio.reports.safe import csv_bytes
 from aistudio.runs import layout
 from aistudio.runs.snapshot import load_snapshot
+from aistudio.schema import EMBEDDING
+from aistudio.search.vectors import vector_column
 from aistudio.selection import NEEDED_COLUMNS, select_images
 from aistudio.store import Store, open_store
 
@@ -58,12 +60,15 @@ def select_run(store: Store, config: JobConfig, *, csv: bool = False, bucket_row
 
 
 def _read(store: Store, name: str, settings: SelectSettings) -> pa.Table:
-    vectors = ["embedding"] if settings.duplicate_cosine is not None else []
-    return store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, *vectors])
+    if settings.duplicate_cosine is None:
+        return store.read_table(layout.scores_key(name), list(NEEDED_COLUMNS))
+    vectors = vector_column(store, settings.encoder, "select.encoder").name
+    table = store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, vectors])
+    return table.rename_columns([EMBEDDING if name == vectors else name for name in table.column_names])
 
 
 def _select_bucket(store: Store, bucket: int, table: pa.Table, settings: SelectSettings, csv: bool) -> dict[str, Any]:
-    chosen = select_images(table, **settings.model_dump())
+    chosen = select_images(table, **settings.model_dump(exclude={"encoder"}))
     store.write_table(layout.selection_key(bucket, "parquet"), chosen)
     if csv:
         columns = {name: chosen[name].to_pylist() for name in chosen.column_names}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aistudio.reports.safe import clip, safe_link, script_data
+from aistudio.schema import is_vector_column
 
 CHUNK_CARDS = 50
 NAME_CHARS = 300  # of a name in the index: what search looks at
-_HIDDEN_FIELDS = ("thumbnail", "embedding", "rank_embedding")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Tile:
 
     def as_data(self) -> dict[str, Any]:
         url = self.fields.get("image_url")
-        shown = {k: v for k, v in self.fields.items() if k not in _HIDDEN_FIELDS and v is not None}
+        shown = {k: v for k, v in self.fields.items() if k != "thumbnail" and not is_vector_column(k) and v is not None}
         return {
             "thumb": self.thumb, "mark": self.mark, "markText": self.mark_text, "badge": self.badge,
             "score": None if self.score is None else round(float(self.score), 6), "caption": self.caption,

@@ -21,6 +21,7 @@ from aistudio.search.gallery import File, Vectors, vector_blocks
 from aistudio.search.pace import Pace
 from aistudio.search.qrels import Relevance
 from aistudio.search.queries import Queries
+from aistudio.search.vectors import RECALL_VECTORS, VectorColumn
 from aistudio.store import Store
 
 QUERY_CHUNK = 50_000  # queries searched at once: bounds a task's memory to some hundred megabytes
@@ -36,13 +37,14 @@ class Gallery:
     store: Store
     files: Sequence[File]
     left_out: pa.Array | None = None  # row ids
+    vectors: VectorColumn = RECALL_VECTORS
 
     def blocks(self, files: Sequence[File], block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
         """Yield the vectors of some of the files."""
         if self.left_out is None:
-            yield from vector_blocks(self.store, files, block_rows, columns)
+            yield from vector_blocks(self.store, files, block_rows, columns, self.vectors)
             return
-        for block in vector_blocks(self.store, files, block_rows, ["row_id", *columns]):
+        for block in vector_blocks(self.store, files, block_rows, ["row_id", *columns], self.vectors):
             kept = ~pc.is_in(block.values["row_id"], value_set=self.left_out).to_numpy(zero_copy_only=False)
             if kept.any():
                 values = {c: v.filter(pa.array(kept)) for c, v in block.values.items()}

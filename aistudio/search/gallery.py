@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aistudio.errors import StoreError
 from aistudio.index import checked
 from aistudio.schema import Status, vector_matrix
+from aistudio.search.vectors import RECALL_VECTORS, VectorColumn
 from aistudio.store import Store
 
 ID_STEP = 2**32
@@ -36,7 +37,11 @@ class Vectors:
 
 
 def vector_blocks(
-    store: Store, files: Sequence[File], block_rows: int, columns: Sequence[str] = ()
+    store: Store,
+    files: Sequence[File],
+    block_rows: int,
+    columns: Sequence[str] = (),
+    vectors: VectorColumn = RECALL_VECTORS,
 ) -> Iterator[Vectors]:
     """The gallery in blocks of about `block_rows`: small files are put together, large ones read in parts.
 
@@ -45,7 +50,7 @@ def vector_blocks(
     Raises:
         StoreError: a file is damaged, or a vector of an ok row holds NaN; names the file.
     """
-    blocks = _blocks(store, files, block_rows, columns)
+    blocks = _blocks(store, files, block_rows, columns, vectors)
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, blocks, None)
         while (block := coming.result()) is not None:
@@ -53,10 +58,12 @@ def vector_blocks(
             yield block
 
 
-def _blocks(store: Store, files: Sequence[File], block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
+def _blocks(
+    store: Store, files: Sequence[File], block_rows: int, columns: Sequence[str], vectors: VectorColumn
+) -> Iterator[Vectors]:
     held: list[Vectors] = []
     for number, key in files:
-        for part in _parts(store, number, key, block_rows, columns):
+        for part in _parts(store, (number, key), block_rows, columns, vectors):
             held.append(part)
             if sum(len(v.ids_N) for v in held) >= block_rows:
                 yield _joined(held)
@@ -65,20 +72,23 @@ def _blocks(store: Store, files: Sequence[File], block_rows: int, columns: Seque
         yield _joined(held)
 
 
-def _parts(store: Store, number: int, key: str, block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
-    start, wanted = number * ID_STEP, list(dict.fromkeys([*columns, "status", "embedding"]))
+def _parts(
+    store: Store, numbered: File, block_rows: int, columns: Sequence[str], vectors: VectorColumn
+) -> Iterator[Vectors]:
+    number, key = numbered
+    start, wanted = number * ID_STEP, list(dict.fromkeys([*columns, "status", vectors.name]))
     with _opened(store, key) as f:
         try:
             # no threads: one wide column gains nothing from them, and the search needs the cores
             file = pq.ParquetFile(f, buffer_size=READ_BYTES if store.is_local else 0)
             for batch in file.iter_batches(block_rows, columns=wanted, use_threads=False):
-                good = pc.and_(pc.equal(batch["status"], Status.OK.value), pc.is_valid(batch["embedding"]))
+                good = pc.and_(pc.equal(batch["status"], Status.OK.value), pc.is_valid(batch[vectors.name]))
                 ids = start + np.flatnonzero(good.to_numpy(zero_copy_only=False))
                 start += batch.num_rows
                 kept = batch if len(ids) == batch.num_rows else batch.filter(good)
                 if kept.num_rows:
                     values = {c: kept[c] for c in columns}
-                    yield Vectors(matrix(kept["embedding"], store.path(key)), ids, values)
+                    yield Vectors(matrix(kept[vectors.name], store.path(key), vectors), ids, values)
         except (pa.ArrowException, OSError) as e:
             raise StoreError(f"{store.path(key)}: damaged or not a score file: {e}") from None
 
@@ -102,13 +112,24 @@ def _joined(parts: list[Vectors]) -> Vectors:
     )  # fmt: skip
 
 
-def matrix(column: pa.Array | pa.ChunkedArray, place: str) -> NDArray[np.float32]:
-    """Return a column of vectors without nulls as (rows, D) float32.
+def matrix(
+    column: pa.Array | pa.ChunkedArray,
+    place: str,
+    vectors: VectorColumn = RECALL_VECTORS,
+) -> NDArray[np.float32]:
+    """Return a column of vectors without nulls as (rows, D) float32, as unit rows unless they are stored so.
 
     Raises:
         StoreError: NaN, vectors of several widths, or no vectors at all in the column; names `place` and the row.
     """
     try:
-        return checked(vector_matrix(column), f"{place}: embedding")
+        rows_ND = checked(vector_matrix(column), f"{place}: {vectors.name}")
     except ValueError as e:
         raise StoreError(f"{place}: {e}" if place not in str(e) else str(e)) from None
+    return rows_ND if vectors.normalised else unit_rows(rows_ND)
+
+
+def unit_rows(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each row by its length, computed in float64; a row of zeros stays."""
+    length_N1 = np.linalg.norm(rows_ND.astype(np.float64), axis=1, keepdims=True)
+    return (rows_ND / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)

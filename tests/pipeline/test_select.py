@@ -67,7 +67,10 @@ def test_one_process_gives_what_the_pure_function_gives(tmp_path, settings):
     store, whole = stored_run(tmp_path)
     config = config_for(store, **settings)
     result = select_run(store, config)
-    want = sorted(select_images(whole, **config.select.model_dump()).to_pylist(), key=lambda r: int(r["row_id"]))
+    want = sorted(
+        select_images(whole, **config.select.model_dump(exclude={"encoder"})).to_pylist(),
+        key=lambda r: int(r["row_id"]),
+    )
     assert rows(store) == want
     assert result.num_rows == 210 and result.num_items == 30
     assert result.num_selected == sum(r["selected"] for r in want)
@@ -79,7 +82,10 @@ def test_many_buckets_through_ray_give_the_same(tmp_path, local_ray):
     config = config_for(store)
     result = select_run(store, config, bucket_rows=50)
     assert len([f for f in result.files if f.endswith(".parquet")]) > 1
-    want = sorted(select_images(whole, **config.select.model_dump()).to_pylist(), key=lambda r: int(r["row_id"]))
+    want = sorted(
+        select_images(whole, **config.select.model_dump(exclude={"encoder"})).to_pylist(),
+        key=lambda r: int(r["row_id"]),
+    )
     assert rows(store) == want
 
 
@@ -100,4 +106,10 @@ def test_a_folder_without_scores_is_refused(tmp_path):
 
 
 def test_the_defaults_are_the_functions():
-    assert set(SelectSettings().model_dump()) == {"num_images", "recall_threshold", "recall_top_m", "duplicate_cosine"}
+    assert set(SelectSettings().model_dump()) == {
+        "encoder",
+        "num_images",
+        "recall_threshold",
+        "recall_top_m",
+        "duplicate_cosine",
+    }
