@@ -39,7 +39,7 @@ class HttpClient:
     def __init__(self, settings: DownloadSettings) -> None:
         self._settings = settings
         self._netrc = Netrc()
-        self._proxies = _env_proxies() if settings.trust_env_proxy else {}
+        self._proxies = env_proxies() if settings.trust_env_proxy else {}
         resolver = None if settings.allow_private_addresses else PublicResolver()
         self._direct = self._session(resolver)
         self._proxied = self._session(None) if self._proxies else None
@@ -139,7 +139,7 @@ class HttpClient:
         await self.close()
 
 
-def _env_proxies() -> dict[str, str]:
+def env_proxies() -> dict[str, str]:
     """HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as urllib reads them; empty without a proxy.
 
     Raises:

@@ -46,7 +46,10 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way. No traceback for our own errors."""
+    """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way, 3 too many rows failed.
+
+    Our own errors come without a traceback.
+    """
     try:
         code = main(argv)
     except AIStudioError as e:

@@ -7,7 +7,9 @@ from aistudio.jobs.common import run_parser
 
 DESCRIPTION = """\
 Score the failed rows of a finished run again, all of them or by status, and replace exactly those rows.
-Other rows stay as they are, bit for bit; each score file is replaced atomically."""
+Other rows stay as they are, bit for bit; each score file is replaced atomically.
+
+Exit codes as of score: 3 when more rows than engine.max_failed_share still fail."""
 
 
 def build_parser() -> ArgumentParser:
@@ -26,13 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.errors import ConfigError
     from aistudio.pipeline.score import prepare, score
-    from aistudio.pipeline.summary import print_stopped, print_summary
+    from aistudio.pipeline.summary import exit_code, print_stopped, print_summary
     from aistudio.runs.record import HIDDEN, stored_settings
     from aistudio.schema import Status
 
     for status in args.status:
         if status.partition(":")[0] not in set(Status) - {Status.OK}:
-            raise ConfigError(f"--status {status}: not a failure status; known: {', '.join(sorted(set(Status)))}")
+            raise ConfigError(
+                f"--status {status}: not a failure status; known: {', '.join(sorted(set(Status) - {Status.OK}))}"
+            )
     config = stored_settings(args.run, args.overrides)
     if hidden := [name for name, value in config.download.headers.items() if value == HIDDEN]:
         give = " ".join(f"--set 'download.headers.{name}=...'" for name in hidden)
@@ -44,4 +48,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_stopped(prepared.store, f"python -m jobs.retry --run {args.run}")
         return 1
     print_summary(result, prepared.store, config.output)
-    return 0 if result.ledger.complete else 1
+    return exit_code(result)

@@ -25,9 +25,11 @@ __all__ = [
     "ImageModel",
     "RankingModel",
     "RecallModel",
+    "TextTokenizer",
     "check_weights",
     "families",
     "load_model",
+    "open_tokenizer",
 ]
 
 
@@ -51,6 +53,13 @@ class RecallModel(ImageModel, Protocol):
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, unpadded."""
+
+
+class TextTokenizer(Protocol):
+    """Cuts texts into tokens, and knows which of them its vocabulary lacks."""
+
+    def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
+        """(tokens that the vocabulary lacks, tokens in all) of each text, special tokens not counted."""
 
 
 class RankingModel(ImageModel, Protocol):
@@ -110,6 +119,15 @@ def check_weights(cfg: ModelConfig) -> WeightsInfo:
     Raises ConfigError and WeightsError as `load_model`; the fingerprint is the loaded model's.
     """
     return _family(cfg).check(cfg)
+
+
+def open_tokenizer(cfg: ModelConfig) -> TextTokenizer | None:
+    """The tokenizer of a recall model, without the model; None for a family that has none to ask.
+
+    Raises ConfigError and WeightsError as `load_model`.
+    """
+    opener = getattr(_family(cfg), "open_tokenizer", None)
+    return None if opener is None else opener(cfg)
 
 
 def _family(cfg: ModelConfig) -> ModuleType:

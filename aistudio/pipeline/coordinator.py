@@ -5,6 +5,7 @@ that was in hand when its worker died twice is poison: `begin` tells the next wo
 this actor loses that memory and some of the display, never a row.
 """
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import ray
 
 from aistudio.pipeline.telemetry import Meters
+from aistudio.schema import Status
+from aistudio.timings import Pace
 
 NAMESPACE = "aistudio"
 POISON_DEATHS = 2  # worker deaths with the same row in hand
@@ -45,6 +48,8 @@ class Coordinator:
         self._counts: dict[str, dict[str, float]] = {}
         self._total: Counter[str] = Counter()
         self._facts: dict[str, str] = {}
+        self._born = time.monotonic()
+        self._pace = Pace()
 
     def begin(self, shard: str, stage: str, owner: str) -> Start:
         """Process `owner` starts a stage of a shard; if another had started it, that one died."""
@@ -84,11 +89,13 @@ class Coordinator:
         """Counts so far of a shard in work: rows by status, `bytes`, seconds by stage."""
         if shard in self._counts:
             self._counts[shard] = counts
+            self._note_pace()
 
     def done(self, shard: str, counts: dict[str, float]) -> None:
         """Final counts of a shard whose file is stored."""
         if self._counts.pop(shard, None) is not None:
             self._total.update(counts)
+            self._note_pace()
             if self._meters:
                 self._meters.done(shard, counts)
         for key in [k for k in self._works if k[0] == shard]:
@@ -100,6 +107,17 @@ class Coordinator:
         for counts in self._counts.values():
             total.update(counts)
         return dict(total)
+
+    def _note_pace(self) -> None:
+        counts, now = self.snapshot(), time.monotonic() - self._born
+        rows = int(sum(counts.get(s.value, 0) for s in Status))
+        if rows:
+            first_s, first_rows = self._pace[:2] if self._pace.last_rows else (now, rows)
+            self._pace = Pace(first_s, first_rows, now, rows)
+
+    def pace(self) -> Pace:
+        """When the first and the last rows got their outcome, in seconds since this actor began."""
+        return self._pace
 
     def note(self, facts: dict[str, str]) -> None:
         """What a worker found out about the models when it loaded them."""

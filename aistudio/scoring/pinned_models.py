@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
 from aistudio.errors import ConfigError, StoreError, WeightsError
-from aistudio.models import check_weights, load_model
+from aistudio.models import TextTokenizer, check_weights, load_model, open_tokenizer
 from aistudio.poi_table import PoiTable
 from aistudio.store import open_store
 from aistudio.weights.cache import WeightsCache, default_folder
@@ -91,6 +91,18 @@ def load_pinned(model: PinnedModel, config: JobConfig, **options: Any) -> Any:
             "put the same ones on every node"
         )
     return loaded
+
+
+def open_pinned_tokenizer(model: PinnedModel, config: JobConfig) -> TextTokenizer | None:
+    """The model's tokenizer on this node, without the model; None when its family has none that can be asked.
+
+    Raises:
+        WeightsError: its files are not here and cannot be fetched; names the node.
+    """
+    try:
+        return open_tokenizer(place_files(model.config, _cache(config)))
+    except WeightsError as e:
+        raise _on_this_node(e) from None
 
 
 def load_poi_table(table: WeightsFile | None, config: JobConfig) -> PoiTable | None:
