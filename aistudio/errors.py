@@ -5,6 +5,7 @@
     ├── ManifestError             2   the manifest cannot be used as it is
     ├── WeightsError              2   a weights file is missing, damaged or of another model
     ├── RunMismatchError          2   the run folder belongs to another configuration
+    ├── FailingRowsError          1   so many rows fail that the run stopped before its end (engine.max_failed_share)
     └── StoreError                1   reading or writing stored data failed
         ├── OutputError           2   the output place cannot be written at all (found before the work starts)
         └── FencedError           1   a newer attempt owns the run folder
@@ -13,6 +14,8 @@
 A message says what was found, where, and what would be right, in one or a few lines; jobs print it
 without a traceback. Failures of single rows are not errors: they are a `status` (see schema.py).
 """
+
+TOO_MANY_FAILED = 3  # exit code: everything is stored, but more rows failed than engine.max_failed_share
 
 
 class AIStudioError(Exception):
@@ -43,6 +46,10 @@ class RunMismatchError(AIStudioError):
     """The run folder was made with another manifest, model or output-shaping setting."""
 
     exit_code = 2
+
+
+class FailingRowsError(AIStudioError):
+    """The rows that were looked at first show that more fail than engine.max_failed_share lets."""
 
 
 class StoreError(AIStudioError):

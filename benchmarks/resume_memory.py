@@ -43,7 +43,8 @@ def measure(folder: str, engine: bool) -> None:
     import pyarrow as pa
     import ray.data
 
-    from aistudio.pipeline.score import _work_list, work_blocks
+    from aistudio.pipeline.dataset import work_blocks
+    from aistudio.pipeline.score import _work_list
     from aistudio.runs.snapshot import load_snapshot
     from aistudio.store import open_store
 

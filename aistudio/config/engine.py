@@ -27,6 +27,9 @@ class EngineSettings(Settings):
     scale_up_timeout_s: float = Field(900.0, gt=0)  # the same where nodes can be added
     max_cpus: float | None = Field(None, ge=0)  # of a cluster that can grow; null: what its autoscaler says
     max_gpus: float | None = Field(None, ge=0)
+    max_failed_share: float | None = Field(
+        0.25, ge=0, le=1
+    )  # of the rows; more: exit code 3, and early when sure; null: off
     weights_cache: str | None = None  # folder on each node; null: $AISTUDIO_CACHE/weights, ~/.cache/aistudio/weights
 
     @field_validator("weights_cache")

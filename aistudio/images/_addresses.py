@@ -17,7 +17,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
 _IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
-_SETTING = "download.allow_private_addresses: true permits it"
+SETTING = "download.allow_private_addresses: true permits it"
 
 
 class BlockedAddress(OSError):
@@ -66,7 +66,7 @@ def check_literal(host: str) -> None:
     """Raises BlockedAddress when `host` spells a blocked address; a name passes (the resolver will look)."""
     address = parse_literal(host)
     if address is not None and is_blocked(address):
-        raise BlockedAddress(f"{host} is not a public address ({_SETTING})")
+        raise BlockedAddress(f"{host} is not a public address ({SETTING})")
 
 
 class PublicResolver(AbstractResolver):
@@ -81,7 +81,7 @@ class PublicResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         allowed = [r for r in found if not is_blocked(ipaddress.ip_address(r["host"]))]
         if found and not allowed:
-            raise BlockedAddress(f"{host} resolves to {found[0]['host']}, not a public address ({_SETTING})")
+            raise BlockedAddress(f"{host} resolves to {found[0]['host']}, not a public address ({SETTING})")
         return allowed
 
     async def close(self) -> None:

@@ -52,9 +52,10 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way. No traceback for our own errors.
+    """Run a job and exit: 0 done, 2 wrong settings or manifest, 1 failed part-way, 3 too many rows failed.
 
-    Ctrl-C ends with 130 and SIGTERM with 143, from the first moment on; `score` has its own answer while it works.
+    Our own errors come without a traceback. Ctrl-C ends with 130 and SIGTERM with 143, from the first moment on;
+    `score` has its own answer while it works.
     """
     streams.prepare()
     _keep_warnings_harmless()

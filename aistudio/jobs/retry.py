@@ -7,7 +7,9 @@ from aistudio.jobs.common import run_parser
 
 DESCRIPTION = """\
 Score the failed rows of a finished run again, all of them or by status, and replace exactly those rows.
-Other rows stay as they are, bit for bit; each score file is replaced atomically."""
+Other rows stay as they are, bit for bit; each score file is replaced atomically.
+
+Exit codes as of score: 3 when more rows than engine.max_failed_share still fail."""
 
 
 def build_parser() -> ArgumentParser:
@@ -26,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.errors import ConfigError
     from aistudio.pipeline.score import prepare, score
-    from aistudio.pipeline.summary import print_stopped, print_summary
+    from aistudio.pipeline.summary import exit_code, print_stopped, print_summary
     from aistudio.runs.record import stored_settings
     from aistudio.secrets import HIDDEN
     from aistudio.status_filter import parse_status
@@ -43,4 +45,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_stopped(prepared.store, f"python -m jobs.retry --run {args.run}")
         return 1
     print_summary(result, prepared.store, config.output)
-    return 0 if result.ledger.complete else 1
+    return exit_code(result)

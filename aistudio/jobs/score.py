@@ -11,7 +11,9 @@ DESCRIPTION = """\
 Score a manifest of image URLs: one stored row per manifest row, with a status, embeddings and scores.
 
 Typed again after any interruption, the same command scores only what is missing. A finished run says so.
-Exit codes: 0 done and the ledger adds up; 2 settings, manifest or weights are wrong; 1 failed part-way."""
+Exit codes: 0 done and the ledger adds up; 2 settings, manifest or weights are wrong; 1 failed part-way, or stopped
+because the first rows already show that too many fail; 3 everything is stored, but more rows failed than
+engine.max_failed_share (0.25; null: any number)."""
 
 
 def build_parser() -> ArgumentParser:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from aistudio.pipeline.probe import print_probe
     from aistudio.pipeline.score import prepare, score
-    from aistudio.pipeline.summary import print_dry_run, print_stopped, print_summary
+    from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
 
     if args.probe is not None and (args.probe < 1 or not args.dry_run):
         raise ConfigError("--probe N (1 or more) goes with --dry-run")
@@ -51,4 +53,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_stopped(prepared.store, command)
         return 1
     print_summary(result, prepared.store, config.output)
-    return 0 if result.ledger.complete else 1
+    return exit_code(result)

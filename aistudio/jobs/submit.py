@@ -23,7 +23,8 @@ Run a job on a Ray cluster, with the conf file that runs it here.
   python -m jobs.submit --address http://head:8265 --status|--logs|--stop ID
 
 Ships the working directory without data, outputs, weights (weights/demo goes), hidden files and keys. Ctrl-C leaves
-the job running. Exit codes are the job's: 0 done, 2 settings or manifest are wrong, 1 failed or stopped.
+the job running. Exit codes are the job's: 0 done, 2 settings or manifest are wrong, 1 failed or stopped, 3 too many
+rows failed.
 Credentials (S3 keys, tokens) never travel with a job: give them to the cluster's nodes. See docs/cluster.md."""
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "LoadKeywords",
     "RankingModel",
     "RecallModel",
+    "TextTokenizer",
     "WeightsInfo",
     "check_weights",
     "families",
@@ -39,6 +40,7 @@ __all__ = [
     "load_model",
     "load_ranking",
     "load_recall",
+    "open_tokenizer",
     "require_kind",
 ]
 
@@ -73,6 +75,13 @@ class RecallModel(ImageEncoder, Protocol):
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of each text, unpadded."""
+
+
+class TextTokenizer(Protocol):
+    """Cuts texts into tokens, and knows which of them its vocabulary lacks."""
+
+    def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
+        """Count (tokens that the vocabulary lacks, tokens in all) of each text, special tokens not counted."""
 
 
 class RankingModel(ImageEncoder, Protocol):
@@ -183,6 +192,14 @@ def require_kind(cfg: ModelConfig, setting: str) -> None:
 def _require(cfg: ModelConfig, wanted: Kind) -> None:
     if (found := kind(cfg)) is not wanted:
         raise ConfigError(f"{cfg.name}: family {cfg.family} is of the kind {found}, not a {wanted}")
+
+
+def open_tokenizer(cfg: ModelConfig) -> TextTokenizer | None:
+    """Open the tokenizer of a recall model, without the model; None for other kinds.
+
+    Raises ConfigError and WeightsError as `load_model`.
+    """
+    return cast(TextTokenizer, _family(cfg).open_tokenizer(cfg)) if kind(cfg) is Kind.RECALL else None
 
 
 def _family(cfg: ModelConfig) -> ModuleType:

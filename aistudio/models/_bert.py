@@ -145,3 +145,9 @@ class BertTokenizer:
     def __call__(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, unpadded."""
         return [e.ids for e in self._tokenizer.encode_batch(texts)] if texts else []
+
+    def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
+        """([UNK] tokens, tokens in all) of each text, [CLS] and [SEP] not counted; a word that is unknown is one."""
+        unknown = self._tokenizer.token_to_id("[UNK]")
+        encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []
+        return [(e.ids.count(unknown), len(e.ids)) for e in encoded]

@@ -114,6 +114,12 @@ def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> T
     return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, tokenizer.pad_id)
 
 
+def open_tokenizer(cfg: ModelConfig) -> BertTokenizer:
+    """The tokenizer alone. Raises ConfigError and WeightsError."""
+    arch = parse_arch(AlignArch, cfg).text
+    return BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
+
+
 class _TextTower(nn.Module):
     """The model's text side alone."""
 

@@ -117,6 +117,28 @@ class _Tokenizer:
             return []
         return self._tokenizer(texts, truncation=True, max_length=self._limit, padding=self._padding)["input_ids"]
 
+    def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
+        """(unknown tokens, tokens in all) of each text, special tokens not counted.
+
+        Unknown is the tokenizer's own unknown token, and a token that is a part of a character: tokenizers that fall
+        back to bytes know no other way to say that they have never seen it.
+        """
+        if not texts:
+            return []
+        found = self._tokenizer(texts, truncation=True, max_length=self._limit, add_special_tokens=False)["input_ids"]
+        distinct = {i for ids in found for i in ids}
+        unknown = {i for i in distinct if i == self._tokenizer.unk_token_id or "\ufffd" in self._tokenizer.decode([i])}
+        return [(sum(i in unknown for i in ids), len(ids)) for ids in found]
+
+
+def open_tokenizer(cfg: ModelConfig) -> _Tokenizer:
+    """The tokenizer alone. Raises ConfigError and WeightsError."""
+    arch = parse_arch(HfArch, cfg)
+    folders = Folders(cfg, arch)
+    with explained(folders.text):
+        config = transformers.AutoConfig.from_pretrained(folders.text, local_files_only=True)
+    return _Tokenizer(folders.text, arch, config)
+
 
 def _pretrained(auto: Any, folder: Path) -> Any:
     """A model with every one of its tensors from the folder. Raises WeightsError otherwise."""

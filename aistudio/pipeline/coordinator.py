@@ -5,6 +5,7 @@ that was in hand when its worker died twice is poison: `begin` tells the next wo
 this actor loses that memory and some of the display, never a row.
 """
 
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import ray
 
 from aistudio.pipeline.telemetry import Meters
 from aistudio.schema import Status
+from aistudio.timings import Pace
 
 NAMESPACE = "aistudio"
 _ANSWER_S = 60  # calls are trivial: later than this it is lost
@@ -52,6 +54,8 @@ class Coordinator:
         self._total: Counter[str] = Counter()
         self._facts: dict[str, str] = {}
         self._any_row = False
+        self._born = time.monotonic()
+        self._pace = Pace()
 
     def begin(self, shard: str, stage: str, owner: str) -> Start:
         """Process `owner` starts a stage of a shard; if another had started it, that one died."""
@@ -93,12 +97,14 @@ class Coordinator:
         if shard in self._counts:
             self._counts[shard] = counts
             self._any_row = self._any_row or any(counts.get(status.value) for status in Status)
+            self._note_pace()
 
     def done(self, shard: str, counts: dict[str, float]) -> None:
         """Final counts of a shard whose file is stored."""
         if self._counts.pop(shard, None) is not None:
             self._total.update(counts)
             self._any_row = True
+            self._note_pace()
             if self._meters:
                 with suppress(Exception):
                     self._meters.done(shard, counts)
@@ -115,6 +121,17 @@ class Coordinator:
     def any_row(self) -> bool:
         """Whether any row has had an outcome, be it in a shard that was lost again."""
         return self._any_row
+
+    def _note_pace(self) -> None:
+        counts, now = self.snapshot(), time.monotonic() - self._born
+        rows = int(sum(counts.get(s.value, 0) for s in Status))
+        if rows:
+            first_s, first_rows = self._pace[:2] if self._pace.last_rows else (now, rows)
+            self._pace = Pace(first_s, first_rows, now, rows)
+
+    def pace(self) -> Pace:
+        """When the first and the last rows got their outcome, in seconds since this actor began."""
+        return self._pace
 
     def note(self, facts: dict[str, str]) -> None:
         """What a worker found out about the models when it loaded them."""

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aistudio.schema import Status
+from aistudio.timings import RATE_S, STEADY_S, speed
 
 _STATUSES = tuple(s.value for s in Status)
 _POLL_S = 0.5
@@ -36,6 +37,7 @@ class Progress:
         self.timeline: list[tuple[float, int, int]] = []  # seconds, rows done, rows ok
         self.started = time.monotonic()
         self._first_row: float | None = None
+        self._first_done = 0
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -70,20 +72,19 @@ class Progress:
     def _note(self, counts: Mapping[str, float]) -> None:
         done, ok = rows_done(counts), int(counts.get("ok", 0))
         if done and self._first_row is None:
-            self._first_row = time.monotonic()
+            self._first_row, self._first_done = time.monotonic(), done
         self.timeline.append((round(time.monotonic() - self.started, 1), done, ok))
         if len(self.timeline) > _TIMELINE_POINTS:
             del self.timeline[1:-1:2]
 
-    @property
-    def first_row_s(self) -> float | None:
-        """Seconds from the start of the scoring to the first scored row."""
-        return None if self._first_row is None else round(self._first_row - self.started, 1)
-
     def _rate(self, done: int) -> float:
-        # Start-up is not speed: the clock starts with the first row.
+        # Start-up is not speed: clock and count begin with the first rows.
         elapsed = time.monotonic() - (self._first_row or time.monotonic())
-        return done / elapsed if elapsed > 1 else 0.0
+        return (done - self._first_done) / elapsed if elapsed >= RATE_S else 0.0
+
+    def _rate_text(self, done: int) -> str:
+        rate = self._rate(done)
+        return f"{rate:.1f} images/s" if rate else "… images/s"
 
     def _eta(self, done: int) -> str:
         rate = self._rate(done)
@@ -93,7 +94,7 @@ class Progress:
         done = rows_done(counts)
         failed = ", ".join(f"{s} {n}" for s, n in by_status(counts) if s != "ok") or "none"
         return (
-            f"{self._already + done:,}/{self._total:,} rows  {self._rate(done):.1f} images/s  "
+            f"{self._already + done:,}/{self._total:,} rows  {self._rate_text(done)}  "
             f"ETA {self._eta(done)}  failed: {failed}"
         )
 
@@ -103,7 +104,7 @@ class Progress:
         grid.add_row(
             ProgressBar(total=self._total, completed=self._already + done, width=32),
             Text(f"{self._already + done:,}/{self._total:,} rows", style="bold"),
-            Text(f"{self._rate(done):.1f} images/s") if done else Text("starting the models …", style="dim"),
+            Text(self._rate_text(done)) if done else Text("starting the models …", style="dim"),
             Text(f"ETA {self._eta(done)}", style="cyan"),
         )
         failed = [f"{s} {n:,}" for s, n in by_status(counts) if s != "ok"]
@@ -160,15 +161,45 @@ def print_ledger(counts: Mapping[str, int], examples: Mapping[str, str], total: 
         console.print(f"{'rejected lines':<20}{rejected:>12,}          see rejected/", soft_wrap=True)
 
 
-def where_time_went(timings: Mapping[str, Any]) -> str:
-    """One sentence: what the model actors did with their time, and what to change."""
+def where_time_went(timings: Mapping[str, Any], sources: Mapping[str, Any] | None = None) -> str:
+    """One sentence: what the model actors did with their time, what to change, and how sure that is.
+
+    Args:
+        timings: of run.json.
+        sources: of run.json: where the images come from, and the host that did not answer.
+    """
     model, wait, write = (float(timings.get(k, 0)) for k in ("model_s", "wait_s", "write_s"))
-    total = max(model + wait + write, 1e-9)
+    total = model + wait + write
+    if total <= 0:
+        return "actors: no time was measured"
     shares = f"actors: model {model / total:.0%}, waiting for images {wait / total:.0%}, storing {write / total:.0%}"
-    if wait > 0.5 * total:
-        advice = "the network or the decoding is the limit: raise download.concurrency or add CPU workers"
-    elif write > 0.3 * total:
-        advice = "storing is the limit: lower images.thumbnail_px or use store.embedding_dtype=float16"
-    else:
-        advice = "the model is the limit: more cores or GPUs make it faster"
-    return f"{shares}; {advice}"
+    steady_s = speed(timings).steady_s
+    if steady_s is None or steady_s < STEADY_S:
+        told = "an unknown time" if steady_s is None else f"{steady_s:.0f} s"
+        return f"{shares}; {told} of steady work is too little to say what the limit is ({STEADY_S:.0f} s are enough)"
+    part, advice = max((wait, _about_waiting(timings, sources or {})), (write, _STORING), (model, _MODEL))
+    share = part / total
+    sure = "clearly" if share >= _CLEAR else "probably" if share >= _PROBABLE else "perhaps"
+    return f"{shares}; {sure} {advice}"
+
+
+_CLEAR, _PROBABLE = 0.8, 0.6  # share of the actors' time that a limit takes
+_STORING = "storing is the limit: lower images.thumbnail_px or use store.embedding_dtype=float16"
+_MODEL = "the model is the limit: more cores or GPUs make it faster"
+_MOSTLY = 0.8  # of the rows looked at
+
+
+def _about_waiting(timings: Mapping[str, Any], sources: Mapping[str, Any]) -> str:
+    host = sources.get("silent_host")
+    if host:
+        return (
+            f"the host {host['host']} is the limit: it did not answer for {host['rows']:,} of "
+            f"{sources['looked_at']:,} rows looked at, and everything waited for it; see to it first"
+        )
+    decode_s, wait_s = float(timings.get("decode_s", 0)), float(timings.get("wait_s", 0))
+    kinds = sources.get("kinds") or {}
+    if kinds.get("file", 0) >= _MOSTLY * sum(kinds.values()) > 0:
+        return "reading and decoding local files is the limit: more CPU workers, or a quicker disk, make it faster"
+    if decode_s > _MOSTLY * wait_s:
+        return "decoding is the limit: add CPU workers, or images.decode=fast"
+    return "the network or the decoding is the limit: raise download.concurrency or add CPU workers"

@@ -5,7 +5,6 @@ committed shard by shard by the workers (workers.py); the driver only lists, cou
 memory does not grow with the manifest.
 """
 
-import math
 import time
 import uuid
 from collections import Counter
@@ -14,41 +13,38 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import ray.data
+import ray
 from ray.exceptions import RayError
 
 from aistudio.config import JobConfig, WeightsFile
-from aistudio.errors import AIStudioError, ManifestError, OutputError, RunMismatchError, StoreError
-from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
+from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, RunMismatchError, StoreError
+from aistudio.pipeline.actors import RunContext
 from aistudio.pipeline.cluster import check_engine, connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
+from aistudio.pipeline.dataset import dataset
 from aistudio.pipeline.deaths import watch_workers
+from aistudio.pipeline.first_look import text_facts
 from aistudio.pipeline.networks import check_network
 from aistudio.pipeline.plan import make_plan, warn_of_memory
-from aistudio.pipeline.progress import Progress, say
+from aistudio.pipeline.progress import Progress, rows_done, say
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
+from aistudio.runs.failing import FailureWatch, drawn_first
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.shape import run_shape, shaping
 from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_identity
+from aistudio.runs.sources import sources
+from aistudio.schema import Status
 from aistudio.scoring.pinned_models import PinnedModels, files_to_fetch, pin_models
 from aistudio.secrets import redacted
 from aistudio.status_filter import StatusFilter
 from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
-
-# Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
-# shards that its process had in work, so this is room for dozens of them at once; a worker that dies of itself ends it.
-_TASK_RETRIES = 100
-
-# A block costs the driver 42 to 50 kB (benchmarks/resume_memory.py), so 250 MB at most: a huge run hands out several
-# shards as one block. Commit and resume stay per shard.
-_MAX_BLOCKS = 5_000
+from aistudio.timings import Pace, add_work, carried_over, measured
 
 
 class Prepared(NamedTuple):
@@ -65,12 +61,18 @@ class Prepared(NamedTuple):
     to_fetch: Sequence[WeightsFile] = ()  # not here yet: pinned, models and shape are empty then
 
 
+class _ToDo(NamedTuple):
+    already: int  # rows that have an outcome
+    pending: int
+
+
 class Result(NamedTuple):
     """How a scoring run ended."""
 
     ledger: Ledger
     record: dict[str, Any]
     did_nothing: bool  # the run was finished already
+    config: JobConfig | None = None  # that it was called with
 
 
 def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
@@ -120,7 +122,9 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
         attempt = attempts.claim_attempt(store)
         if config.start_over:
             _empty(store)
+        kind = "score" if retry is None else "retry"
         record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
+        record |= carried_over(None if config.start_over else prepared.record, kind)
         record["plan"] = plan._asdict()
         run_record.open_record(store, record, new=prepared.record is None)
         try:
@@ -130,7 +134,9 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
             )
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
-            record |= _run(run, _work_list(store, snapshot, retry), snapshot)
+            record["texts"] = text_facts(store, snapshot, prepared.pinned.recall, config)
+            work = _work_list(store, snapshot, retry)
+            add_work(record, kind, _run(run, work, _rows_to_do(prepared, snapshot, work, retry)))
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
@@ -138,7 +144,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
         except KeyboardInterrupt:
             _record_failure(store, record, None)
             raise
-    return Result(_close(store, record), record, False)
+    return Result(_close(store, record, config), record, False, config)
 
 
 def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, dict[str, Any]]:
@@ -167,7 +173,7 @@ def _finished(prepared: Prepared) -> Result | None:
     if record is None or record["state"] != "complete":
         return None
     ledger = check_run(prepared.store)
-    return Result(ledger, record, True) if ledger.complete else None
+    return Result(ledger, record, True, prepared.config) if ledger.complete else None
 
 
 def _empty(store: Store) -> None:
@@ -206,34 +212,52 @@ def _work_list(store: Store, snapshot: Snapshot, retry: tuple[StatusFilter, ...]
     return [s.name for s in snapshot.shards if s.name not in done]
 
 
-def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]:
-    """Score the listed shards; returns what run.json says of it."""
+def _rows_to_do(
+    prepared: Prepared, snapshot: Snapshot, work: list[str], retry: tuple[StatusFilter, ...] | None
+) -> _ToDo:
+    """Rows that have an outcome and rows that get one; of a retry as far as statuses without their codes tell."""
+    if retry is not None:
+        failed = {k: n for k, n in ((prepared.record or {}).get("counts") or {}).items() if k != Status.OK}
+        wanted = {one.status for one in retry}
+        return _ToDo(0, sum(n for k, n in failed.items() if not wanted or k in wanted))
+    wanted_shards = set(work)
+    pending = sum(s.rows for s in snapshot.shards if s.name in wanted_shards)
+    return _ToDo(snapshot.num_rows - pending, pending)
+
+
+def _run(run: RunContext, work: list[str], todo: _ToDo) -> dict[str, Any]:
+    """Score the listed shards; returns what run.json says of it.
+
+    Raises:
+        FailingRowsError: so many rows fail in the shards scored first that more than engine.max_failed_share will.
+    """
     coordinator = start_coordinator(run.coordinator, run.config["output"])
     log_event("started", output=run.config["output"], attempt=run.attempt, shards=len(work), plan=run.plan._asdict())
-    wanted = set(work)
-    pending = sum(s.rows for s in snapshot.shards if s.name in wanted)
+    first = [] if run.retry is not None else drawn_first(work, run.fingerprint)
+    watch = FailureWatch(run.config["engine"]["max_failed_share"], first)
     counts: Counter[str] = Counter()
     started = time.monotonic()
-    already = 0 if run.retry is not None else snapshot.num_rows - pending
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
-    watch = watch_workers(coordinator, run.plan, run.models.num_bytes, JobConfig.model_validate(run.config).engine)
-    with Progress(poll, already + pending, already) as progress, watch:
-        for batch in _dataset(run, work).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    workers = watch_workers(coordinator, run.plan, run.models.num_bytes, JobConfig.model_validate(run.config).engine)
+    with Progress(poll, todo.already + todo.pending, todo.already) as progress, workers:
+        batches = dataset(run, work, first).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for batch in batches:
             for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
                 counts.update(dict(row))
                 log_event("shard", shard=shard, **dict(row))
+                if watch.add(shard, dict(row)):
+                    ray.kill(coordinator)
+                    raise FailingRowsError(watch.message(len(work)))
     wall_s = time.monotonic() - started
-    facts: dict[str, str] = {}
+    facts, pace = dict[str, str](), Pace()
     with suppress(Exception):  # bookkeeping: what it knew is lost, no row is
-        facts = ray.get(coordinator.facts.remote(), timeout=10)
+        facts, pace = ray.get([coordinator.facts.remote(), coordinator.pace.remote()], timeout=10)
         ray.kill(coordinator)
     seconds = {k: round(v, 2) for k, v in counts.items() if k.endswith("_s")}
     return {
         "facts": facts,
         "timings": {
-            "wall_s": round(wall_s, 2),
-            "first_row_s": progress.first_row_s,
-            "images_per_s": round(pending / wall_s, 2) if wall_s else None,
+            **measured(wall_s, pace, rows_done(counts)),
             "num_bytes": int(counts["bytes"]),
             **seconds,
         },
@@ -241,58 +265,14 @@ def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]
     }
 
 
-def work_blocks(work: list[str]) -> list[list[str]]:
-    """The work list as blocks of one shard, or of several where there are very many."""
-    step = math.ceil(len(work) / _MAX_BLOCKS)
-    return [work[i : i + step] for i in range(0, len(work), step)]
-
-
-def _dataset(run: RunContext, work: list[str]) -> Any:
-    """The Ray Data plan: one row per shard; a block is one shard, or several where there are very many."""
-    plan = run.plan
-    if not work:
-        return ray.data.from_arrow(pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())}))
-    names = ray.data.from_arrow([pa.table({"shard": block}) for block in work_blocks(work)])
-    common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
-    lives = {"ray_remote_args_fn": _lives}
-    encode = common | lives | {
-        "num_cpus": plan.cpus_per_actor,
-        "num_gpus": plan.gpus_per_actor or None,
-        "compute": _pool(plan.min_actors, plan.num_actors, len(work), plan.shards_in_flight),
-        "fn_constructor_args": (run,),
-    }  # fmt: skip
-    if plan.kind == "fused":
-        return names.map_batches(FusedWorker, **encode)
-    pool = _pool(plan.min_fetchers, plan.num_fetchers, len(work), 2)
-    fetch = common | lives | {"num_cpus": plan.cpus_per_fetcher, "compute": pool}
-    return names.map_batches(FetchWorker, fn_constructor_args=(run,), **fetch).map_batches(EncodeWorker, **encode)
-
-
-def _lives() -> dict[str, int]:
-    return {"max_restarts": -1, "max_task_retries": _TASK_RETRIES}
-
-
-def _pool(least: int, most: int, num_shards: int, calls: int) -> Any:
-    """All actors are asked for at once, which makes a cluster grow; those that never come are not waited for."""
-    most = min(most, num_shards)
-    least = min(least, most) or most
-    return ray.data.ActorPoolStrategy(
-        min_size=least,
-        max_size=most,
-        initial_size=most,
-        max_tasks_in_flight_per_actor=calls + 1,
-        max_concurrent_calls_per_actor=calls,
-        enable_true_multi_threading=True,
-    )
-
-
-def _close(store: Store, record: dict[str, Any]) -> Ledger:
+def _close(store: Store, record: dict[str, Any], config: JobConfig) -> Ledger:
     """Count what is stored, write the final run.json."""
     ledger = check_run(store, fingerprint=record["fingerprint"])
     record["state"] = "complete" if ledger.complete else "incomplete"
     record["finished_at"] = run_record.now()
     record["rows"] = {"manifest": ledger.num_manifest, "rejected": ledger.num_rejected, "stored": ledger.num_stored}
     record["counts"] = ledger.counts
+    record["sources"] = sources(store, config.download)
     for info in record["models"].values():
         info.setdefault("image_tower", record.get("facts", {}).get("image_tower"))
     store.write_json(layout.RUN, record)

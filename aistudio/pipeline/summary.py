@@ -1,17 +1,21 @@
 """What `score` prints before and after: the plan of a dry run, the closing ledger, the way on after a stop."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aistudio.config import EngineSettings
-from aistudio.errors import StoreError
+from aistudio.errors import TOO_MANY_FAILED, StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
+from aistudio.pipeline.first_look import dry_run_lines
 from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.pipeline.surroundings import machine_warnings
 from aistudio.runs import layout
+from aistudio.runs.failing import failed_share, too_many
 from aistudio.runs.ledger import Ledger, count_stored
+from aistudio.runs.second_thoughts import Change, change_lines, changes, next_for_failures
 from aistudio.runs.shard_writer import AUTO_ROWS
 from aistudio.store import Store
+from aistudio.timings import Speed, speed
 
 if TYPE_CHECKING:
     from aistudio.pipeline.score import Prepared, Result
@@ -23,17 +27,18 @@ def print_dry_run(prepared: "Prepared") -> None:
     """Stages, resources, counts and what will be written; no work is started, a cluster is only asked."""
     config = prepared.config
     resources, plan, missing = _planned(config.engine, prepared.pinned.num_bytes)
-    size = sum(max(f.size, 0) for f in prepared.files)
     passthrough = [f.name for f in prepared.columns.passthrough_fields] if prepared.columns else []
     weights = "" if prepared.to_fetch else ", weights"
     print(f"Dry run: configuration, manifest{weights} and output are in order. Nothing was started.\n")
-    print(f"  manifest    {len(prepared.files)} file(s), {size:,} bytes, format {config.manifest.format}")
+    print(f"  manifest    {_manifest_size(prepared)}, format {config.manifest.format}")
     print(f"  kept beside the scores: {', '.join(passthrough) or 'nothing'}")
     for stage, info in prepared.models.items():
         print(f"  {stage:<11} {info['name']} ({info['family']}), fingerprint {info['fingerprint'][:16]}")
     for file in prepared.to_fetch:
         size_mb = f"{file.size_bytes / 1e6:,.0f} MB" if file.size_bytes else "size unknown"
         print(f"  weights     {file.path} is not here: the run would fetch it ({size_mb})")
+    for line in dry_run_lines(prepared):
+        print(line)
     print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")
@@ -49,6 +54,16 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
     if prepared.record:
         print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
+
+
+def _manifest_size(prepared: "Prepared") -> str:
+    """A folder's entry counts its files; of other manifests size is bytes, unknown to some servers."""
+    files = prepared.files
+    if prepared.config.manifest.format == "folder":
+        return f"a folder of {sum(f.size for f in files):,} file(s)"
+    size = sum(max(f.size, 0) for f in files)
+    unknown = sum(f.size < 0 for f in files)
+    return f"{len(files)} file(s), {size:,} bytes" + (f" and {unknown} of unknown size" if unknown else "")
 
 
 def _warnings(settings: EngineSettings, plan: Plan, resources: Resources, weights_bytes: int) -> list[str]:
@@ -69,27 +84,81 @@ def _planned(settings: EngineSettings, weights_bytes: int) -> tuple[Resources, P
 
 
 def print_summary(result: "Result", store: Store, output: str, *, next_step: bool = True) -> None:
-    """The ledger, the speed, where the time went, the next command."""
+    """The ledger, the speed, where the time went, what the texts and the failed rows mean, the next commands."""
     ledger, record = result.ledger, result.record
+    changed = changes(record, result.config, ledger.counts) if result.did_nothing and result.config else []
     if result.did_nothing:
-        print(f"This run is finished; nothing to do ({output}).")
+        left = "" if changed else "; nothing to do"
+        print(f"This run is finished{left} ({output}).")
     print_ledger(ledger.counts, examples(store, ledger), ledger.num_manifest, ledger.num_rejected)
-    timings = record.get("timings", {})
-    if not result.did_nothing and timings.get("wall_s"):
-        rate, first = timings.get("images_per_s"), timings.get("first_row_s")
-        print(f"{duration(timings['wall_s'])} wall, {rate} images/s, first row after {first} s")
-        print(where_time_went(timings))
-        for fact, found in record.get("facts", {}).items():
-            if fact.startswith("batch_size"):
-                print(f"{fact}: {found}")
+    if not result.did_nothing:
+        _print_speed(record)
+    _print_texts(ledger, record)
     if ledger.complete:
         print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")
-        if next_step:
-            print(f"next: python -m jobs.aggregate --run {output}")
+        _print_next(result, changed, output, next_step)
     else:
         print(f"The ledger does NOT add up: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
         for problem in ledger.problems[:10]:
             print(f"  {problem}")
+
+
+def _print_speed(record: dict[str, Any]) -> None:
+    work = record.get("work") or [{"kind": "score", "timings": record.get("timings") or {}}]
+    last = work[-1]
+    timings = last["timings"]
+    if not timings.get("wall_s"):
+        return
+    found = speed(timings, record.get("timeline") or [])
+    print(speed_line(found, again=last["kind"] == "retry"))
+    print(where_time_went(timings, record.get("sources")))
+    for fact, value in record.get("facts", {}).items():
+        if fact.startswith("batch_size"):
+            print(f"{fact}: {value}")
+
+
+def speed_line(found: Speed, *, again: bool = False) -> str:
+    """How long an attempt took: start-up and steady work apart, and a rate where there was enough of that."""
+    rows = "" if found.rows is None else f" for {found.rows:,} row{'s' if found.rows != 1 else ''}"
+    line = f"{duration(found.wall_s or 0)} wall{rows}{' scored again' if again else ''}"
+    if found.startup_s is None or found.steady_s is None or not found.rows:
+        return line
+    line += f": {found.startup_s:.1f} s of start-up to the first rows, {found.steady_s:.1f} s of steady work"
+    if found.images_per_s is None:
+        return f"{line}, too short to tell a rate"
+    return f"{line} at {found.images_per_s:.1f} images/s"
+
+
+def _print_texts(ledger: Ledger, record: dict[str, Any]) -> None:
+    if ledger.num_without_text:
+        n = ledger.num_without_text
+        print(f"without a text: {n:,} ok row{'s have' if n != 1 else ' has'} no recall_score and no text query")
+    if warning := (record.get("texts") or {}).get("warning"):
+        print(f"warning: {warning}")
+
+
+def _print_next(result: "Result", changed: list[Change], output: str, next_step: bool) -> None:
+    limit = result.config.engine.max_failed_share if result.config else None
+    counts = result.ledger.counts
+    if too_many(counts, limit):
+        print(
+            f"{failed_share(counts):.0%} of the rows failed, more than engine.max_failed_share ({limit:g}): exit code "
+            f"{TOO_MANY_FAILED}, although everything is stored"
+        )
+    for line in change_lines(changed, output):
+        print(line)
+    if not changed and (advice := next_for_failures(counts, output)):
+        print(advice)
+    if next_step and not changed:
+        print(f"next: python -m jobs.aggregate --run {output}")
+
+
+def exit_code(result: "Result") -> int:
+    """0 done; 1 the ledger does not add up; 3 more rows failed than engine.max_failed_share."""
+    if not result.ledger.complete:
+        return 1
+    limit = result.config.engine.max_failed_share if result.config else None
+    return TOO_MANY_FAILED if too_many(result.ledger.counts, limit) else 0
 
 
 def print_stopped(store: Store, command: str) -> None:

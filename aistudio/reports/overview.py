@@ -11,6 +11,8 @@ from typing import Any
 from aistudio.reports.failures import ADVICE
 from aistudio.reports.figures import Figure, Series
 from aistudio.reports.page import count, duration
+from aistudio.timings import Speed, scoring_work
+from aistudio.timings import speed as run_speed
 
 # Names under which the paper reports what we call otherwise.
 PAPER_NAMES = {"hit_rate@5": "recall@5", "pairwise_accuracy": "AUC"}
@@ -36,7 +38,14 @@ _EXPLAINED: tuple[tuple[str, str], ...] = (  # metric name (pattern) -> what it 
     (r"ctr_lift", "click rate of the chosen image over the shown one"),
 )
 _HEADLINE = ("hit_rate@5", "recall@5", "map", "ndcg@10", "mrr", "pairwise_accuracy", "roc_auc", "ctr_lift")
-_NOT_STEPS = ("wall_s", "first_row_s", "images_per_s", "rows_per_s")  # of the timings that end in _s
+_NOT_STEPS = (
+    "wall_s",
+    "first_row_s",
+    "startup_s",
+    "steady_s",
+    "images_per_s",
+    "rows_per_s",
+)  # of the timings that end in _s
 _UNBOUNDED = ("median_rank", "log_loss", "ctr_lift", "kendall_tau")  # not on a scale from 0 to 1
 
 
@@ -186,18 +195,33 @@ def time_shares(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def speed(run: dict[str, Any], total: int, price_per_hour: float | None) -> list[tuple[str, str, str]]:
-    """(label, value, note) of wall time, rate and what a million images cost at a price per hour."""
-    timings = run.get("timings") or {}
-    wall, rate = timings.get("wall_s"), timings.get("images_per_s")
-    if rate is None and wall:
-        rate = total / wall
+    """(label, value, note) of wall time, steady rate and what a million images cost at a price per hour.
+
+    Start-up is no part of a rate, and a rate of a few seconds no prediction: then the wall time stands alone.
+    """
+    found = run_speed(run.get("timings") or {}, run.get("timeline") or [])
+    rate = found.images_per_s
     cards = []
-    if wall:
-        cards.append(("Wall time", duration(wall), f"{count(total)} rows"))
+    if found.wall_s:
+        cards.append(_wall(run, total, found))
     if rate:
-        cards.append(("Rate", f"{rate:,.1f}" if rate < 1000 else count(rate), "images per second"))
-        cards.append(("A million images", duration(1e6 / rate), "at this rate"))
+        steady = f"images per second, over {duration(found.steady_s)} of steady work"
+        cards.append(("Rate", f"{rate:,.1f}" if rate < 1000 else count(rate), steady))
+    if rate and found.predicts:
+        cards.append(("A million images", duration(1e6 / rate), "at this rate, start-up left out"))
         if price_per_hour is not None:
             cost = price_per_hour * 1e6 / rate / 3600
             cards.append(("Cost of a million", f"{cost:,.2f}", f"at {price_per_hour:g} per hour"))
     return cards
+
+
+def _wall(run: dict[str, Any], total: int, found: Speed) -> tuple[str, str, str]:
+    """The wall time of all attempts at scoring that are known, and how many rows it is the time of."""
+    wall_s, rows, attempts = scoring_work(run) or (found.wall_s, found.rows, 1)
+    own = count(total) if rows is None or rows >= total else f"{count(rows)} of {count(total)}"
+    note = f"{own} rows" + (f" in {attempts} attempts" if attempts > 1 else "")
+    if rows is not None and rows < total:
+        note += "; the time of the others is not known"
+    elif attempts == 1 and found.startup_s is not None:
+        note += f", {duration(found.startup_s)} of it start-up"
+    return "Wall time", duration(wall_s), note

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import pyarrow.compute as pc
+
 from aistudio.errors import StoreError
 from aistudio.runs import layout
 from aistudio.runs.shard_writer import Shard
@@ -33,6 +35,7 @@ class Ledger(NamedTuple):
     num_missing: int
     num_doubled: int
     problems: list[str]  # at most some dozens, each naming file and rows
+    num_without_text: int = 0  # ok rows that have no recall_score because they have no text
     damaged: Sequence[str] = ()  # shards whose score file is there but not as it must be
 
     @property
@@ -46,6 +49,7 @@ class _ShardCheck(NamedTuple):
     doubled: list[str]
     problem: str | None
     damaged: bool = False
+    without_text: int = 0
 
 
 def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = None) -> Ledger:
@@ -63,13 +67,14 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
         raise StoreError(f"{store.root}: no finished manifest snapshot there; was this run started?")
     done = layout.done_shards(store)
     counts: Counter[str] = Counter()
-    num_missing = num_doubled = 0
+    num_missing = num_doubled = without_text = 0
     problems: list[str] = []
     damaged: list[str] = []
     for shard, check in _checks(store, snapshot, done, deep, fingerprint):
         counts.update(check.counts)
         num_missing += len(check.missing)
         num_doubled += len(check.doubled)
+        without_text += check.without_text
         if check.damaged:
             damaged.append(shard.name)
         if len(problems) < _PROBLEMS:
@@ -81,8 +86,9 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     ]
     stored = sum(counts.values())
     return Ledger(
-        snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems, damaged
-    )
+        snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems,
+        num_without_text=without_text, damaged=damaged,
+    )  # fmt: skip
 
 
 class SoFar(NamedTuple):
@@ -142,7 +148,7 @@ def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str 
         return _ShardCheck(Counter(), wanted, [], problem)
     key = layout.scores_key(shard.name)
     try:
-        table = store.read_table(key, None if deep else ["row_id", "status"], verify=deep)
+        table = store.read_table(key, None if deep else ["row_id", "status", "recall_score"], verify=deep)
         carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
         if deep:
             store.read_table(layout.texts_key(shard.name), verify=True)
@@ -158,7 +164,11 @@ def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str 
         problem = f"{key}: unknown status {sorted(map(str, unknown))}"
     elif strangers := set(found) - set(wanted):
         problem = f"{key}: rows that the manifest does not have: {sorted(strangers)[:_NAMED]}"
-    return _ShardCheck(Counter(status), missing, doubled, problem, bool(problem or missing or doubled))
+    without_text = 0
+    if "recall_score" in table.column_names:
+        without_text = pc.sum(pc.and_(pc.equal(table["status"], "ok"), pc.is_null(table["recall_score"]))).as_py() or 0
+    wrong = bool(problem or missing or doubled)
+    return _ShardCheck(Counter(status), missing, doubled, problem, wrong, without_text)
 
 
 def _named(what: str, shard: Shard, row_ids: list[str]) -> list[str]:

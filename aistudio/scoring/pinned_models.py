@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
 from aistudio.errors import ConfigError, StoreError, WeightsError
-from aistudio.models import ImageEncoder, check_weights, require_kind
+from aistudio.models import ImageEncoder, TextTokenizer, check_weights, open_tokenizer, require_kind
 from aistudio.poi_table import PoiTable
 from aistudio.store import open_store
 from aistudio.weights.cache import WeightsCache, default_folder
@@ -135,6 +135,18 @@ def load_pinned(model: PinnedModel, config: JobConfig, load: Callable[[ModelConf
             "put the same ones on every node"
         )
     return loaded
+
+
+def open_pinned_tokenizer(model: PinnedModel, config: JobConfig) -> TextTokenizer | None:
+    """The model's tokenizer on this node, without the model; None when its family has none that can be asked.
+
+    Raises:
+        WeightsError: its files are not here and cannot be fetched; names the node.
+    """
+    try:
+        return open_tokenizer(place_files(model.config, _cache(config)))
+    except WeightsError as e:
+        raise _on_this_node(e) from None
 
 
 def load_poi_table(table: WeightsFile | None, config: JobConfig) -> PoiTable | None:

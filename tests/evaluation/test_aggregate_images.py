@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from aistudio.config import MetricsSettings
-from aistudio.errors import StoreError
+from aistudio.errors import RunMismatchError
 from aistudio.evaluation.aggregate import aggregate
 from aistudio.evaluation.compare import compare
 from aistudio.jobs import aggregate as job
@@ -164,7 +164,7 @@ def test_runs_asked_with_texts_and_with_images_are_not_compared(run, tmp_path):
     other = write_run(tmp_path / "other", rows, catalogue()[1])
     aggregate(store, MetricsSettings(**IMAGES))
     aggregate(other, MetricsSettings(**FAST))
-    with pytest.raises(StoreError, match=r"metrics\.query: image, .*other with text: aggregate both alike"):
+    with pytest.raises(RunMismatchError, match=r"what is asked \(metrics\.query\): A image, B text"):
         compare(store, other, MetricsSettings())
     aggregate(other, MetricsSettings(**IMAGES))
     assert compare(store, other, MetricsSettings(bootstrap_samples=20))["metrics"]["map"]["difference"] == 0

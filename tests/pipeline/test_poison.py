@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aistudio.pipeline import score as score_module
+from aistudio.pipeline import dataset as dataset_module
 from aistudio.pipeline.actors import EncodeWorker, FusedWorker
 from aistudio.pipeline.score import prepare, score
 from aistudio.store import open_store
@@ -67,7 +67,7 @@ def test_an_image_that_kills_its_decoder_is_isolated(image_server, tmp_path, mak
     image_server.add("deadly.jpg", deadly_body)
     urls = [image_server.url("deadly.jpg" if i == 5 else f"ok/{i}.jpg") for i in range(16)]
     config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None)
-    monkeypatch.setattr(score_module, "FusedWorker", Deadly)
+    monkeypatch.setattr(dataset_module, "FusedWorker", Deadly)
     assert_only_the_deadly_row_failed(run(config), 5, 16)
 
 
@@ -91,7 +91,7 @@ def test_an_image_that_kills_the_model_actor_is_isolated_in_the_staged_plan(
     config = make_config(
         write_manifest(tmp_path / "m.csv", urls), ranking=None, engine={"plan": "staged", "device": "cpu"}
     )
-    monkeypatch.setattr(score_module, "EncodeWorker", Deadly)
+    monkeypatch.setattr(dataset_module, "EncodeWorker", Deadly)
     assert_only_the_deadly_row_failed(run(config), 2, 12)
 
 
@@ -113,5 +113,5 @@ def test_a_lost_device_gets_a_new_process_and_no_row_pays(image_server, tmp_path
 
     urls = [image_server.url(f"ok/{i}.jpg") for i in range(8)]
     config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None)
-    monkeypatch.setattr(score_module, "FusedWorker", LosesItsDevice)
+    monkeypatch.setattr(dataset_module, "FusedWorker", LosesItsDevice)
     assert set(run(config)["status"]) == {"ok"}

@@ -10,8 +10,9 @@ import pytest
 
 from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ManifestError
-from aistudio.pipeline import probe as probe_module
-from aistudio.pipeline.probe import Sample, failure_interval, predict, prediction_lines, probe, take_sample
+from aistudio.pipeline import sample as sample_module
+from aistudio.pipeline.probe import failure_interval, predict, prediction_lines, probe
+from aistudio.pipeline.sample import Sample, take_sample
 from aistudio.pipeline.score import prepare
 from aistudio.runs.manifest_files import list_inputs
 
@@ -50,19 +51,19 @@ def test_no_more_rows_than_there_are(tmp_path):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_long_file_is_estimated_from_its_size(tmp_path, monkeypatch, compressed):
-    monkeypatch.setattr(probe_module, "_ROWS_PER_FILE", 15_000)
+    monkeypatch.setattr(sample_module, "_ROWS_PER_FILE", 15_000)
     path = tmp_path / ("m.csv.gz" if compressed else "m.csv")
     text = csv_text(800_000 if compressed else 150_000).encode()
     data = gzip.compress(text, 1) if compressed else text
     path.write_bytes(data)
-    monkeypatch.setattr(probe_module, "_COUNT_BYTES", len(data) // 2)
+    monkeypatch.setattr(sample_module, "_COUNT_BYTES", len(data) // 2)
     sample = take_sample(lookalike(path), 10)
     assert not sample.exact and sample.total == pytest.approx(text.count(b"\n") - 1, rel=0.3)
     assert max(numbers(sample)) < 16_000
 
 
 def test_many_files_are_looked_into_here_and_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe_module, "_FILES", 3)
+    monkeypatch.setattr(sample_module, "_FILES", 3)
     for i in range(9):
         (tmp_path / f"{i}.csv").write_text(csv_text(100, first=100 * i))
     sample = take_sample(lookalike(tmp_path), 3)
@@ -71,7 +72,7 @@ def test_many_files_are_looked_into_here_and_there(tmp_path, monkeypatch):
 
 
 def test_parquet_and_folders_know_their_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe_module, "_ROWS_PER_FILE", 1000)
+    monkeypatch.setattr(sample_module, "_ROWS_PER_FILE", 1000)
     table = pa.table({"item_id": ["a"] * 5000, "image_url": [f"http://h/{i:08d}.jpg" for i in range(5000)]})
     pq.write_table(table, tmp_path / "m.parquet")
     sample = take_sample(lookalike(tmp_path / "m.parquet", "parquet"), 2)
@@ -95,9 +96,12 @@ def test_the_interval_of_few_failures_is_wide_and_known():
     assert failure_interval(200, 200)[1] == 1.0
 
 
-def finished(**plan) -> SimpleNamespace:
+def finished(steady_s=20.0, **plan) -> SimpleNamespace:
     record = {
-        "timings": {"wall_s": 30.0, "first_row_s": 10.0, "num_bytes": 10_000_000, "model_s": 9, "wait_s": 30},
+        "timings": {
+            "wall_s": 31.0, "startup_s": 10.0, "steady_s": steady_s, "images_per_s": 10.0 if steady_s >= 5 else None,
+            "num_rows": 200, "num_bytes": 10_000_000, "model_s": 9, "wait_s": 30,
+        },
         "plan": {"num_actors": 8, "min_actors": 2, "gpus_per_actor": 1.0, **plan},
     }  # fmt: skip
     return SimpleNamespace(record=record, ledger=SimpleNamespace(num_stored=200, counts={"ok": 190, "timeout": 10}))
@@ -106,11 +110,23 @@ def finished(**plan) -> SimpleNamespace:
 def test_time_bytes_and_gpu_hours_are_projected():
     p = predict(finished(), Sample(pa.table({}), 360_000, False), 200 * 4_000)
     assert p.images_per_s == 10 and p.startup_s == 10 and p.wall_s == 36_010
-    assert (p.network_bytes, p.output_bytes) == (18e9, 1.44e9) and p.gpu_hours == pytest.approx(20, rel=1e-3)
+    assert (p.network_bytes, p.output_bytes) == (18e9, 1.44e9)
     text = "\n".join(prediction_lines(p, 3.0))
     for part in ("about 360,000 rows", "5.0%", "timeout 10", "18.0 GB", "1.4 GB", "10:00:10 with the 2 model actor(s)",
-                 "2:30:10 with 8", "30.01 at 3 an hour", "about 20.0", "raise download.concurrency"):  # fmt: skip
+                 "2:30:10 with 8", "30.01 at 3 an hour", "about 20.0",
+                 "20 s of steady work is too little"):  # fmt: skip
         assert part in text, part
+
+
+@pytest.mark.parametrize("steady_s", [0.5, 4.0, 9.9])
+def test_too_short_a_probe_predicts_no_time(steady_s):
+    p = predict(finished(steady_s), Sample(pa.table({}), 360_000, False), 1)
+    text = "\n".join(prediction_lines(p, 3.0))
+    assert p.wall_s is None and "price" not in text and "GPU-hours" not in text
+    assert (
+        f"no prediction: {steady_s:.1f} s of steady work, 10 s are needed; --probe {p.rows_wanted} would tell" in text
+    )
+    assert p.rows_wanted >= 400 and p.rows_wanted % 100 == 0
 
 
 def test_a_real_probe_leaves_nothing_behind(image_server, tmp_path, make_config, local_ray):
@@ -119,6 +135,6 @@ def test_a_real_probe_leaves_nothing_behind(image_server, tmp_path, make_config,
     p = probe(prepare(make_config(tmp_path / "m.csv")), 8)
     assert (p.num_probed, p.total, p.exact) == (8, 40, True)
     assert sum(p.counts.values()) == 8 and set(p.counts) <= {"ok", "http_error"}
-    assert p.images_per_s > 0 and p.output_bytes > 0
+    assert p.images_per_s is None and p.wall_s is None and p.output_bytes > 0  # a second of work predicts nothing
     assert p.network_bytes == pytest.approx(len(image_server.image) * p.counts["ok"] / 8 * 40, rel=0.05)
     assert 8 <= sum(image_server.hits.values()) <= 8 * 4 and not list(tmp_path.glob("*probe*"))

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from aistudio.errors import AIStudioError, FencedError, ManifestError, RunMismatchError
+from aistudio.pipeline import dataset as dataset_module
 from aistudio.pipeline import score as score_module
 from aistudio.pipeline.actors import FusedWorker
 from aistudio.pipeline.score import prepare, score
@@ -47,7 +48,7 @@ def assert_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
 
 
 def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp_path, make_config, capfd, monkeypatch):
-    monkeypatch.setattr(score_module, "_MAX_BLOCKS", 2)  # the first block holds two shards
+    monkeypatch.setattr(dataset_module, "_MAX_BLOCKS", 2)  # the first block holds two shards
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 24)))
     score(prepare(config))
     before, store = stored(config), open_store(config.output)
@@ -78,7 +79,7 @@ def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server
 
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 32)), engine={"shards_in_flight": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(score_module, "FusedWorker", Overtaken)
+        patch.setattr(dataset_module, "FusedWorker", Overtaken)
         with pytest.raises(FencedError, match=r"attempt 2 has taken over .*; this one \(1\) stops") as caught:
             score(prepare(config))
     assert caught.value.exit_code == 1
@@ -104,7 +105,7 @@ def test_a_worker_that_stored_but_did_not_report_is_not_scored_twice(image_serve
             raise AssertionError("a stored shard was scored again")
 
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 8)))
-    monkeypatch.setattr(score_module, "FusedWorker", DiesAfterStoring)
+    monkeypatch.setattr(dataset_module, "FusedWorker", DiesAfterStoring)
     assert score(prepare(config)).ledger.complete
     assert image_server.hits["/ok/0.jpg"] == 1
 

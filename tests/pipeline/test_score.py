@@ -189,7 +189,7 @@ def test_another_poi_table_is_another_run(image_server, tmp_path, make_config):
 
 @pytest.mark.parametrize("plan", ["fused", "staged"])
 def test_a_huge_run_hands_out_several_shards_at_a_time(image_server, tmp_path, make_config, monkeypatch, plan):
-    monkeypatch.setattr("aistudio.pipeline.score._MAX_BLOCKS", 2)
+    monkeypatch.setattr("aistudio.pipeline.dataset._MAX_BLOCKS", 2)
     engine = {"plan": plan, "shard_rows": 4, "device": "cpu"}
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 30)), ranking=None, engine=engine)
     result = score(prepare(config))

@@ -46,10 +46,12 @@ def test_throughput_integrates_to_the_rows_done():
 
 
 def test_cost_of_a_million():
-    cards = overview.speed({"timings": {"wall_s": 100.0}}, 5000, 3.6)
+    run = {"timings": {"wall_s": 110.0, "startup_s": 10.0, "steady_s": 100.0, "num_rows": 5000, "images_per_s": 50.0}}
+    cards = overview.speed(run, 5000, 3.6)
     assert ("Cost of a million", "20.00", "at 3.6 per hour") in cards  # 50 images/s: 20,000 s at 0.001 per s
-    assert len(overview.speed({"timings": {"wall_s": 100.0}}, 5000, None)) == 3
+    assert len(overview.speed(run, 5000, None)) == 3
     assert overview.speed({}, 0, 1.0) == []
+    assert len(overview.speed({"timings": {"wall_s": 100.0}}, 5000, 3.6)) == 1  # nothing tells start-up from work
 
 
 def test_time_shares_leave_out_what_is_no_step():

@@ -1,0 +1,100 @@
+"""Some rows of a manifest that stand for all of it, spread over the beginnings of up to eight of its files."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aistudio.catalogue import folder_candidates, inspect_manifest, read_manifest
+from aistudio.config import JobConfig
+from aistudio.errors import ManifestError
+from aistudio.runs.manifest_files import InputFile, list_images, open_input
+
+if TYPE_CHECKING:
+    from aistudio.pipeline.score import Prepared
+
+_FILES = 8  # manifest files looked into
+_ROWS_PER_FILE = 20_000  # of each, to choose from
+_COUNT_BYTES = 8_000_000  # of each, counted on; readers of compressed files read up to a megabyte ahead
+
+
+class Sample(NamedTuple):
+    """Rows for the probe and the size of what they stand for."""
+
+    rows: pa.Table  # candidate columns but row_id, then the passthrough columns
+    total: int  # rows of the whole manifest
+    exact: bool  # counted, not estimated from the files' sizes
+
+
+def take_sample(prepared: "Prepared", num_rows: int) -> Sample:
+    """Rows spread evenly over what is looked at. Raises ManifestError when there is none."""
+    config = prepared.config
+    if prepared.columns is None:
+        tables, total, exact = _from_folder(config)
+    else:
+        tables, total, exact = _from_files(config, prepared.files)
+    if not tables:
+        raise ManifestError(f"manifest.path: {config.manifest.path}: no usable row for a probe")
+    rows = pa.concat_tables(tables, promote_options="default")
+    limit = config.manifest.limit
+    if limit is not None:
+        total, rows = min(total, limit), rows.slice(0, limit)
+    num_rows = min(num_rows, rows.num_rows)
+    chosen = [(2 * i + 1) * rows.num_rows // (2 * num_rows) for i in range(num_rows)]
+    return Sample(rows.take(pa.array(chosen)).drop_columns("row_id"), max(total, num_rows), exact)
+
+
+def _from_folder(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
+    root, paths = list_images(config.manifest, config.store)
+    tables = [batch.candidates for batch in folder_candidates(paths, root, config.manifest)]
+    return tables, sum(t.num_rows for t in tables), True
+
+
+def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Table], int, bool]:
+    step = max(1, math.ceil(len(files) / _FILES))
+    looked_at = files[::step]
+    tables: list[pa.Table] = []
+    rows = size = 0.0
+    exact = len(looked_at) == len(files)
+    for file in looked_at:
+        found, num_rows, counted = _beginning(config, file)
+        tables += found
+        rows, size, exact = rows + num_rows, size + max(file.size, 0), exact and counted
+    if len(looked_at) < len(files):
+        everything = sum(max(f.size, 0) for f in files)
+        rows = rows * everything / size if size else rows * len(files) / len(looked_at)
+    return tables, round(rows), exact
+
+
+def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], float, bool]:
+    """First rows of a file; how many rows it has, and whether they were counted."""
+    with open_input(file, config.store) as stream:
+        columns = inspect_manifest(stream, file.path, config.manifest)
+        stream.seek(0)
+        known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None
+        stream.seek(0)
+        batches = read_manifest(stream, file.path, config.manifest, columns)
+        tables = list(_first(batches, _ROWS_PER_FILE))
+        num_rows = sum(t.num_rows for t in tables)
+        if known is not None:
+            return tables, known, True
+        ended = num_rows < _ROWS_PER_FILE
+        while not ended and stream.tell() < _COUNT_BYTES:
+            batch = next(batches, None)
+            ended = batch is None
+            num_rows += batch.candidates.num_rows if batch else 0
+        if ended or file.size <= 0:
+            return tables, num_rows, ended
+        return tables, num_rows / stream.tell() * file.size, False
+
+
+def _first(batches: Iterator[Any], num_rows: int) -> Iterator[pa.Table]:
+    found = 0
+    for batch in batches:
+        if batch.candidates.num_rows:
+            yield batch.candidates
+        found += batch.candidates.num_rows
+        if found >= num_rows:
+            return

@@ -1,0 +1,72 @@
+"""Rates without start-up, also of runs that an older version timed, and whose seconds they are after a retry.
+
+At version 8b17918 a run of 9.6 s with 9.1 s of start-up was told as 26 images/s and eleven hours for a million, and a
+retry's 2 s stood over all rows of the run.
+"""
+
+import pytest
+
+from aistudio.reports.overview import speed as cards
+from aistudio.timings import Pace, add_work, carried_over, measured, scoring_work, speed
+
+TINY = measured(9.6, Pace(9.1, 200, 9.6, 250), 250)
+LONG = measured(49.0, Pace(9.0, 40, 49.0, 4040), 4040)
+
+
+def test_start_up_is_no_speed():
+    assert TINY == {
+        "wall_s": 9.6, "first_row_s": 9.1, "startup_s": 9.1, "steady_s": 0.5, "num_rows": 250, "images_per_s": None,
+    }  # fmt: skip
+    assert LONG["images_per_s"] == 100.0 and LONG["startup_s"] == 9.0  # over the wall clock it would be 82
+
+
+def test_no_rows_no_speed():
+    assert measured(3.0, Pace(), 0)["images_per_s"] is None and measured(3.0, Pace(), 0)["first_row_s"] is None
+
+
+@pytest.mark.parametrize(("steady_s", "predicts"), [(4.9, False), (9.9, False), (10.0, True)])
+def test_there_is_no_prediction_from_too_little(steady_s, predicts):
+    assert speed(measured(60, Pace(5, 10, 5 + steady_s, 1000), 1000)).predicts is predicts
+
+
+def test_an_older_run_is_judged_by_its_timeline():
+    timeline = [[0.5, 0, 0], [9.0, 100, 90], [29.0, 500, 450], [49.0, 900, 800]]
+    found = speed({"wall_s": 50.0, "first_row_s": 9.0, "images_per_s": 18.0}, timeline)
+    assert (found.startup_s, found.steady_s, found.images_per_s, found.rows) == (9.0, 40.0, 20.0, 900)
+    assert speed({"wall_s": 50.0, "images_per_s": 18.0}).images_per_s is None
+
+
+def run_of(*work):
+    record = {}
+    for attempt, (kind, timings) in enumerate(work, 1):
+        record = {"attempt": attempt, **carried_over(record, kind)}
+        add_work(record, kind, {"timings": timings, "timeline": [], "facts": {}})
+    return record
+
+
+def test_a_retrys_seconds_do_not_stand_over_the_run():
+    run = run_of(("score", LONG), ("retry", TINY))
+    assert run["timings"] == LONG and [w["kind"] for w in run["work"]] == ["score", "retry"]
+    assert scoring_work(run) == (49.0, 4040, 1)
+    [wall, rate, *_] = cards(run, 4040, None)
+    assert wall[1:] == ("49.0 s", "4,040 rows, 9.0 s of it start-up") and rate[1] == "100.0"
+
+
+def test_a_resumed_run_tells_of_both_attempts():
+    run = run_of(("score", LONG), ("score", TINY))
+    assert scoring_work(run) == (58.6, 4290, 2)
+    [wall, *_] = cards(run, 5000, None)
+    assert wall[1:] == ("58.6 s", "4,290 of 5,000 rows in 2 attempts; the time of the others is not known")
+
+
+def test_a_run_of_an_older_version_keeps_its_time_through_a_retry():
+    old = {"attempt": 1, "timings": {"wall_s": 50.0}, "timeline": [[9.0, 100, 90], [49.0, 900, 800]]}
+    run = {"attempt": 2, **carried_over(old, "retry")}
+    add_work(run, "retry", {"timings": TINY, "timeline": [], "facts": {}})
+    assert run["timings"] == {"wall_s": 50.0} and scoring_work(run) == (50.0, 900, 1)
+
+
+def test_the_overview_predicts_only_from_enough():
+    assert [c[0] for c in cards(run_of(("score", TINY)), 250, 3.0)] == ["Wall time"]
+    labels = [c[0] for c in cards(run_of(("score", LONG)), 4040, 3.0)]
+    assert labels == ["Wall time", "Rate", "A million images", "Cost of a million"]
