@@ -86,7 +86,7 @@ def _joined(a: Store, b: Store, table: str, key: str) -> tuple[pd.DataFrame, dic
     path = layout.metrics_key(f"{table}.parquet")
     if not (a.exists(path) and b.exists(path)):
         return None
-    frames = [store.read_table(path).to_pandas().set_index(key, drop=False) for store in (a, b)]
+    frames = [store.read_table(path, verify=True).to_pandas().set_index(key, drop=False) for store in (a, b)]
     both = frames[0].join(frames[1], how="inner", lsuffix="_a", rsuffix="_b")
     counts = {"paired": len(both), "only_a": len(frames[0]) - len(both), "only_b": len(frames[1]) - len(both)}
     return both.reset_index(drop=True), counts

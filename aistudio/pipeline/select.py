@@ -59,7 +59,7 @@ def select_run(store: Store, config: JobConfig, *, csv: bool = False, bucket_row
 
 def _read(store: Store, name: str, settings: SelectSettings) -> pa.Table:
     vectors = ["embedding"] if settings.duplicate_cosine is not None else []
-    return store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, *vectors])
+    return store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, *vectors], verify=True)
 
 
 def _select_bucket(store: Store, bucket: int, table: pa.Table, settings: SelectSettings, csv: bool) -> dict[str, Any]:
