@@ -98,7 +98,10 @@ class Store:
             try:
                 file = pq.ParquetFile(f, page_checksum_verification=verify, pre_buffer=True)
                 names = file.schema_arrow.names
-                return with_list_vectors(file.read(None if columns is None else [c for c in columns if c in names]))
+                if columns is None:
+                    return with_list_vectors(file.read())
+                wanted = [c for c in columns if c in names]  # Arrow gives `status.x` too when asked for `status`
+                return with_list_vectors(file.read(wanted).select(wanted))
             except (pa.ArrowException, OSError) as e:
                 raise StoreError(f"{self.path(key)}: damaged or not Parquet: {e}") from None
 

@@ -1,8 +1,7 @@
 """Parquet manifests, read by record batch with Arrow's own operations.
 
-Passthrough columns keep their types, with three exceptions: dictionary columns are stored as their values,
-extension columns as their storage, and nested columns (lists, structs, maps) and all-null columns as string, the
-nested ones as JSON text.
+Passthrough columns keep their types where every reader of Parquet takes them; kept.py says what becomes of the others.
+A record is never refused for a column that is only kept.
 """
 
 import json
@@ -17,11 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aistudio.catalogue.columns import resolve
+from aistudio.catalogue.kept import plain_array, stored_array, stored_type, text_array
 from aistudio.catalogue.lines import COMPRESSED_SUFFIXES, decompressed, plain_name
 from aistudio.catalogue.table import Batch, Columns, Reject, rejected_table
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 from aistudio.schema import CANDIDATE_COLUMNS
+from aistudio.values import plain_value
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -33,7 +34,7 @@ def inspect_parquet(stream: BinaryIO, file: str, settings: ManifestSettings) -> 
         ManifestError: not a Parquet file, a missing column, or a nested column mapped to a candidate column.
     """
     schema = _open(stream, file).schema_arrow
-    types = {field.name: _stored_type(field.type) for field in schema}
+    types = {field.name: stored_type(field.type) for field in schema}
     columns = resolve(schema.names, types, settings, file)
     for column, name in columns.mapping.items():
         _check_flat(column, name, schema.field(name).type, file)
@@ -122,11 +123,7 @@ class _Records:
         return text
 
     def _passthrough(self, name: str, field: pa.Field) -> pa.Array:
-        array = _plain(self._table.column(name))
-        if _is_nested(array.type):
-            array = self._json(array, name)
-        elif _is_string(array.type):
-            array = self._text(array, name)
+        array = stored_array(self._table.column(name))
         try:
             return array.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
@@ -136,9 +133,9 @@ class _Records:
 
     def _text(self, array: pa.Array, name: str) -> pa.Array:
         """The column as string; records whose bytes are not UTF-8 are refused (Parquet readers don't check)."""
-        array = _plain(array)
+        array = plain_array(array)
         if not (_is_string(array.type) or _is_binary(array.type)):
-            return array.cast(pa.string())
+            return text_array(array)
         data = array.cast(pa.binary())
         try:
             return data.cast(pa.string())
@@ -148,26 +145,11 @@ class _Records:
             self._refuse(bad, f"not decodable as utf-8: column {name!r}")
             return pa.array([None if v is None else v.decode("utf-8", "backslashreplace") for v in values], pa.string())
 
-    def _json(self, array: pa.Array, name: str) -> pa.Array:
-        values: list[str | None] = []
-        bad = np.zeros(len(array), dtype=bool)
-        for i, scalar in enumerate(array):
-            try:
-                values.append(_json_text(scalar.as_py()) if scalar.is_valid else None)
-            except (ValueError, OverflowError):
-                values.append(None)
-                bad[i] = True
-        self._refuse(bad, f"column {name!r} cannot be written as JSON")
-        return pa.array(values, pa.string())
-
     def _raw(self, i: int) -> str:
         row: dict[str, Any] = {}
         for name in self._table.schema.names:
-            try:
-                row[name] = self._table.column(name)[i].as_py()
-            except (ValueError, OverflowError):
-                row[name] = "(not readable)"
-        return _json_text(row)
+            row[name] = plain_value(self._table.column(name), i)
+        return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def _open(stream: BinaryIO, file: str) -> pq.ParquetFile:
@@ -187,20 +169,6 @@ def _open(stream: BinaryIO, file: str) -> pq.ParquetFile:
 def _check_flat(column: str, name: str, kind: pa.DataType, file: str) -> None:
     if _is_nested(kind):
         raise ManifestError(f"{file}: column {name!r} is {kind}; {column} needs a column of plain values")
-
-
-def _stored_type(kind: pa.DataType) -> pa.DataType:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _stored_type(kind.storage_type)
-    if pa.types.is_dictionary(kind):
-        return _stored_type(kind.value_type)
-    return pa.string() if _is_nested(kind) or pa.types.is_null(kind) or _is_string(kind) else kind
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    if isinstance(array.type, pa.BaseExtensionType):
-        return _plain(array.storage)
-    return _plain(array.dictionary_decode()) if pa.types.is_dictionary(array.type) else array
 
 
 def _is_nested(kind: pa.DataType) -> bool:
@@ -226,7 +194,3 @@ def _is_utf8(data: bytes) -> bool:
 
 def _true(mask: pa.Array) -> Mask:
     return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
-
-
-def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

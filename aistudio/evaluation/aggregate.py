@@ -133,7 +133,8 @@ def _pairs(
     p = ab.as_pairs(joined)
     per_pair = {"pairwise_accuracy": ab.pair_metrics.correct(p)}
     per_pair["pairwise_accuracy_ties_half"] = ab.pair_metrics.correct_ties_half(p)
-    for column in (c for c in settings.slices if f"{c}_a" in joined):  # pair_id itself cuts nothing
-        out.slices += slice_rows(column, ab.slice_values(joined, column, MIXED), per_pair, settings)
+    for column in (c for c in settings.slices if c != "pair_id"):  # which cuts nothing
+        values = ab.slice_values(joined, f"{rows.SLICE}{column}", MIXED)
+        out.slices += slice_rows(column, values, per_pair, settings)
     table = pa.Table.from_pandas(ab.table(joined), preserve_index=False)
     place.write_table("pairs.parquet", table)

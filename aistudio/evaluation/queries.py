@@ -25,6 +25,7 @@ from aistudio.search.lookup import rows_at
 from aistudio.search.qrels import Judgements, count_unknown_rows, read_qrels, relevance
 from aistudio.search.queries import Queries
 from aistudio.store import Store
+from aistudio.values import column_values
 
 MIXED = "(mixed)"
 PICTURE = ("content_hash", "row_id")  # rows of one picture: the same bytes, or else the row itself
@@ -137,7 +138,7 @@ def image_queries(
     fixed = {"query_id" if c == "row_id" else c: table[c].to_pylist() for c in columns if c != "content_hash"}
     frame = pd.DataFrame(fixed, dtype=object)
     for column in settings.slices:
-        frame[f"{column}:value"] = pd.Series(table[column].to_pylist(), dtype=object)
+        frame[f"{column}:value"] = pd.Series(column_values(table[column]), dtype=object)
     places = np.arange(len(frame))
     own = relevance(PICTURE, pc.coalesce(*(table[c] for c in PICTURE)).to_pylist(), places)
     wanted = relevance(["item_id"], frame["item_id"].tolist(), places)
@@ -189,7 +190,7 @@ def text_vectors(store: Store, texts: Sequence[str]) -> tuple[NDArray[np.bool_],
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     vectors: dict[int, NDArray[np.float32]] = {}
     for entry in store.list(layout.TEXTS):
-        table = store.read_table(entry.key, ["text", "embedding"])
+        table = store.read_table(entry.key, ["text", "embedding"], verify=True)
         table = table.filter(pc.is_valid(table["embedding"]))
         rows_ND = matrix(table["embedding"], store.path(entry.key))
         for row, text in enumerate(table["text"].to_pylist()):

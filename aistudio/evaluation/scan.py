@@ -22,10 +22,13 @@ from aistudio.schema import Status, has_text
 from aistudio.search.gallery import ID_STEP, File
 from aistudio.search.keyed import KeyedTable, row_keys
 from aistudio.store import Store
+from aistudio.values import column_values
 
 NOT_COMPARED = "not_compared"  # stands for the status of an ok row that the gallery is to go without
 PAIR_COLUMNS = ("pair_id", "side", "ctr")
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating)
+_PLAIN = (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean)
+SLICE = "slice:"  # before the name of a slice column among the rows of pairs, which have columns of their own
 
 
 @dataclass
@@ -95,14 +98,14 @@ def scan_files(files: Sequence[File], store: Store, settings: MetricsSettings, a
     for number, key in files:
         wanted = ["row_id", "item_id", "image_url", "text", "status", "rank_score", "recall_score", *PAIR_COLUMNS]
         wanted += [*slices, *(asked.pairs.columns if asked.pairs else ())]
-        table = store.read_table(key, list(dict.fromkeys(wanted)))
+        table = store.read_table(key, list(dict.fromkeys(wanted)), verify=True)
         missing = [c for c in slices if c not in table.column_names]
         if missing:
             known = ", ".join(c for c in store.read_metadata(key)[0].names if c not in ("embedding", "thumbnail"))
             raise ConfigError(f"metrics.slices: {missing[0]} is not a column of {store.path(key)}; known: {known}")
         numeric = {c: any(test(table.schema.field(c).type) for test in _NUMERIC) for c in slices}
         says = has_text(table["text"]).to_numpy()
-        frame = table.to_pandas()
+        frame = _frame(table)
         frame["recall_score"] = frame["recall_score"].where(says)  # older runs have a score of the empty text
         if asked.left_out is not None:
             out = pc.is_in(table["row_id"], value_set=asked.left_out).to_numpy() & (frame["status"] == Status.OK.value)
@@ -116,6 +119,7 @@ def scan_files(files: Sequence[File], store: Store, settings: MetricsSettings, a
             ok = np.flatnonzero(frame["status"] == Status.OK.value)
             drawn = Drawn(number * ID_STEP + ok, hashes(frame["row_id"].iloc[ok], settings.seed), len(ok))
             images = [merge_drawn([*images, drawn], settings.max_queries)]
+        frame = frame.assign(**{f"{SLICE}{c}": frame[c] for c in slices})
         frame["id"] = number * ID_STEP + np.arange(len(frame))
         if (rows := _pair_rows(frame, table, asked.pairs)) is not None:
             pairs.append(rows)
@@ -137,6 +141,15 @@ def _pair_rows(frame: pd.DataFrame, table: pa.Table, given: KeyedTable | None) -
     return frame[named]
 
 
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """As pandas has it; columns of the user's whose type pandas may not take whole are columns of Python values."""
+    odd = [f.name for f in table.schema if not any(test(f.type) for test in (*_NUMERIC, *_PLAIN))]
+    frame = table.drop_columns(odd).to_pandas()
+    for name in odd:
+        frame[name] = pd.Series(column_values(table[name]), dtype=object)
+    return frame
+
+
 def _by_query(frame: pd.DataFrame, numeric: dict[str, bool]) -> pd.DataFrame:
     """Rows per query: counts, and for each slice column sum and count, or the value and whether there are others."""
     groups = frame.groupby(["item_id", "text"], sort=False, dropna=False)
@@ -144,9 +157,10 @@ def _by_query(frame: pd.DataFrame, numeric: dict[str, bool]) -> pd.DataFrame:
     out["num_ok"] = (frame["status"] == Status.OK.value).groupby([frame["item_id"], frame["text"]], sort=False).sum()
     for column, is_number in numeric.items():
         if is_number:
-            out[f"{column}:sum"], out[f"{column}:count"] = groups[column].sum(), groups[column].count()
+            numbers = frame[column].astype(np.float64).groupby([frame["item_id"], frame["text"]], sort=False)
+            out[f"{column}:sum"], out[f"{column}:count"] = numbers.sum(), numbers.count()
         else:
-            text = frame[column].map(lambda v: None if v is None else str(v)).astype(object)
+            text = frame[column].map(lambda v: None if v is None or v != v else str(v)).astype(object)
             by = text.groupby([frame["item_id"], frame["text"]], sort=False)
             out[f"{column}:first"], out[f"{column}:other"] = by.first(), by.nunique(dropna=False) > 1
     return out.reset_index()

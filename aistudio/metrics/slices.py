@@ -23,7 +23,8 @@ def groups(values: list[Any], min_size: int) -> dict[str, NDArray[np.int64]]:
     """
     present = [v for v in values if not _missing(v)]
     numeric = bool(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
-    names = _quantile_names(values) if numeric and len(set(present)) > MANY else [_name(v) for v in values]
+    several = numeric and len({v for v in present if np.isfinite(float(v))}) > MANY
+    names = _quantile_names(values) if several else [_name(v) for v in values]
     found: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         found.setdefault(name, []).append(i)
@@ -35,9 +36,14 @@ def groups(values: list[Any], min_size: int) -> dict[str, NDArray[np.int64]]:
 
 
 def quantile_edges(value_N: ArrayLike, parts: int = QUANTILES) -> NDArray[np.floating[Any]]:
-    """Distinct inner and outer bounds of equally filled parts, NaN left out: at least two."""
+    """Distinct inner and outer bounds of equally filled parts of the finite values: at least two."""
     values = np.asarray(value_N, dtype=np.float64)
-    return np.unique(np.quantile(values[~np.isnan(values)], np.linspace(0, 1, parts + 1)))
+    finite = values[np.isfinite(values)]
+    with np.errstate(all="ignore"):
+        edges = np.quantile(finite, np.linspace(0, 1, parts + 1))
+    if not np.isfinite(edges).all():  # values so far apart that what lies between them overflows
+        edges = np.quantile(finite, np.linspace(0, 1, parts + 1), method="nearest")
+    return np.unique(edges)
 
 
 def _quantile_names(values: list[Any]) -> list[str]:

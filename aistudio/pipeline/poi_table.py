@@ -19,6 +19,7 @@ from aistudio.runs import layout
 from aistudio.schema import EMBEDDING, RANK_EMBEDDING, vector_matrix
 from aistudio.scoring.pinned_models import PinnedModel, load_pinned, pin_model
 from aistudio.store import Store
+from aistudio.values import column_values
 
 
 def poi_table_of_run(
@@ -40,14 +41,16 @@ def poi_table_of_run(
     scores, vectors = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
     numbers: dict[str, int] = {}
     for shard in sorted(layout.done_shards(store)):
-        table = store.read_table(layout.scores_key(shard), [name_column, "status", "recall_score", vectors_column])
+        table = store.read_table(
+            layout.scores_key(shard), [name_column, "status", "recall_score", vectors_column], verify=True
+        )
         if name_column not in table.column_names:
             known = ", ".join(store.read_metadata(layout.scores_key(shard))[0].names)
             raise ConfigError(f"--name-column {name_column}: the run's rows have {known}")
         table = table.filter(pc.equal(table["status"], "ok")).drop_null()
         if table.num_rows == 0:
             continue
-        new_names = [str(name) for name in table[name_column].to_pylist()]
+        new_names = [str(name) for name in column_values(table[name_column])]
         for name in new_names:
             numbers[name] = numbers.get(name, 0) + 1
         new_scores, new_vectors = table["recall_score"].to_numpy(), _vectors(table[vectors_column])

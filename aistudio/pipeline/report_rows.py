@@ -19,6 +19,7 @@ from aistudio.reports.failures import FailureTally
 from aistudio.runs import layout
 from aistudio.schema import EMBEDDING, Status, encoder_column, is_vector_column, vector_matrix
 from aistudio.store import Store
+from aistudio.values import table_rows
 
 _FAILURE_COLUMNS = ["row_id", "item_id", "image_url", "status", "error", "http_status"]
 _MAX_MAP_FILES = 400  # the map's sample comes from at most so many score files, evenly spread
@@ -42,12 +43,12 @@ def scan_scores(store: Store, wanted_ids: set[str]) -> Scan:
     scan = Scan(layout.score_keys(store))
     ids = pa.array(sorted(wanted_ids), pa.string())
     for key in scan.files:
-        table = store.read_table(key, _FAILURE_COLUMNS)
+        table = store.read_table(key, _FAILURE_COLUMNS, verify=True)
         for entry in pc.value_counts(table["status"]).to_pylist():
             scan.counts[entry["values"]] += entry["counts"]
         ok = pc.equal(table["status"], Status.OK.value)
         scan.ok_rows.append(pc.sum(ok).as_py() or 0)
-        scan.failures.add(table.filter(pc.invert(ok)).to_pylist())
+        scan.failures.add(table_rows(table.filter(pc.invert(ok))))
         if len(ids):
             found = np.flatnonzero(pc.is_in(table["row_id"], value_set=ids).to_numpy(zero_copy_only=False))
             for i, row_id in zip(found.tolist(), table["row_id"].take(found).to_pylist(), strict=True):
@@ -67,9 +68,9 @@ def fetch(store: Store, places: set[Place]) -> Iterator[tuple[Place, dict[str, A
         if not store.exists(key):
             continue
         names = [n for n in store.read_metadata(key)[0].names if not is_vector_column(n)]
-        table = store.read_table(key, names)
+        table = store.read_table(key, names, verify=True)
         rows = [i for i in rows if 0 <= i < table.num_rows]
-        for i, row in zip(rows, table.take(rows).to_pylist(), strict=True):
+        for i, row in zip(rows, table_rows(table.take(rows)), strict=True):
             thumbnail = row.pop("thumbnail", None)
             yield (key, i), row, thumbnail
 
@@ -84,7 +85,7 @@ def sample_vectors(
     available = sum(scan.ok_rows[i] for i in chosen)
     vectors, rows, thumbnails = [], [], []
     for i in chosen:
-        table = store.read_table(scan.files[i])
+        table = store.read_table(scan.files[i], verify=True)
         column = _map_column(table.column_names, encoder)
         if column is None:
             break
@@ -95,7 +96,7 @@ def sample_vectors(
         part = table.take(index)
         vectors.append(vector_matrix(part[column]).astype(np.float32))
         part = part.drop_columns([c for c in part.column_names if is_vector_column(c)])
-        for row in part.to_pylist():
+        for row in table_rows(part):
             thumbnails.append(row.pop("thumbnail", None))
             rows.append(row)
     if not vectors:
@@ -119,7 +120,7 @@ def batches(store: Store, key: str, columns: list[str] | None = None) -> Iterato
     """
     with store.open(key) as f:
         try:
-            file = pq.ParquetFile(f)
+            file = pq.ParquetFile(f, page_checksum_verification=True)
             names = file.schema_arrow.names
             yield from file.iter_batches(
                 batch_size=65_536, columns=None if columns is None else [c for c in columns if c in names]

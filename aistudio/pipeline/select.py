@@ -61,9 +61,9 @@ def select_run(store: Store, config: JobConfig, *, csv: bool = False, bucket_row
 
 def _read(store: Store, name: str, settings: SelectSettings) -> pa.Table:
     if settings.duplicate_cosine is None:
-        return store.read_table(layout.scores_key(name), list(NEEDED_COLUMNS))
+        return store.read_table(layout.scores_key(name), list(NEEDED_COLUMNS), verify=True)
     vectors = vector_column(store, settings.encoder, "select.encoder").name
-    table = store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, vectors])
+    table = store.read_table(layout.scores_key(name), [*NEEDED_COLUMNS, vectors], verify=True)
     return table.rename_columns([EMBEDDING if name == vectors else name for name in table.column_names])
 
 

@@ -80,7 +80,8 @@ def _parts(
     with _opened(store, key) as f:
         try:
             # no threads: one wide column gains nothing from them, and the search needs the cores
-            file = pq.ParquetFile(f, buffer_size=READ_BYTES if store.is_local else 0)
+            buffer = READ_BYTES if store.is_local else 0
+            file = pq.ParquetFile(f, buffer_size=buffer, page_checksum_verification=True)
             for batch in file.iter_batches(block_rows, columns=wanted, use_threads=False):
                 good = pc.and_(pc.equal(batch["status"], Status.OK.value), pc.is_valid(batch[vectors.name]))
                 ids = start + np.flatnonzero(good.to_numpy(zero_copy_only=False))

@@ -28,5 +28,5 @@ def rows_at(
 
 def _rows(places: Sequence[Place], store: Store, columns: list[str]) -> pa.Table:
     return pa.concat_tables(
-        [store.read_table(key, columns).select(columns).take(pa.array(rows)) for key, rows in places]
+        [store.read_table(key, columns, verify=True).select(columns).take(pa.array(rows)) for key, rows in places]
     )
