@@ -253,6 +253,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", type=int, default=[], metavar="N")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--at-once", type=int, default=3, metavar="N", help="how many run side by side")
     options = parser.parse_args()
     if not CASES.is_dir():
         print(f"skipped: {CASES} is not there")
@@ -261,7 +262,7 @@ def main() -> int:
     lines = ["| | case | expected | seen | as expected |", "|---|---|---|---|---|"]
     rights = []
     place = Path(tempfile.mkdtemp(prefix="cases_"))
-    with odd_server(CASES / "rows.csv") as port, ThreadPoolExecutor(3) as pool:
+    with odd_server(CASES / "rows.csv") as port, ThreadPoolExecutor(options.at_once) as pool:
         for right, text in pool.map(lambda n: line(n, Bench(place, port)), numbers):
             print(text, flush=True)
             lines.append(text)

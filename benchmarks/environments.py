@@ -166,6 +166,8 @@ def row(case: Case, conf: Path) -> tuple[bool, str]:
         seen = case.run(conf)
     except Skipped as e:
         return True, f"| {case.letter} | {case.what} | {case.expected} | skipped: {e} | - |"
+    except (OSError, subprocess.SubprocessError) as e:
+        return False, f"| {case.letter} | {case.what} | {case.expected} | {type(e).__name__}: {e} | **NO** |"
     right = case.right(seen) and "Traceback" not in seen.text
     code = "killed" if seen.code is None else f"exit {seen.code}"
     message = seen.message.replace("|", "/").replace(str(conf.parent), "D")[:160]
@@ -177,12 +179,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", metavar="LETTER")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--at-once", type=int, default=3, metavar="N", help="how many run side by side")
     options = parser.parse_args()
     cases = [c for c in CASES if not options.only or c.letter in options.only]
     folder = Path(tempfile.mkdtemp(prefix="env_", dir="/tmp"))
     conf = write_base(folder)
     lines = ["| | environment | expected | seen | as expected |", "|---|---|---|---|---|"]
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(options.at_once) as pool:
         results = []
         for right, line in pool.map(lambda case: row(case, conf), cases):
             print(line, flush=True)
