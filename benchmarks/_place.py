@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
     @property
     def text(self) -> str:
-        return self.out + self.err
+        return f"{self.out}\n{self.err}"
 
     @property
     def message(self) -> str:
@@ -97,14 +97,16 @@ def score(
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT, env=variables, start_new_session=True
         )
+        code: int | None = None
         try:
             if meanwhile is not None:
                 meanwhile(process)
-            code: int | None = process.wait(limit_s)
+            code = process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            code = None
-        seconds = time.monotonic() - started
-        left = _end_session(process)
+            pass
+        finally:
+            seconds = time.monotonic() - started
+            left = _end_session(process)
         texts = [Path(f.name).read_text(errors="replace") for f in (out, err)]
     return Outcome(code, seconds, *texts, _ok_rows(output), 0 if code is None else left)
 

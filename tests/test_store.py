@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,24 @@ class TestLocal:
             store.write_bytes("x", b"new")
         monkeypatch.undo()
         assert store.read_bytes("x") == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+    @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EIO, errno.ENOSPC])
+    def test_a_file_system_that_cannot_sync_folders_is_no_failure_but_a_broken_disk_is(
+        self, tmp_path, monkeypatch, number
+    ):
+        store, sync = open_store(str(tmp_path / "run")), os.fsync
+
+        def of_files_only(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", of_files_only)
+        if number in (errno.EIO, errno.ENOSPC):
+            with pytest.raises(StoreError):
+                store.write_bytes("x", b"1")
+        else:
+            assert store.write_bytes("x", b"1", overwrite=False) and store.read_bytes("x") == b"1"
 
     def test_a_file_size_limit_is_one_message(self, tmp_path):
         resource = pytest.importorskip("resource")

@@ -94,6 +94,7 @@ def _hear_sigterm() -> list[int]:
 def _keep_warnings_harmless() -> None:
     """PYTHONWARNINGS=error is for one's own code: a library's warning is shown, here and in the workers, not raised."""
     if any(option.partition(":")[0] == "error" for option in sys.warnoptions):
-        os.environ["PYTHONWARNINGS"] = "default"
+        os.environ["PYTHONWARNINGS"] = "default,ignore::ResourceWarning"
         warnings.resetwarnings()
         warnings.simplefilter("default")
+        warnings.simplefilter("ignore", ResourceWarning)

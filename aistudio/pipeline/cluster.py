@@ -22,7 +22,7 @@ from aistudio.errors import AIStudioError
 from aistudio.pipeline import surroundings
 from aistudio.pipeline.limits import usable_cpus
 from aistudio.pipeline.plan import Bundle, Resources, local_memory
-from aistudio.pipeline.starting import StartTimeout, started
+from aistudio.pipeline.starting import StartTimeout, descendants, kill_descendants, started
 
 # Else malloc gives the buffers of every large image back to the kernel and gets them again, page by page: with pictures
 # of 12 megapixels that takes as long as decoding them. Dockerfile and cluster.yaml set the same for a cluster's nodes.
@@ -33,6 +33,8 @@ KEEP_MEMORY = {
 }
 _RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
 _REACH_S = 20.0  # for a connection to the head; a machine that drops packets never answers
+# Ray gives its own processes 30 s, not to be changed; on a busy machine a second try finds their files in memory.
+_RAY_IN_HASTE = "timed out during startup"
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
 
 
@@ -85,14 +87,25 @@ def _begin(settings: EngineSettings) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = cluster_address(settings)
     if address is None:
-        for name, value in KEEP_MEMORY.items():
-            os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
-        options: dict[str, Any] = {"address": "local", "num_cpus": usable_cpus(), "include_dashboard": False}
-    else:
-        if place := surroundings.cluster_place(address, _source(settings)):
-            surroundings.check_reachable(*place, min(_REACH_S, settings.start_timeout_s))
-        options = {"address": address}
-    ray.init(logging_level=logging.WARNING, log_to_driver=False, **options)
+        _begin_local()
+        return
+    if place := surroundings.cluster_place(address, _source(settings)):
+        surroundings.check_reachable(*place, min(_REACH_S, settings.start_timeout_s))
+    ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
+
+
+def _begin_local() -> None:
+    for name, value in KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
+    others = set(descendants())
+    options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False, "log_to_driver": False}
+    try:
+        ray.init("local", logging_level=logging.WARNING, **options)
+    except Exception as e:  # Ray raises no class of its own here
+        if _RAY_IN_HASTE not in str(e):
+            raise
+        kill_descendants(keep=others)
+        ray.init("local", logging_level=logging.WARNING, **options)
 
 
 @contextmanager
@@ -108,15 +121,17 @@ def _explained(settings: EngineSettings) -> Iterator[None]:
         raise AIStudioError(
             f"the Ray cluster at {address} cannot be reached: no answer {limit}; is it a Ray head of this version?"
             if address
-            else f"a local Ray did not start {limit}; its logs are in {surroundings.ray_folder()}/session_latest/logs"
+            else f"a local Ray did not start {limit}; a busy machine needs more time. Ray's logs: {_logs()}"
         ) from None
     except Exception as e:  # noqa: BLE001 - Ray raises bare Exception, RuntimeError, OSError, AssertionError and more
         reason = " ".join(str(e).split())[:1000] or type(e).__name__
         if address:
             raise AIStudioError(f"the Ray cluster at {address} cannot be reached or joined: {reason}") from None
-        raise AIStudioError(
-            f"a local Ray cannot be started: {reason}; its logs are in {surroundings.ray_folder()}/session_latest/logs"
-        ) from None
+        raise AIStudioError(f"a local Ray cannot be started: {reason} Ray's logs: {_logs()}") from None
+
+
+def _logs() -> str:
+    return f"{surroundings.ray_folder()}/session_latest/logs"
 
 
 @contextmanager

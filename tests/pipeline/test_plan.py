@@ -4,7 +4,8 @@ import pytest
 
 from aistudio.config import EngineSettings
 from aistudio.errors import ConfigError
-from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan
+from aistudio.pipeline.limits import usable_cpus
+from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning, needed_bytes
 
 LAPTOP = Resources(2, 0, 1)
 GPU_BOX = Resources(16, 1, 1)
@@ -98,3 +99,31 @@ def test_a_gpus_batch_size_is_left_to_its_actor_unless_it_is_set():
 
 def test_this_machine_has_its_cores():
     assert local_resources().cpus >= 1 and local_resources().nodes == 1
+    assert local_resources().cpus == usable_cpus()
+
+
+GB = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("memory", "weights", "actors"),
+    [(0, 0, 8), (64 * GB, 0, 8), (3 * GB, 0, 3), (1.5 * GB, 0, 1), (GB // 2, 0, 1), (6 * GB, 0.7 * GB, 4)],
+)
+def test_memory_limits_the_actors_of_a_local_run(memory, weights, actors):
+    has = Resources(8, 0, 1, memory=int(memory))
+    assert make_plan(EngineSettings(), has, int(weights)).num_actors == actors
+    assert make_plan(EngineSettings(num_actors=8), has, int(weights)).num_actors == 8  # settings win
+
+
+@pytest.mark.parametrize("memory", [GB, 3 * GB, 6 * GB, 64 * GB])
+def test_memory_limits_actors_and_fetchers_together(memory):
+    p = make_plan(EngineSettings(), Resources(16, 2, 1, memory=memory), GB)
+    assert p.num_actors >= 1 and p.num_fetchers >= 1
+    least = p.num_actors == 1 and p.num_fetchers == 1
+    assert least or needed_bytes(p, GB) <= memory
+    assert bool(memory_warning(p, Resources(16, 2, 1, memory=memory), GB)) == (needed_bytes(p, GB) > memory)
+
+
+def test_a_cluster_whose_memory_is_not_known_is_not_warned_of():
+    assert memory_warning(plan(LAPTOP), LAPTOP, 100 * GB) is None
+    assert "3.0 GB of memory" in str(Resources(2, 0, 1, memory=3 * GB)) and "memory" not in str(LAPTOP)
