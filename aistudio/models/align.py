@@ -15,7 +15,7 @@ from torch import nn
 from aistudio.config import ModelConfig, Settings
 from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
-from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
+from aistudio.models._encode import ImageEncoder, LoadOptions, Padding, TextEncoder
 from aistudio.models._files import WeightsInfo
 from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
 
@@ -106,7 +106,8 @@ def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> T
     """Takes the text tower over. Raises WeightsError when the vocabulary is not the model's."""
     arch = model.arch.text
     tokenizer = BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
-    return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, tokenizer.pad_id)
+    padding = Padding(tokenizer.pad_id, arch.max_tokens)
+    return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, padding)
 
 
 class _TextTower(nn.Module):

@@ -109,7 +109,7 @@ class ShardScorer:
         ok = np.array([o.status == Status.OK for o in outcomes], bool)[distinct.of_row]
         errors = {i: text_errors[t] for i, t in enumerate(text_of_row) if ok[i] and t in text_errors}
         vectors = batches.recall[distinct.of_row]
-        recall = np.einsum("nd,nd->n", vectors, text_vectors[text_of_row])
+        recall = row_products(vectors, text_vectors[text_of_row])
         own = None if batches.rank is None else batches.rank[distinct.of_row]
         rank = np.zeros(rows.num_rows, np.float32)
         if self._encoders.ranking is not None:
@@ -186,6 +186,16 @@ class _Batches:
             if rank is not None and self.rank is not None:
                 self.rank[image.number] = rank[i]
         return errors
+
+
+def row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner products (N,) float32 of the rows of two (N,D) float32 arrays, the same bits wherever a row stands.
+
+    float64 holds products of float32 exactly, and NumPy adds the numbers of one contiguous row in an order that depends
+    on D alone. `einsum` takes large arrays in blocks that do not end where rows do.
+    """
+    products = np.multiply(a, b, dtype=np.float64, order="C")
+    return products.sum(axis=1).astype(np.float32)
 
 
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import parse_config
-from aistudio.pipeline.shards import ShardScorer, distinct_images, failed_rows, store_shard
+from aistudio.pipeline.shards import ShardScorer, distinct_images, failed_rows, row_products, store_shard
 from aistudio.pipeline.sources import ImageRow
 from aistudio.schema import CANDIDATE_FIELDS, Status
 from aistudio.store import open_store
@@ -175,3 +175,17 @@ def test_the_first_commit_of_a_shard_stays(tmp_path):
     store_shard(store, "s", table, texts, {"aistudio.attempt": "1"})
     store_shard(store, "s", table, texts, {"aistudio.attempt": "2"})
     assert store.read_metadata("scores/s.parquet")[2]["aistudio.attempt"] == "1"
+
+
+@pytest.mark.parametrize("width", [1, 4, 7, 128, 512, 513])
+def test_an_inner_product_does_not_notice_the_rows_around_it(width):
+    a, b = np.random.default_rng(width).normal(size=(2, 700, width)).astype(np.float32)
+    whole = row_products(a, b)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, (a.astype(np.float64) * b).sum(1), rtol=1e-6, atol=1e-6)
+    for size in (1, 2, 7, 16, 33):
+        for start in (0, 1, 5, 640):
+            part = slice(start, start + size)
+            assert row_products(a[part], b[part]).tobytes() == whole[part].tobytes()
+    assert row_products(a[::-1], b[::-1])[::-1].tobytes() == whole.tobytes()
+    assert row_products(a[:0], b[:0]).shape == (0,)
