@@ -1,15 +1,17 @@
 """Running towers on batches: uint8 pixels or texts in, unit float32 rows out. Chunks, precision and caching live here.
 
 Knows nothing of a family: a tower is a module from normalised float pixels (N,3,S,S), or from token ids and mask, to
-(N,D). Row results do not depend on their neighbours beyond rounding (1e-5 images, 1e-6 texts).
+(N,D). On a CPU in float32 a row's result is the same bits in every batch, order and number of threads; on a GPU and in
+lower precision it depends on its neighbours by rounding.
 """
 
 import hashlib
+import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -19,14 +21,17 @@ from torch import nn
 
 from aistudio.config import ImageSpec
 from aistudio.models._device import exact_float32, ready_device
+from aistudio.models._one_by_one import OneByOne, wants_single_rows
 from aistudio.models._optimise import ready_tower, ready_transformer
 from aistudio.models._upload import PinnedFeed
 
 IMAGES_PER_CORE = 16  # in one pass on a CPU; _optimise.py sees to it that large activations stay in the caches
 IMAGES_PER_PASS = 256  # on a GPU, unless the caller knows better: bounds activation memory to a few GB
 IMAGE_CACHE = 4_096  # distinct images; 8 MB of 512-wide vectors
-TEXTS_PER_PASS = 64
-TEXT_CACHE = 20_000  # distinct texts; 40 MB of 512-wide vectors
+TEXTS_PER_PASS = 64  # on a GPU or in low precision
+SMALL_TOWER = 2_000_000  # parameters without embeddings: up to here a pass costs its calls more than its numbers
+SMALL_TOWER_TEXTS = 16  # in each pass of such a tower, filled up
+TEXT_CACHE = 50_000  # distinct texts; 100 MB of 512-wide vectors
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class ImageEncoder:
         self._images_per_pass = options.images_per_pass
         self._turn = threading.Lock()
         self._tower = ready_tower(tower, self._device, self._dtype, options.optimize)
+        self._one_by_one = OneByOne() if wants_single_rows(self._tower, self._device, self._dtype) else None
         self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE)
         if options.compile:
             self._tower.compile()
@@ -113,13 +119,15 @@ class ImageEncoder:
         return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def _encode(self, pixels: np.ndarray) -> np.ndarray:
-        rows = np.empty((len(pixels), self.dim), np.float32)
+        if self._one_by_one is not None:
+            return np.concatenate(self._one_by_one.map(self._pass, list(pixels[:, None])))
         chunk = IMAGES_PER_CORE * torch.get_num_threads()
+        return np.concatenate([self._pass(pixels[start : start + chunk]) for start in range(0, len(pixels), chunk)])
+
+    def _pass(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,3) uint8 -> (N,dim) float32 unit rows, all at once on the CPU."""
         with torch.inference_mode():
-            for start in range(0, len(pixels), chunk):
-                part = slice(start, start + chunk)
-                rows[part] = self._forward(self.normalise(pixels[part])).numpy()
-        return rows
+            return self._forward(self.normalise(pixels)).numpy()
 
     def _encode_on_gpu(self, pixels: np.ndarray, feed: PinnedFeed) -> np.ndarray:
         parts = []
@@ -150,8 +158,20 @@ class ImageEncoder:
         return x.div_(255).sub_(self._mean).div_(self._std).float()
 
 
+class Padding(NamedTuple):
+    """The token that fills texts up, and the length of the longest text."""
+
+    token: int
+    max_tokens: int
+
+
 class TextEncoder:
-    """Texts -> unit rows through one text tower; repeated texts are computed once."""
+    """Texts -> unit rows through one text tower; repeated texts are computed once.
+
+    On a CPU in float32 the shape of a pass follows from the tower and from the text's own length, never from other
+    texts: a large tower takes one text as it is; a small one, whose passes cost the more the more of them there are,
+    SMALL_TOWER_TEXTS texts filled up to a power of two of tokens.
+    """
 
     def __init__(
         self,
@@ -159,12 +179,15 @@ class TextEncoder:
         tower: nn.Module,
         dim: int,
         options: LoadOptions,
-        pad_id: int = 0,
+        padding: Padding,
     ) -> None:
         """`tower` maps ids and mask (N,L) to (N,dim); it is taken over: moved and made faster."""
-        self.tokenize, self.dim, self._pad_id = tokenize, dim, pad_id
+        self.tokenize, self.dim, self._padding = tokenize, dim, padding
         self._device, self._dtype = ready_device(options.device, options.precision)
         self._tower = ready_transformer(tower, self._device, self._dtype, options.optimize)
+        self._one_by_one = OneByOne() if wants_single_rows(self._tower, self._device, self._dtype) else None
+        inner = sum(p.numel() for m in tower.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False))
+        self._small = inner <= SMALL_TOWER
         self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -175,19 +198,42 @@ class TextEncoder:
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         tokens = self.tokenize(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))  # neighbours of like length: little padding
+        lengths = [len(own) for own in tokens]
+        if self._one_by_one is not None and self._small:
+            lengths = [self._filled_up(length) for length in lengths]
+        parts = list(self._passes(lengths))
+        forward = self._one_by_one.map if self._one_by_one is not None else map
         rows: list[np.ndarray] = [np.empty(0)] * len(texts)
-        for start in range(0, len(order), TEXTS_PER_PASS):
-            part = order[start : start + TEXTS_PER_PASS]
-            for i, row in zip(part, self._forward([tokens[i] for i in part]), strict=True):
+        for part, found in zip(parts, forward(lambda part: self._pass(part, tokens, lengths), parts), strict=True):
+            for i, row in zip(part, found, strict=False):  # rows beyond the part were fillers
                 rows[i] = row
         return rows
 
-    def _forward(self, tokens: list[list[int]]) -> np.ndarray:
-        longest = max(map(len, tokens))
-        ids = torch.tensor([t + [self._pad_id] * (longest - len(t)) for t in tokens], device=self._device)
-        mask = torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in tokens], device=self._device)
+    def _filled_up(self, length: int) -> int:
+        return max(length, min(1 << (length - 1).bit_length(), self._padding.max_tokens))
+
+    def _passes(self, lengths: list[int]) -> Iterator[list[int]]:
+        """Texts that go together, by their numbers: neighbours of like length, so that there is little padding."""
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        if self._one_by_one is None:
+            return (order[start : start + TEXTS_PER_PASS] for start in range(0, len(order), TEXTS_PER_PASS))
+        size = SMALL_TOWER_TEXTS if self._small else 1
+        groups = (list(same) for _, same in itertools.groupby(order, key=lambda i: lengths[i]))
+        return (same[start : start + size] for same in groups for start in range(0, len(same), size))
+
+    def _pass(self, part: list[int], tokens: list[list[int]], lengths: list[int]) -> np.ndarray:
+        """Vectors of the texts numbered in `part`, and of the fillers behind them."""
+        ids = [tokens[i] for i in part]
+        if self._one_by_one is not None and self._small:
+            ids += ids[:1] * (SMALL_TOWER_TEXTS - len(ids))
+        return self._forward(ids, max(lengths[i] for i in part))
+
+    def _forward(self, tokens: list[list[int]], length: int) -> np.ndarray:
+        fill = [length - len(own) for own in tokens]
+        token, device = self._padding.token, self._device
+        ids = torch.tensor([own + [token] * more for own, more in zip(tokens, fill, strict=True)], device=device)
+        mask = torch.tensor([[1] * (length - more) + [0] * more for more in fill], device=device)
         low = self._dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=low):
+        with torch.inference_mode(), torch.autocast(device.type, self._dtype, enabled=low):
             features = self._tower(ids, mask)
         return F.normalize(features.float(), dim=-1).cpu().numpy()

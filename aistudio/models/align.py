@@ -16,7 +16,7 @@ from aistudio.config import ModelConfig, Settings
 from aistudio.models import Kind
 from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
-from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
+from aistudio.models._encode import ImageEncoder, LoadOptions, Padding, TextEncoder
 from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
 from aistudio.weights.files import WeightsInfo
 
@@ -111,7 +111,8 @@ def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> T
     """Takes the text tower over. Raises WeightsError when the vocabulary is not the model's."""
     arch = model.arch.text
     tokenizer = BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
-    return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, tokenizer.pad_id)
+    padding = Padding(tokenizer.pad_id, arch.max_tokens)
+    return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, padding)
 
 
 def open_tokenizer(cfg: ModelConfig) -> BertTokenizer:

@@ -18,7 +18,7 @@ from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import WeightsError
 from aistudio.models import Kind
 from aistudio.models._checkpoint import fit, read_state_dict
-from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
+from aistudio.models._encode import ImageEncoder, LoadOptions, Padding, TextEncoder
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint
@@ -44,7 +44,7 @@ class HfDualRecall:
         if (width := _width(text_model)) != self.dim:
             raise WeightsError(f"{folders.text}: text vectors are {width} wide, image vectors {self.dim}")
         tokenizer = _Tokenizer(folders.text, arch, text_model.config)
-        self._texts = TextEncoder(tokenizer, text, self.dim, options, tokenizer.pad_id)
+        self._texts = TextEncoder(tokenizer, text, self.dim, options, tokenizer.padding)
         self._images = ImageEncoder(_ImageTower(model), self.image_spec, self.dim, options)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
@@ -109,13 +109,13 @@ class _Tokenizer:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         config = getattr(config, "text_config", config)
         self._limit = arch.max_tokens or min(config.max_position_embeddings, self._tokenizer.model_max_length)
-        self._padding = "max_length" if arch.padding == "max_length" else False
-        self.pad_id = self._tokenizer.pad_token_id or 0
+        self._fill = "max_length" if arch.padding == "max_length" else False
+        self.padding = Padding(self._tokenizer.pad_token_id or 0, self._limit)
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        return self._tokenizer(texts, truncation=True, max_length=self._limit, padding=self._padding)["input_ids"]
+        return self._tokenizer(texts, truncation=True, max_length=self._limit, padding=self._fill)["input_ids"]
 
     def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
         """(unknown tokens, tokens in all) of each text, special tokens not counted.

@@ -16,6 +16,7 @@ from aistudio.config import ModelConfig
 from aistudio.models import Kind
 from aistudio.models._encode import BoundedCache, LoadOptions
 from aistudio.models._opening import OpenedFile, open_published, parse_arch
+from aistudio.models._siamese_head import ExactHead
 from aistudio.models.align import AlignArch, AlignModel, image_encoder, text_encoder
 from aistudio.models.align import published_names as align_names
 from aistudio.poi_table import ItemPois, PoiTable, item_pois, query_text
@@ -123,6 +124,7 @@ class SiameseRanking:
         self._images = image_encoder(model.align_model, opened.cfg, options)
         self._texts = text_encoder(model.align_model, opened.cfg, options)
         self._head = model.to(self._device)  # float32 in every precision: it costs nothing
+        self._exact = ExactHead(model) if self._device.type == "cpu" else None
         self._set_table(PoiTable.empty(self.dim))
 
     def with_poi_table(self, table: PoiTable) -> "SiameseRanking":
@@ -164,6 +166,8 @@ class SiameseRanking:
         return scores
 
     def _score(self, images: np.ndarray, features: np.ndarray, pois: list[ItemPois]) -> np.ndarray:
+        if self._exact is not None:
+            return self._exact.score(images, features, pois)
         columns = (
             images.astype(np.float32),
             features,

@@ -145,7 +145,7 @@ class ShardScorer:
         text_vectors, failed = self._text_vectors(texts.dictionary.to_pylist(), recall.dim)
         images = vectors[self._encoders.towers.columns[EMBEDDING]]
         with np.errstate(all="ignore"):  # what is not finite is found below
-            scores = np.einsum("nd,nd->n", images, text_vectors[of_row])
+            scores = row_products(images, text_vectors[of_row])
         errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed} | _not_finite(scores, ok)
         return _Texts(scores, asked[of_row], errors, _text_table(texts.dictionary, text_vectors, failed))
 
@@ -228,6 +228,16 @@ def _too_large(vectors: np.ndarray, ok: np.ndarray, dtype: str) -> dict[int, str
     """Name the ok rows whose vector does not fit the type in which it is stored."""
     rows = np.flatnonzero(ok & (np.abs(vectors).max(axis=1, initial=0) > np.finfo(dtype).max))
     return {int(i): f"the model's vector does not fit {dtype}; set store.embedding_dtype to float32" for i in rows}
+
+
+def row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner products (N,) float32 of the rows of two (N,D) float32 arrays, the same bits wherever a row stands.
+
+    float64 holds products of float32 exactly, and NumPy adds the numbers of one contiguous row in an order that depends
+    on D alone. `einsum` takes large arrays in blocks that do not end where rows do.
+    """
+    products = np.multiply(a, b, dtype=np.float64, order="C")
+    return products.sum(axis=1).astype(np.float32)
 
 
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:

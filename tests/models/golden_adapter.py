@@ -6,21 +6,25 @@ Weights are written by the golden recipe to checkpoint files of the published fo
 """
 
 import atexit
-import csv
 import importlib.util
+import io
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from aistudio.config import ModelConfig, WeightsFile
+from aistudio.catalogue.manifest import inspect_manifest, read_manifest
+from aistudio.config import ImagesSettings, ManifestSettings, ModelConfig, WeightsFile
+from aistudio.images.decode import decode
+from aistudio.metrics import pairs as pair_metrics
+from aistudio.metrics import retrieval
 from aistudio.models import load_model
 from aistudio.poi_table import PoiTable, convert_published
+from aistudio.schema import Status
 
 _state: dict[str, Any] = {}
 
@@ -62,14 +66,16 @@ def setup(golden_dir: str, set_dir: str, **options: Any) -> None:
 
 
 def read_pixels(paths: list[str]) -> np.ndarray:
-    """(N,224,224,3) uint8; black where a file is no image, as in the published recall script."""
-    pixels = np.zeros((len(paths), 224, 224, 3), np.uint8)
-    for i, path in enumerate(paths):
-        try:
-            rgb = np.asarray(Image.open(path).convert("RGB"))
-        except UnidentifiedImageError:
-            continue
-        pixels[i] = cv2.resize(rgb, (224, 224), interpolation=cv2.INTER_LINEAR)
+    """(N,224,224,3) uint8 as the job decodes and resizes them.
+
+    What the job stores as a failed row, the published recall script sees as a black image.
+    """
+    spec, settings = _state["recall"].image_spec, ImagesSettings(thumbnail_px=0)
+    pixels = np.zeros((len(paths), spec.size, spec.size, 3), np.uint8)
+    for black, path in zip(pixels, paths, strict=True):
+        found = decode(Path(path).read_bytes(), [spec], settings)
+        if found.status == Status.OK:
+            black[:] = found.pixels[0]
     return pixels
 
 
@@ -98,20 +104,33 @@ def rank(cases: list[dict[str, Any]]) -> np.ndarray:
 
 
 def pair_accuracy(pairs: list[dict[str, Any]]) -> float:
-    a, b = (rank([{**p, "image": p[key]} for p in pairs]) for key in ("image_a", "image_b"))
-    labels = np.array([float(p["ctr_a"]) > float(p["ctr_b"]) for p in pairs])
-    return float(((a > b) == labels).mean())
+    scores = [rank([{**p, "image": p[key]} for p in pairs]) for key in ("image_a", "image_b")]
+    rates = ([float(p[key]) for p in pairs] for key in ("ctr_a", "ctr_b"))
+    return float(pair_metrics.correct(pair_metrics.pairs(*rates, *scores)).mean())
 
 
 def recall_at_k(csv_path: str, k: int) -> float:
-    """Share of POIs with an image of their own among their first K; ties stay in file order."""
-    rows: dict[str, list[tuple[float, bool]]] = {}
-    with Path(csv_path).open(encoding="utf-8", newline="") as f:
-        for row in csv.reader(line for line in f if len(line.strip()) >= 3):
-            poi, image, score = row[0], row[-2], row[-1]
-            rows.setdefault(poi, []).append((float(score), Path(image).name.split("_")[0] == poi))
-    hits = [any(own for _, own in sorted(r, key=lambda x: -x[0])[:k]) for r in rows.values()]
-    return sum(hits) / len(hits)
+    """The share of POIs with an image of their own among their first K, which the product calls hit_rate@K.
+
+    The file is the published script's output, `poi_id,name,image,score` without a header; an image is the POI's that
+    its name begins with.
+    """
+    rows = read_scores(Path(csv_path).read_bytes())
+    ranked = [retrieval.ranks(own["score"].astype(float)) for _, own in rows.groupby("item_id", sort=False)]
+    query = np.repeat(np.arange(len(ranked)), [len(r) for r in ranked])
+    owner = rows["image_url"].map(lambda name: Path(name).name.split("_")[0])
+    own_image = [(own == poi).to_numpy() for poi, own in owner.groupby(rows["item_id"], sort=False)]
+    items = retrieval.relevant(query, np.concatenate(ranked), len(ranked), np.concatenate(own_image).astype(float))
+    return float(retrieval.hit_rate(items, k).mean())
+
+
+def read_scores(body: bytes) -> pd.DataFrame:
+    """The file's records through the job's own reader of CSV, which rejects lines that are too short."""
+    settings = ManifestSettings(path="-", format="csv")
+    whole = b"item_id,text,image_url,score\n" + body
+    columns = inspect_manifest(io.BytesIO(whole), "scores.csv", settings)
+    found = read_manifest(io.BytesIO(whole), "scores.csv", settings, columns)
+    return pd.concat([batch.candidates.to_pandas() for batch in found], ignore_index=True)
 
 
 def cases_of(set_dir: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aistudio.config import ModelConfig
 from aistudio.models import load_model
@@ -58,3 +59,43 @@ def test_published_models_pass_the_shared_check(golden_dir: Path, capsys: pytest
     spec.loader.exec_module(check)
     code = check.main("golden_adapter", ["public"])
     assert code == 0, capsys.readouterr().out
+
+
+def adapter() -> Any:
+    spec = importlib.util.spec_from_file_location("golden_adapter", Path(__file__).with_name("golden_adapter.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_adapter_sees_black_where_the_job_fails_a_row(tiny: dict[str, ModelConfig], tmp_path: Path) -> None:
+    """Truncated anywhere, empty, no image at all, or an image of a format that is not decoded."""
+    golden = adapter()
+    golden._state["recall"] = load_model(tiny["recall"])
+    noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    for kind in ("JPEG", "PNG", "WEBP", "BMP"):
+        Image.fromarray(noise).save(tmp_path / f"whole.{kind}", kind)
+        body = (tmp_path / f"whole.{kind}").read_bytes()
+        for name, part in (("half", body[: len(body) // 2]), ("header", body[:40]), ("last", body[:-40])):
+            (tmp_path / f"{name}.{kind}").write_bytes(part)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
+    (tmp_path / "drawing.svg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    paths = sorted(tmp_path.iterdir())
+    pixels = golden.read_pixels([str(path) for path in paths])
+    seen = {path.name for path, own in zip(paths, pixels, strict=True) if own.any()}
+    assert seen == {"whole.JPEG", "whole.PNG", "whole.WEBP", "whole.BMP"}
+
+
+def test_adapters_recall_is_the_papers(tmp_path: Path) -> None:
+    """Ties stay in file order, owners are compared whole, short lines are skipped, odd numbers are numbers."""
+    lines = [
+        "7,a,t/8_1.jpg,0.5", "7,a,t/7_1.jpg,0.5", "x", "", "7,a,t/9_1.jpg,1e-07",
+        "70,b,t/7_2.jpg,-0.5", "70,b,t/700_2.jpg,-0.25", "70,b,t/70_2.jpg,-0.75",
+        "9,c,t/90_3.jpg,0.1", "11,d,t/11_1.jpg,0.2",
+    ]  # fmt: skip
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    golden = adapter()
+    assert [golden.recall_at_k(str(path), k) for k in (1, 2, 3, 100)] == [0.25, 0.5, 0.75, 0.75]

@@ -18,11 +18,12 @@ from aistudio.store import open_store
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-def write_manifest(path: Path, urls: list[str]) -> Path:
+def write_manifest(path: Path, urls: list[str], texts: tuple[str, ...] = ("text ",)) -> Path:
     with path.open("w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f)
         writer.writerow(["item_id", "image_url", "text", "colour"])
-        writer.writerows((f"item{i % 5}", url, f"text {i % 5}", "red") for i, url in enumerate(urls))
+        rows = ((f"item{i % 5}", url, f"{texts[i % len(texts)]}{i % 5}", "red") for i, url in enumerate(urls))
+        writer.writerows(rows)
     return path
 
 
@@ -62,8 +63,9 @@ def test_a_url_that_rows_of_a_shard_share_is_fetched_once(image_server, tmp_path
 
 
 def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make_config):
-    manifest = write_manifest(tmp_path / "m.csv", urls_of(image_server, 20))
-    tables = []
+    texts = ("海", "海边日落山城古寺", "山城 ", "")  # of several lengths
+    manifest = write_manifest(tmp_path / "m.csv", urls_of(image_server, 20), texts)
+    tables, text_vectors = [], []
     for i, engine in enumerate(
         [{"plan": "fused", "batch_size": 1}, {"plan": "staged", "batch_size": 7, "device": "cpu"}]
     ):
@@ -72,14 +74,17 @@ def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make
         record = score(prepare(config)).record
         assert record["models"]["ranking"]["image_tower"] == "own"
         tables.append(stored(config).set_index("row_id").sort_index())
+        found = pq.read_table(f"{open_store(config.output).root}/texts").to_pydict()
+        text_vectors.append({text: tuple(row) for text, row in zip(found["text"], found["embedding"], strict=True)})
     fused, staged = tables
+    assert len(text_vectors[0]) == 20 and text_vectors[0] == text_vectors[1]
     assert (fused["status"] == staged["status"]).all()
     assert fused["final_url"].equals(staged["final_url"]) and fused["content_hash"].equals(staged["content_hash"])
     for column in ("recall_score", "rank_score"):
-        assert np.nanmax(np.abs(fused[column] - staged[column])) <= 1e-5
+        assert fused[column].to_numpy().tobytes() == staged[column].to_numpy().tobytes()  # NaN where a row failed
     ok = fused.status == "ok"
     for column in ("embedding", "rank_embedding"):
-        assert np.abs(np.stack(fused[ok][column]) - np.stack(staged[ok][column])).max() <= 1e-5
+        assert np.stack(fused[ok][column]).tobytes() == np.stack(staged[ok][column]).tobytes()
 
 
 def test_resume_scores_only_what_is_missing_and_ends_equal(image_server, tmp_path, make_config):

@@ -10,7 +10,7 @@ from aistudio.config import ImageSpec
 from aistudio.schema import CANDIDATE_FIELDS, Status
 from aistudio.scoring.encoders import Models, find_towers
 from aistudio.scoring.image_source import ImageRow
-from aistudio.scoring.shard import ShardScorer, distinct_images, store_shard
+from aistudio.scoring.shard import ShardScorer, distinct_images, row_products, store_shard
 from aistudio.store import open_store
 
 
@@ -183,3 +183,17 @@ def test_a_run_without_a_recall_model_stores_a_column_for_each_encoder():
     assert table["embedding_wide"].to_pylist()[1] == [2, 0, 0, 0, -2, 0, 0, 0]
     assert [table[c].to_pylist()[2] for c in ("embedding_look", "embedding_wide")] == [None, None]
     assert table["recall_score"].null_count == table["rank_score"].null_count == 3
+
+
+@pytest.mark.parametrize("width", [1, 4, 7, 128, 512, 513])
+def test_an_inner_product_does_not_notice_the_rows_around_it(width):
+    a, b = np.random.default_rng(width).normal(size=(2, 700, width)).astype(np.float32)
+    whole = row_products(a, b)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, (a.astype(np.float64) * b).sum(1), rtol=1e-6, atol=1e-6)
+    for size in (1, 2, 7, 16, 33):
+        for start in (0, 1, 5, 640):
+            part = slice(start, start + size)
+            assert row_products(a[part], b[part]).tobytes() == whole[part].tobytes()
+    assert row_products(a[::-1], b[::-1])[::-1].tobytes() == whole.tobytes()
+    assert row_products(a[:0], b[:0]).shape == (0,)
