@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from aistudio.errors import ConfigError
 
@@ -24,15 +33,29 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
+DatasetFormat = Literal["mitstates", "fashion200k", "fashioniq"]  # of composed retrieval; `path` is the root folder
+Resize = Literal[
+    "opencv_bilinear", "pil_bicubic_center_crop", "pil_bilinear_center_crop", "pil_bicubic", "pil_bilinear"
+]
+
+
 class ManifestSettings(Settings):
     """Where the catalogue is and how its columns are named."""
 
     path: str | list[str]  # file, glob, directory; local, s3:// or http(s)://
-    format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder"]
+    format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder"] | DatasetFormat
     columns: dict[str, str] = {}  # candidate column -> name in the manifest
     passthrough: list[str] | Literal["all"] = "all"  # manifest columns to keep beside the scores
     encoding: str = "utf-8"
     limit: int | None = Field(None, ge=1)  # score only the first N rows
+    split: Literal["train", "val", "test"] | None = None  # of a data set; null: the one it is judged on
+    categories: list[str] | None = None  # of a data set; null: all
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `split` and `categories` out where they are not set: runs recorded before they existed stay equal."""
+        data: dict[str, Any] = dump(self)
+        return {key: value for key, value in data.items() if key not in ("split", "categories") or value is not None}
 
 
 class ModelsSettings(Settings):
@@ -176,7 +199,7 @@ class ImageSpec(Settings):
     """Pixels that a model was trained on: a property of its weights."""
 
     size: int = Field(224, ge=8)
-    resize: Literal["opencv_bilinear", "pil_bicubic_center_crop", "pil_bicubic", "pil_bilinear"] = "opencv_bilinear"
+    resize: Resize = "opencv_bilinear"
     resize_shortest: int | None = None  # for *_center_crop; null: the size itself
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -209,13 +232,25 @@ class ModelConfig(Settings):
     image: ImageSpec = ImageSpec()
     arch: dict[str, Any] = {}  # sizes; each family validates its own
     extra_files: dict[str, WeightsFile] = {}
+    towers: dict[str, "ModelConfig"] = {}  # other models that this one is built on; a conf file's name in YAML
     licence: str | None = None
     notes: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_of_a_tower(cls, data: Any) -> Any:
+        """A model without weights of its own (a weighted sum, say) names those of its first tower."""
+        if isinstance(data, dict) and "weights" not in data and isinstance(data.get("towers"), dict):
+            first = next(iter(data["towers"].values()), None)
+            weights = first.get("weights") if isinstance(first, dict) else getattr(first, "weights", None)
+            return data if weights is None else {**data, "weights": weights}
+        return data
+
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """Every file that is named here."""
-        return (self.weights, *self.extra_files.values())
+        """Every file that is named here, those of the towers included."""
+        own = (self.weights, *self.extra_files.values())
+        return (*own, *(file for tower in self.towers.values() for file in tower.files))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
@@ -239,8 +274,20 @@ def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = (
 
 
 def load_model_config(path: str | Path) -> ModelConfig:
-    """Settings of one model. Raises ConfigError as `load_config` does."""
-    return _validate(ModelConfig, _read_yaml(Path(path)), str(path))
+    """Settings of one model; `towers` may name other conf files. Raises ConfigError as `load_config` does."""
+    data = _read_yaml(Path(path))
+    towers = data.get("towers")
+    if isinstance(towers, dict):
+        data["towers"] = {key: _tower(value, f"{path}: towers.{key}") for key, value in towers.items()}
+    return _validate(ModelConfig, data, str(path))
+
+
+def _tower(value: Any, source: str) -> Any:
+    """The settings of a tower. Raises ConfigError where it has towers of its own, which could name each other."""
+    data = _read_yaml(Path(value)) if isinstance(value, str) else value
+    if isinstance(data, dict) and data.get("towers"):
+        raise ConfigError(f"{source}: {value} has towers of its own; a tower must be a model that stands alone")
+    return data
 
 
 T = TypeVar("T", bound=Settings)

@@ -19,7 +19,7 @@ from aistudio.errors import WeightsError
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._encode import ImageEncoder, LoadOptions, TextEncoder
 from aistudio.models._files import WeightsInfo, model_fingerprint
-from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec
+from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, pretrained
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 
 BERT_LEFTOVERS = {"bert.embeddings.position_ids", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
@@ -29,7 +29,7 @@ class HfDualRecall:
     """A dual encoder, loaded; attributes and methods as in AlignRecall."""
 
     def __init__(self, cfg: ModelConfig, arch: HfArch, folders: Folders, options: LoadOptions) -> None:
-        model = _pretrained(transformers.AutoModel, folders.model)
+        model = pretrained(transformers.AutoModel, folders.model)
         text_model = _text_tower(arch, folders) if arch.text_model else model
         self.image_spec = image_spec(folders.model)
         self.fingerprint = _fingerprint(cfg, arch, folders, self.image_spec)
@@ -102,7 +102,7 @@ class _Tokenizer:
 
     def __init__(self, folder: Path, arch: HfArch, config: Any) -> None:
         with explained(folder):
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._tokenizer = transformers.AutoTokenizer.frompretrained(folder, local_files_only=True)
         config = getattr(config, "text_config", config)
         self._limit = arch.max_tokens or min(config.max_position_embeddings, self._tokenizer.model_max_length)
         self._padding = "max_length" if arch.padding == "max_length" else False
@@ -114,24 +114,12 @@ class _Tokenizer:
         return self._tokenizer(texts, truncation=True, max_length=self._limit, padding=self._padding)["input_ids"]
 
 
-def _pretrained(auto: Any, folder: Path) -> Any:
-    """A model with every one of its tensors from the folder. Raises WeightsError otherwise."""
-    with explained(folder):
-        model, report = auto.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report.get("mismatched_keys", ())))
-    if missing:
-        raise WeightsError(f"{folder}: {len(missing)} tensors missing or mis-shaped: {', '.join(missing[:8])}")
-    return model.eval()
-
-
 def _text_tower(arch: HfArch, folders: Folders) -> Any:
     auto = transformers.AutoModelForSequenceClassification
     if arch.text_weights is None:
-        return _pretrained(auto, folders.text)
+        return pretrained(auto, folders.text)
     with explained(folders.text):
-        model = auto.from_config(transformers.AutoConfig.from_pretrained(folders.text, local_files_only=True))
+        model = auto.from_config(transformers.AutoConfig.frompretrained(folders.text, local_files_only=True))
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     state = read_state_dict(arch.text_weights)
     extra = {name: value for name, value in state.items() if name in wanted or name not in BERT_LEFTOVERS}
@@ -150,7 +138,7 @@ def check(cfg: ModelConfig) -> WeightsInfo:
     folders = Folders(cfg, arch)
     with explained(folders.model), torch.device("meta"):
         model = transformers.AutoModel.from_config(
-            transformers.AutoConfig.from_pretrained(folders.model, local_files_only=True)
+            transformers.AutoConfig.frompretrained(folders.model, local_files_only=True)
         )
     tensors = list(model.state_dict().values())
     spec = image_spec(folders.model)
