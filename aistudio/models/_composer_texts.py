@@ -95,12 +95,13 @@ class _SteppedLstm(nn.Module):
 
     def __init__(self, text: LstmText) -> None:
         super().__init__()
-        lstm, dim = text.lstm, text.embedding_layer.embedding_dim
+        dim = text.embedding_layer.embedding_dim
+        by_input, by_state, input_bias, state_bias = (parameter.detach() for parameter in text.lstm.parameters())
         self.embedding = text.embedding_layer
         self.gates = nn.Linear(2 * dim, 4 * dim)
         with torch.no_grad():
-            self.gates.weight.copy_(torch.cat([lstm.weight_ih_l0, lstm.weight_hh_l0], dim=1))
-            self.gates.bias.copy_(lstm.bias_ih_l0.double() + lstm.bias_hh_l0.double())
+            self.gates.weight.copy_(torch.cat([by_input, by_state], dim=1))
+            self.gates.bias.copy_(input_bias.double() + state_bias.double())
         self.output = text.fc_output[1]
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A Hugging Face model's folders, local or from the hub, and what its image processor does; models of the library, opened."""
+"""A Hugging Face model's folders, local or from the hub: its files, its tensors, and what its image processor does."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
 """Computing row by row results in passes of one fixed size, so that a row's numbers do not depend on its neighbours.
 
-A float32 matrix product rounds differently for another number of rows; for one and the same number it does not, wherever
-a row stands. So the last pass is filled up with rows of zeros, whose results are thrown away.
+A float32 matrix product rounds differently for another number of rows; for one and the same number it does not,
+wherever a row stands. So the last pass is filled up with rows of zeros, whose results are thrown away.
 """
 
 from collections.abc import Callable
