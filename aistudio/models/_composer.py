@@ -108,9 +108,7 @@ class LoadedComposer:
         z, q = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (image_vectors, text_vectors))
         wanted = (len(z), self.dim), (len(z), self.text_dim)
         if (z.shape, q.shape) != wanted:
-            raise ValueError(
-                f"image and text vectors are {z.shape} and {q.shape}, expected {wanted}"
-            )
+            raise ValueError(f"image and text vectors are {z.shape} and {q.shape}, expected {wanted}")
         return z, q
 
     def _vectors(self, z: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -76,6 +76,7 @@ class Concat(nn.Module):
 class ComposerModel(nn.Module):
     """The towers and learnt scalars of a composer; a family adds its own layers behind them and `mix`."""
 
+    rotates = False  # knows a conjugate: there is a loss for it
     img_model: nn.Module
     text_model: LstmText
 

@@ -65,6 +65,8 @@ class ConvMapping(nn.Module):
 class ComposeAeModel(ComposerAutoencoder):
     """ComposeAE, differentiable."""
 
+    rotates = True
+
     def __init__(self, arch: ComposerArch, num_words: int | None, own_images: bool = True) -> None:
         super().__init__(arch, num_words, own_images)
         self.encoderLinear = nn.ModuleList([Projection(arch), LinearMapping(arch.dim)])
