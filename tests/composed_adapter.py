@@ -40,6 +40,11 @@ _folder = tempfile.TemporaryDirectory(prefix="composed_")
 atexit.register(_folder.cleanup)
 
 
+def setup(*folders: str) -> None:
+    """The reference's numbers were made by one thread; a training trace amplifies the last bit within a few steps."""
+    torch.set_num_threads(1)
+
+
 def settings(keys_json: str, composer: str, text_dim: int, words: list[str]) -> ModelConfig:
     """The recipe's weights as a checkpoint of the published format, its vocabulary beside it."""
     recipe: Any = importlib.import_module("recipe")  # check.py has its folder on the path
@@ -171,7 +176,7 @@ def evaluate_sample(model: Any, root: str, items: list[dict[str, Any]], complete
 
 
 def batch_tensors(opened: Any, batch: dict[str, Any], given: Any) -> ComposerBatch:
-    images = [to_tensor(pixels(batch[side]), SPEC) for side in ("source", "target")]
+    images = [preprocess(batch[side]).contiguous() for side in ("source", "target")]
     texts = word_tensors(opened.vocabulary, batch["texts"]) if given is None else (torch.from_numpy(given),)
     return ComposerBatch(*images, *texts)
 

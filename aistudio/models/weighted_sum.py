@@ -31,7 +31,7 @@ class WeightedSumModel(nn.Module):
         self.text_weight = text_weight
 
     def vectors(self, z: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        """(N,dim) unit image and text vectors -> (N,dim) unit vectors; where one weight is 0, the other ones as they are."""
+        """(N,dim) unit image and text vectors -> (N,dim) unit vectors; with one weight 0, the others as they are."""
         if self.text_weight in (0.0, 1.0):
             return q if self.text_weight else z
         return F.normalize((1 - self.text_weight) * z + self.text_weight * q, dim=1)
