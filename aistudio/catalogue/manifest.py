@@ -6,7 +6,7 @@ Each format's own rules stand in its own file.
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from aistudio.catalogue.delimited import delimited_events, inspect_delimited
+from aistudio.catalogue.delimited import DELIMITERS, delimited_events, inspect_delimited
 from aistudio.catalogue.folder import IMAGE_SUFFIXES
 from aistudio.catalogue.jsonl import inspect_jsonl, jsonl_events
 from aistudio.catalogue.lines import COMPRESSED_SUFFIXES, Lines
@@ -41,7 +41,7 @@ def inspect_manifest(stream: BinaryIO, file: str, settings: ManifestSettings) ->
     Args:
         stream: the file's bytes, at their start; not closed. `.gz` and `.zst` by the name's ending.
         file: name used in messages.
-        settings: format, column mapping, encoding; not for format `folder`.
+        settings: format, column mapping, encoding; not for format `folder` and data sets.
 
     Raises:
         ManifestError: the file is empty, of another format or encoding, or lacks a column; the message names
@@ -54,7 +54,7 @@ def inspect_manifest(stream: BinaryIO, file: str, settings: ManifestSettings) ->
         return inspect_jsonl(lines, file, settings)
     if settings.format == "ranking_pairs":
         return inspect_pairs(lines, file, settings)
-    assert settings.format != "folder", "a folder is read by folder_candidates"
+    assert settings.format in DELIMITERS, "folders and data sets have doors of their own"
     return inspect_delimited(lines, file, settings)
 
 
@@ -98,6 +98,6 @@ def read_manifest(
     elif settings.format == "ranking_pairs":
         events = pair_events(lines, columns, start_row, id_prefix)
     else:
-        assert settings.format != "folder", "a folder is read by folder_candidates"
+        assert settings.format in DELIMITERS, "folders and data sets have doors of their own"
         events = delimited_events(lines, file, settings, columns, start_row, id_prefix)
     yield from batches(events, columns, file, batch_rows, lines)

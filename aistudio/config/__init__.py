@@ -9,15 +9,16 @@ from aistudio.config.download import DownloadSettings
 from aistudio.config.engine import EngineSettings
 from aistudio.config.images import ImagesSettings
 from aistudio.config.job import JobConfig
-from aistudio.config.manifest import ManifestSettings
+from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
-from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, WeightsFile
+from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
 from aistudio.config.reading import load_config, load_model_config, parse_config
 from aistudio.config.report import ReportSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.store import StoreSettings
 
 __all__ = [
+    "DatasetFormat",
     "DownloadSettings",
     "EngineSettings",
     "ImageSpec",
@@ -28,6 +29,7 @@ __all__ = [
     "ModelConfig",
     "ModelsSettings",
     "ReportSettings",
+    "Resize",
     "SelectSettings",
     "Settings",
     "StoreSettings",

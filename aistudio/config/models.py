@@ -33,11 +33,16 @@ class ModelsSettings(Settings):
         return self
 
 
+Resize = Literal[
+    "opencv_bilinear", "pil_bicubic_center_crop", "pil_bilinear_center_crop", "pil_bicubic", "pil_bilinear"
+]
+
+
 class ImageSpec(Settings):
     """Pixels that a model was trained on: a property of its weights."""
 
     size: int = Field(224, ge=8)
-    resize: Literal["opencv_bilinear", "pil_bicubic_center_crop", "pil_bicubic", "pil_bilinear"] = "opencv_bilinear"
+    resize: Resize = "opencv_bilinear"
     resize_shortest: int | None = None  # for *_center_crop; null: the size itself
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -80,10 +85,22 @@ class ModelConfig(Settings):
     image: ImageSpec = ImageSpec()
     arch: dict[str, Any] = {}  # sizes; each family validates its own
     extra_files: dict[str, WeightsFile] = {}
+    towers: dict[str, "ModelConfig"] = {}  # other models that this one is built on; a conf file's name in YAML
     licence: str | None = None
     notes: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_of_a_tower(cls, data: Any) -> Any:
+        """A model without weights of its own (a weighted sum, say) names those of its first tower."""
+        if isinstance(data, dict) and "weights" not in data and isinstance(data.get("towers"), dict):
+            first = next(iter(data["towers"].values()), None)
+            weights = first.get("weights") if isinstance(first, dict) else getattr(first, "weights", None)
+            return data if weights is None else {**data, "weights": weights}
+        return data
+
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """Every file that is named here."""
-        return (self.weights, *self.extra_files.values())
+        """Every file that is named here, those of the towers included."""
+        own = (self.weights, *self.extra_files.values())
+        return (*own, *(file for tower in self.towers.values() for file in tower.files))

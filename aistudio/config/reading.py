@@ -39,8 +39,20 @@ def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = (
 
 
 def load_model_config(path: str | Path) -> ModelConfig:
-    """Settings of one model. Raises ConfigError as `load_config` does."""
-    return _validate(ModelConfig, _read_yaml(Path(path)), str(path))
+    """Settings of one model; `towers` may name other conf files. Raises ConfigError as `load_config` does."""
+    data = _read_yaml(Path(path))
+    towers = data.get("towers")
+    if isinstance(towers, dict):
+        data["towers"] = {key: _tower(value, f"{path}: towers.{key}") for key, value in towers.items()}
+    return _validate(ModelConfig, data, str(path))
+
+
+def _tower(value: Any, source: str) -> Any:
+    """The settings of a tower. Raises ConfigError where it has towers of its own, which could name each other."""
+    data = _read_yaml(Path(value)) if isinstance(value, str) else value
+    if isinstance(data, dict) and data.get("towers"):
+        raise ConfigError(f"{source}: {value} has towers of its own; a tower must be a model that stands alone")
+    return data
 
 
 T = TypeVar("T", bound=Settings)

@@ -10,6 +10,7 @@ from PIL import Image
 from aistudio.config import ImageSpec
 
 _PIL_FILTERS = {"pil_bicubic": Image.Resampling.BICUBIC, "pil_bilinear": Image.Resampling.BILINEAR}
+_CROPPED = {"pil_bicubic_center_crop": Image.Resampling.BICUBIC, "pil_bilinear_center_crop": Image.Resampling.BILINEAR}
 # Beyond this, resize-then-crop would make a picture of which it throws almost everything away: a 1 x 100,000 image
 # becomes 224 x 22,400,000 pixels on the way.
 _MAX_ASPECT = 16
@@ -22,8 +23,9 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
         rgb: uint8 (H, W, 3) or a PIL image of mode RGB; at least 1 x 1 pixel.
         spec: `opencv_bilinear` is cv2.resize INTER_LINEAR, bit for bit, not antialiased, aspect not kept (the
             published recall and ranking weights); `pil_bicubic_center_crop` brings the shortest edge to
-            `resize_shortest` (or `size`) and crops the centre, as CLIP's image processor; `pil_bicubic` and
-            `pil_bilinear` squash with antialiasing.
+            `resize_shortest` (or `size`) and crops the centre, as CLIP's image processor; `pil_bilinear_center_crop`
+            does so as torchvision's Resize and CenterCrop on PIL images; `pil_bicubic` and `pil_bilinear` squash with
+            antialiasing.
 
     Raises:
         ValueError: `resize_shortest` is smaller than `size`, so that there is nothing to crop from.
@@ -31,8 +33,8 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
     if spec.resize == "opencv_bilinear":
         return _opencv(np.asarray(rgb), spec.size, cv2.INTER_LINEAR)
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
-    if spec.resize == "pil_bicubic_center_crop":
-        out = _shortest_then_crop(image, spec.resize_shortest or spec.size, spec.size)
+    if spec.resize in _CROPPED:
+        out = _shortest_then_crop(image, spec)
     else:
         out = image.resize((spec.size, spec.size), _PIL_FILTERS[spec.resize])
     return np.array(out)  # a copy: the array must be writable, torch warns otherwise
@@ -66,18 +68,25 @@ def _one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _shortest_then_crop(image: Image.Image, shortest: int, size: int) -> Image.Image:
+def _shortest_then_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    shortest, size = spec.resize_shortest or spec.size, spec.size
     if shortest < size:
         raise ValueError(f"resize_shortest {shortest} is smaller than size {size}: nothing to crop from")
     width, height = image.size
     short, long = min(width, height), max(width, height)
-    longest = int(shortest * long / short)  # truncated, as CLIP's processor does
+    longest = int(shortest * long / short)  # truncated, as CLIP's processor and torchvision do
     new_width, new_height = (shortest, longest) if width <= height else (longest, shortest)
-    left, top = (new_width - size) // 2, (new_height - size) // 2
+    left, top = (_margin(length - size, spec.resize) for length in (new_width, new_height))
+    kernel = _CROPPED[spec.resize]
     if long <= _MAX_ASPECT * short:
-        resized = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+        resized = image.resize((new_width, new_height), kernel)
         return resized.crop((left, top, left + size, top + size))
     # Not bit-exact: Pillow then takes its two passes in the other order and rounds differently in between.
     x, y = width / new_width, height / new_height
     box = (left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y))
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return image.resize((size, size), kernel, box=box)
+
+
+def _margin(excess: int, resize: str) -> int:
+    """Pixels cut off at the left or top: torchvision rounds half to even, CLIP's processor rounds down."""
+    return round(excess / 2) if resize == "pil_bilinear_center_crop" else excess // 2

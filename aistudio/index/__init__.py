@@ -10,12 +10,14 @@ product is exact). Order is by that score, highest first, and then by id, lowest
 positions in the manifest. So equal vectors tie exactly, and block size, partitioning, number of threads and device
 change neither ids nor scores.
 
-product.py (one tile), sieve.py (all tiles, thresholds), topk.py (the K best), ranks.py (ranks of given rows). Leaves
-out: reading files (pipeline/), approximate search, and what the ranks mean (metrics/retrieval.py).
+product.py (one tile), sieve.py (all tiles, thresholds), topk.py (the K best), ranks.py (ranks of given rows),
+cosine.py (the K best of vectors at hand). Leaves out:
+reading files (pipeline/), approximate search, and what the ranks mean (metrics/retrieval.py).
 """
 
+from aistudio.index.cosine import cosine_top, unit_rows
 from aistudio.index.ranks import RankCounter
 from aistudio.index.sieve import Sieve, checked, exact_scores, sgemm_error
 from aistudio.index.topk import TopK
 
-__all__ = ["RankCounter", "Sieve", "TopK", "checked", "exact_scores", "sgemm_error"]
+__all__ = ["RankCounter", "Sieve", "TopK", "checked", "cosine_top", "exact_scores", "sgemm_error", "unit_rows"]

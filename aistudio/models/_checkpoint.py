@@ -5,9 +5,10 @@ number scalars are let through. What a checkpoint may hold besides the model is 
 """
 
 import contextlib
+import json
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,21 @@ LEFTOVERS = re.compile(
     r"(align_model\.)?(relations_emb\.weight|linear_relation\.(weight|bias)|logit_scale"
     r"|text_model\.embeddings\.position_ids|text_model\.pooler\.dense\.(weight|bias))|(.+\.)?num_batches_tracked"
 )
-CHECKPOINT_ENTRIES = {"epoch", "min_loss", "state_dict"}
+STATE_ENTRIES = ("state_dict", "model_state_dict", "Combiner")  # where published checkpoints keep their tensors
+CHECKPOINT_ENTRIES = {"epoch", "min_loss", "it", "opt", "vocabulary", *STATE_ENTRIES}
 SHOWN = 8  # names listed in a message before "and N more"
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, on the CPU, memory-mapped where the format allows it.
+    """Tensors by name, on the CPU, memory-mapped where the format allows it. Arguments as `read_weights`."""
+    return read_weights(path)[0]
 
-    Takes safetensors, a torch file of a bare state dict, or one of {"epoch", "min_loss", "state_dict"}.
+
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str] | None]:
+    """Tensors by name, and the word vocabulary that the file holds beside them (None: it holds none).
+
+    Takes safetensors (vocabulary: JSON in the metadata), a torch file of a bare state dict, or one of
+    {"epoch", "min_loss", "state_dict"} or {"it", "opt", "model_state_dict", "vocabulary"}.
 
     Raises:
         WeightsError: missing, truncated, not a weights file, or asking for code to be run.
@@ -40,11 +48,23 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     head = _first_bytes(path)
     if head[8:9] == b"{":
         try:
-            return safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, ValueError, KeyError, OSError) as e:
+            with safetensors.safe_open(path, framework="pt") as file:
+                words = (file.metadata() or {}).get("vocabulary")
+            return safetensors.torch.load_file(path), _words(words and json.loads(words), path)
+        except (safetensors.SafetensorError, ValueError, KeyError, OSError, RecursionError) as e:
             raise WeightsError(f"{path}: damaged safetensors file: {e}; fetch it again") from None
     _refuse_text(path, head)
-    return _state_dict_of(_torch_load(path, mmap=head[:2] == b"PK"), path)
+    loaded = _torch_load(path, mmap=head[:2] == b"PK")
+    return _state_dict_of(loaded, path), _words(loaded.get("vocabulary"), path)
+
+
+def _words(found: Any, path: Path) -> list[str] | None:
+    """A file's own vocabulary. A bare state dict may have a tensor of that name: then it is none."""
+    if found is None or isinstance(found, torch.Tensor):
+        return None
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise WeightsError(f"{path}: its vocabulary is {type(found).__name__}, expected a list of words")
+    return found
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -87,11 +107,19 @@ def _unpickling_reason(message: str) -> str:
 
 @contextlib.contextmanager
 def _plain_numpy_scalars() -> Iterator[None]:
-    """Let through NumPy number scalars (a loss value, say), under the module names of NumPy 1 and 2."""
+    """Let through NumPy number scalars (a loss value, say), under the module names of NumPy 1 and 2, and the options
+    of a training script, of which nothing is read."""
     kinds = [type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")]
     scalars = [(_plain_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([np.dtype, *kinds, *scalars]):
+    with torch.serialization.safe_globals([np.dtype, *kinds, *scalars, (_Options, "argparse.Namespace")]):
         yield
+
+
+class _Options:
+    """Stands in for an argparse.Namespace: takes its content and forgets it."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 def _plain_scalar(dtype: Any, data: Any = None) -> Any:
@@ -102,11 +130,12 @@ def _plain_scalar(dtype: Any, data: Any = None) -> Any:
 
 def _state_dict_of(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
     state = loaded
-    if isinstance(loaded, Mapping) and "state_dict" in loaded:
+    entry = next((name for name in STATE_ENTRIES if isinstance(loaded, Mapping) and name in loaded), None)
+    if entry is not None:
         unknown = sorted(map(str, set(loaded) - CHECKPOINT_ENTRIES))
         if unknown:
-            raise WeightsError(f"{path}: unknown entries beside state_dict: {_listed(unknown)}")
-        state = loaded["state_dict"]
+            raise WeightsError(f"{path}: unknown entries beside {entry}: {_listed(unknown)}")
+        state = loaded[entry]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsError(f"{path}: holds no state dict (name -> tensor), but {type(loaded).__name__}")
     return {str(name): tensor for name, tensor in state.items()}
@@ -153,10 +182,19 @@ def load_into(
     model.load_state_dict(kept | {key: tensors[name].float() for key, name in names.items()}, strict=True)
 
 
-def save_weights(tensors: Mapping[str, torch.Tensor], path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write tensors under their published names as safetensors of `dtype`; what `load_model` opens."""
+def save_weights(
+    tensors: Mapping[str, torch.Tensor],
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    vocabulary: Sequence[str] | None = None,
+) -> None:
+    """Write tensors under their published names as safetensors of `dtype`; what `load_model` opens.
+
+    `vocabulary`: the words whose ids are the rows of an embedding table, kept in the file's metadata.
+    """
     ready = {name: tensor.detach().cpu().to(dtype).contiguous().clone() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(ready, path)
+    metadata = None if vocabulary is None else {"vocabulary": json.dumps(list(vocabulary))}
+    safetensors.torch.save_file(ready, path, metadata=metadata)
 
 
 def _is_float(tensor: torch.Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""A Hugging Face model's folders, local or from the hub, and what its image processor does. No tower is built here."""
+"""A Hugging Face model's folders, local or from the hub: its files, its tensors, and what its image processor does."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors
+import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -77,6 +78,18 @@ def explained(folder: Path) -> Iterator[None]:
         yield
     except FOLDER_ERRORS as e:
         raise WeightsError(f"{folder}: not a usable model folder: {type(e).__name__}: {e}") from None
+
+
+def pretrained(auto: Any, folder: Path, **options: Any) -> Any:
+    """A model with every one of its tensors from the folder. Raises WeightsError otherwise."""
+    with explained(folder):
+        model, report = auto.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, **options
+        )
+    missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report.get("mismatched_keys", ())))
+    if missing:
+        raise WeightsError(f"{folder}: {len(missing)} tensors missing or mis-shaped: {', '.join(missing[:8])}")
+    return model.eval()
 
 
 def image_spec(folder: Path) -> ImageSpec:

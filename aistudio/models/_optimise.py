@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.efficientnet import EfficientNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import SqueezeExcitation
 
 PIXELS_AT_ONCE = 2 * 224 * 224  # per core, while feature maps are large: 15 MB an activation for B3, which caches hold
@@ -18,7 +19,7 @@ LARGE_MAPS = 16  # feature maps are large until they are this many times smaller
 
 def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
     """The image tower in eval mode on its device, in its precision, channels-last; made faster if `optimize`."""
-    convolutional = [module for module in tower.modules() if isinstance(module, EfficientNet)]
+    convolutional = [module for module in tower.modules() if isinstance(module, EfficientNet | ResNet)]
     if not convolutional:
         ready = ready_transformer(tower, device, dtype, optimize).to(dtype)
         return ready.to(memory_format=torch.channels_last)
@@ -29,7 +30,8 @@ def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, opti
     if optimize and device.type == "cpu" and one_dnn_available(dtype):
         fuse_for_one_dnn(tower)
         for net in convolutional:
-            net.features = in_small_steps(net.features)
+            if isinstance(net, EfficientNet):
+                net.features = in_small_steps(net.features)
     return tower
 
 
@@ -49,14 +51,22 @@ def ready_transformer(tower: nn.Module, device: torch.device, dtype: torch.dtype
 def fold_batch_norm(module: nn.Module) -> None:
     """Fold every BatchNorm that follows a convolution into it, in place; computed in float64, rounded once."""
     for parent in module.modules():
-        if not isinstance(parent, nn.Sequential):
-            continue
-        for i in range(len(parent) - 1):
-            conv, norm = parent[i], parent[i + 1]
+        for conv_name, norm_name in _norm_pairs(parent):
+            conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 dtype = conv.weight.dtype
-                parent[i] = fuse_conv_bn_eval(conv.double(), norm.double()).to(dtype)
-                parent[i + 1] = nn.Identity()
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv.double(), norm.double()).to(dtype))
+                setattr(parent, norm_name, nn.Identity())
+
+
+def _norm_pairs(parent: nn.Module) -> list[tuple[str, str]]:
+    """Names of children that may be a convolution and its norm: neighbours of a Sequential, or ResNet's conv1, bn1."""
+    if isinstance(parent, nn.Sequential):
+        return [(str(i), str(i + 1)) for i in range(len(parent) - 1)]
+    if isinstance(parent, ResNet | BasicBlock | Bottleneck):
+        pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)]
+        return [pair for pair in pairs if hasattr(parent, pair[0])]
+    return []
 
 
 def one_dnn_available(dtype: torch.dtype = torch.float32) -> bool:

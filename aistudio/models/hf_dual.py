@@ -19,7 +19,7 @@ from aistudio.errors import WeightsError
 from aistudio.models import Kind
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._encode import ImageEncoder, LoadOptions, Padding, TextEncoder
-from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec
+from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, pretrained
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint
 
@@ -33,7 +33,7 @@ class HfDualRecall:
     normalised = True
 
     def __init__(self, cfg: ModelConfig, arch: HfArch, folders: Folders, options: LoadOptions) -> None:
-        model = _pretrained(transformers.AutoModel, folders.model)
+        model = pretrained(transformers.AutoModel, folders.model)
         text_model = _text_tower(arch, folders) if arch.text_model else model
         self.image_spec = image_spec(folders.model)
         self.fingerprint = _fingerprint(cfg, arch, folders, self.image_spec)
@@ -140,22 +140,10 @@ def open_tokenizer(cfg: ModelConfig) -> _Tokenizer:
     return _Tokenizer(folders.text, arch, config)
 
 
-def _pretrained(auto: Any, folder: Path) -> Any:
-    """A model with every one of its tensors from the folder. Raises WeightsError otherwise."""
-    with explained(folder):
-        model, report = auto.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report.get("mismatched_keys", ())))
-    if missing:
-        raise WeightsError(f"{folder}: {len(missing)} tensors missing or mis-shaped: {', '.join(missing[:8])}")
-    return model.eval()
-
-
 def _text_tower(arch: HfArch, folders: Folders) -> Any:
     auto = transformers.AutoModelForSequenceClassification
     if arch.text_weights is None:
-        return _pretrained(auto, folders.text)
+        return pretrained(auto, folders.text)
     with explained(folders.text):
         model = auto.from_config(transformers.AutoConfig.from_pretrained(folders.text, local_files_only=True))
     wanted = {name: value.shape for name, value in model.state_dict().items()}

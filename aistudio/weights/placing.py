@@ -22,7 +22,9 @@ def pin_files(cfg: ModelConfig, cache: WeightsCache) -> ModelConfig:
         WeightsError: the file at a path is not the one expected, or cannot be fetched.
     """
     extra = {key: _pin(file, cfg.name, cache) for key, file in cfg.extra_files.items()}
-    return cfg.model_copy(update={"weights": _pin(cfg.weights, cfg.name, cache), "extra_files": extra})
+    towers = {key: pin_files(tower, cache) for key, tower in cfg.towers.items()}
+    weights = _pin(cfg.weights, cfg.name, cache)
+    return cfg.model_copy(update={"weights": weights, "extra_files": extra, "towers": towers})
 
 
 def _pin(file: WeightsFile, name: str, cache: WeightsCache) -> WeightsFile:
@@ -84,14 +86,18 @@ def place_files(cfg: ModelConfig, cache: WeightsCache, *, fetch: bool = True) ->
     def moved_file(file: WeightsFile) -> WeightsFile:
         return file.model_copy(update={"path": located(file.path)})
 
-    return cfg.model_copy(
-        update={
-            "weights": moved_file(cfg.weights),
-            "extra_files": {key: moved_file(file) for key, file in cfg.extra_files.items()},
-            "tokenizer": located(cfg.tokenizer),
-            "arch": {key: located(value) for key, value in cfg.arch.items()},
-        }
-    )
+    def moved_model(model: ModelConfig) -> ModelConfig:
+        return model.model_copy(
+            update={
+                "weights": moved_file(model.weights),
+                "extra_files": {key: moved_file(file) for key, file in model.extra_files.items()},
+                "tokenizer": located(model.tokenizer),
+                "arch": {key: located(value) for key, value in model.arch.items()},
+                "towers": {key: moved_model(tower) for key, tower in model.towers.items()},
+            }
+        )
+
+    return moved_model(cfg)
 
 
 def _folder(path: str) -> Path:
