@@ -5,8 +5,11 @@ PYTHONPATH=tests python ../shared/similar/check.py similar_adapter --strict
 
 import numpy as np
 
+from aistudio.catalogue.answers import read_answers
+from aistudio.metrics.preference import PairAnswers, between
 from aistudio.metrics.protocols import evaluate, hits_curve, image_level
 from aistudio.metrics.protocols import item_level as rank_items
+from aistudio.metrics.survey import analyse_ranks, pair_result
 
 
 def retrieval(query, gallery, query_labels, gallery_labels, drop, k):
@@ -25,3 +28,33 @@ def item_level(embeddings, items, category_of_item, query_image_of_item, k):
     """Items ranked by their nearest image, the query's own item left out."""
     found, ranked = rank_items(embeddings, items, category_of_item, query_image_of_item, "euclidean")
     return {**evaluate(found, [1, k]), "seed_recall": hits_curve(found, k), "ranked_items": np.stack(ranked)}
+
+
+def survey_pairs(csv_path, a, b):
+    """Choices between two systems."""
+    answers = PairAnswers.from_columns(read_answers(csv_path).columns)
+    found = pair_result(between(answers, a, b))
+    return {
+        "share": found.share.share,
+        "share_ties_half": found.share.share_ties_half,
+        "sign_test_p": found.share.sign_test_p,
+        "wilson_95": found.share.wilson,
+        "se_respondent": found.by_respondent.se,
+        "se_question": found.by_question.se,
+        "se_two_way": found.both.se,
+        "p_left": found.side.p_left,
+        "fleiss_kappa": found.agreement.kappa,
+    }
+
+
+def survey_ranks(csv_path, systems):
+    """Rankings of several systems."""
+    found = analyse_ranks(read_answers(csv_path).columns, systems, samples=0)
+    return {
+        "mean_rank": found.ranks.mean_rank,
+        "friedman_chi2": found.ranks.over_blocks.chi2,
+        "chi2_over_respondents": found.ranks.over_respondents.chi2,
+        "chi2_over_questions": found.ranks.over_questions.chi2,
+        "bradley_terry": found.bradley_terry.log_strength,
+        "plackett_luce": found.ranks.plackett_luce.log_strength,
+    }
