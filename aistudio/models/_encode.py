@@ -80,9 +80,23 @@ class ImageEncoder:
     On a GPU several threads may call at once: while it computes for one, the others' pixels are copied.
     """
 
-    def __init__(self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions) -> None:
-        """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast."""
-        self.spec, self.dim = spec, dim
+    def __init__(
+        self,
+        tower: nn.Module,
+        spec: ImageSpec,
+        dim: int,
+        options: LoadOptions,
+        normalise: bool = True,
+        one_by_one: bool = False,
+    ) -> None:
+        """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast.
+
+        Args:
+            normalise: scale rows to length 1; False: the tower's vectors as they are.
+            one_by_one: on a CPU give the tower one image at a time, so that no image's last bits depend on its
+                neighbours; for towers whose layers _optimise.py does not know.
+        """
+        self.spec, self.dim, self._unit_rows, self._one_by_one = spec, dim, normalise, one_by_one
         self._device, self._dtype = ready_device(options.device, options.precision)
         self._feed = PinnedFeed(self._device) if self._device.type == "cuda" else None
         self._images_per_pass = options.images_per_pass
@@ -97,7 +111,7 @@ class ImageEncoder:
         self._table = self._normalised(every_value).permute(0, 2, 3, 1).cpu().numpy().reshape(1, 256, 3)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0.
+        """(N,S,S,3) uint8 RGB -> (N,dim) float32 rows, of length 1 where `normalise` is set; N may be 0.
 
         Raises:
             ValueError: another shape or dtype.
@@ -114,7 +128,7 @@ class ImageEncoder:
 
     def _encode(self, pixels: np.ndarray) -> np.ndarray:
         rows = np.empty((len(pixels), self.dim), np.float32)
-        chunk = IMAGES_PER_CORE * torch.get_num_threads()
+        chunk = 1 if self._one_by_one else IMAGES_PER_CORE * torch.get_num_threads()
         with torch.inference_mode():
             for start in range(0, len(pixels), chunk):
                 part = slice(start, start + chunk)
@@ -131,8 +145,9 @@ class ImageEncoder:
         return feed.fetch(torch.cat(parts)) if parts else np.empty((0, self.dim), np.float32)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised (N,3,S,S) float32 -> (N,dim) float32 unit rows, both on the device."""
-        return F.normalize(self._tower(x.to(self._dtype)).float(), dim=-1)
+        """Normalised (N,3,S,S) float32 -> (N,dim) float32 rows, both on the device."""
+        rows = self._tower(x.to(self._dtype)).float()
+        return F.normalize(rows, dim=-1) if self._unit_rows else rows
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
         """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, on the device.

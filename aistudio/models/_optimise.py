@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torchvision.models.efficientnet import EfficientNet
 from torchvision.ops import SqueezeExcitation
 
@@ -18,7 +18,7 @@ LARGE_MAPS = 16  # feature maps are large until they are this many times smaller
 
 def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
     """The image tower in eval mode on its device, in its precision, channels-last; made faster if `optimize`."""
-    convolutional = [module for module in tower.modules() if isinstance(module, EfficientNet)]
+    convolutional = [module for module in tower.modules() if isinstance(module, EfficientNet | Foldable)]
     if not convolutional:
         ready = ready_transformer(tower, device, dtype, optimize).to(dtype)
         return ready.to(memory_format=torch.channels_last)
@@ -29,8 +29,14 @@ def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, opti
     if optimize and device.type == "cpu" and one_dnn_available(dtype):
         fuse_for_one_dnn(tower)
         for net in convolutional:
-            net.features = in_small_steps(net.features)
+            if isinstance(net, EfficientNet):
+                net.features = in_small_steps(net.features)
     return tower
+
+
+class Foldable(nn.Sequential):
+    """Layers of our own that may be folded and fused: BatchNorm stands right behind its convolution in a Sequential,
+    activations round the same wherever a value stands (ReLU and its kin), and no layer looks into another."""
 
 
 def ready_transformer(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
@@ -47,7 +53,7 @@ def ready_transformer(tower: nn.Module, device: torch.device, dtype: torch.dtype
 
 
 def fold_batch_norm(module: nn.Module) -> None:
-    """Fold every BatchNorm that follows a convolution into it, in place; computed in float64, rounded once."""
+    """Fold every BatchNorm that follows a convolution or linear layer into it, in place; in float64, rounded once."""
     for parent in module.modules():
         if not isinstance(parent, nn.Sequential):
             continue
@@ -56,6 +62,10 @@ def fold_batch_norm(module: nn.Module) -> None:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 dtype = conv.weight.dtype
                 parent[i] = fuse_conv_bn_eval(conv.double(), norm.double()).to(dtype)
+                parent[i + 1] = nn.Identity()
+            elif isinstance(conv, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                dtype = conv.weight.dtype
+                parent[i] = fuse_linear_bn_eval(conv.double(), norm.double()).to(dtype)
                 parent[i + 1] = nn.Identity()
 
 
@@ -101,7 +111,7 @@ def _takes_silu(parent: nn.Module, name: str) -> bool:
     """Is the convolution `name` of a Sequential followed by SiLU (behind a folded norm)? Then that becomes Identity."""
     if not isinstance(parent, nn.Sequential):
         return False
-    following = int(name) + 1
+    following = list(parent._modules).index(name) + 1  # names need not be numbers
     while following < len(parent) and isinstance(parent[following], nn.Identity):
         following += 1
     if following == len(parent) or not isinstance(parent[following], nn.SiLU):
