@@ -4,12 +4,16 @@ PYTHONPATH=tests python ../shared/similar/check.py similar_adapter --strict
 """
 
 import numpy as np
+import torch
 
 from aistudio.catalogue.answers import read_answers
 from aistudio.metrics.preference import PairAnswers, between
 from aistudio.metrics.protocols import evaluate, hits_curve, image_level
 from aistudio.metrics.protocols import item_level as rank_items
 from aistudio.metrics.survey import analyse_ranks, pair_result
+from aistudio.reports.embedding_map import principal_axes
+from aistudio.training import triplets, vae_loss
+from aistudio.training.pair_loss import pair_losses
 
 
 def retrieval(query, gallery, query_labels, gallery_labels, drop, k):
@@ -58,3 +62,42 @@ def survey_ranks(csv_path, systems):
         "bradley_terry": found.bradley_terry.log_strength,
         "plackett_luce": found.ranks.plackett_luce.log_strength,
     }
+
+
+def triplet_loss(embeddings, labels, normalise, mining, margin, squared, nonzero_mean):
+    """The loss and its gradient."""
+    x = torch.tensor(embeddings, dtype=torch.float64, requires_grad=True)
+    options = triplets.TripletOptions(mining, margin, normalise, squared, nonzero_mean)
+    loss = triplets.triplet_loss(x, torch.tensor(labels), options).loss
+    loss.backward()
+    return loss.item(), x.grad.numpy()
+
+
+def triplet_counts(embeddings, labels, normalise, margin):
+    """How many triplets are hard, semi-hard and easy."""
+    return triplets.triplet_counts(torch.tensor(embeddings), torch.tensor(labels), margin, normalise)
+
+
+def pair_loss(score_a, score_b, label):
+    """One loss per pair."""
+    return pair_losses(torch.tensor(score_a), torch.tensor(score_b), torch.tensor(label)).numpy()
+
+
+def kl(mu, logvar):
+    """One number per image."""
+    return vae_loss.kl_divergence(torch.tensor(mu), torch.tensor(logvar)).numpy()
+
+
+def bce(x, reconstruction):
+    """One number per image."""
+    return vae_loss.bce(torch.tensor(x), torch.tensor(reconstruction)).numpy()
+
+
+def half_squared_error(x, reconstruction):
+    """One number per image."""
+    return vae_loss.half_squared_error(torch.tensor(x), torch.tensor(reconstruction)).numpy()
+
+
+def pca(x, axes):
+    """Coordinates and shares of variance."""
+    return principal_axes(x, axes)
