@@ -39,7 +39,7 @@ __all__ = [
     "place_files",
 ]
 
-NOT_FAMILIES = {"poi_table"}  # public, but not a model
+NOT_FAMILIES = {"poi_table", "detector"}  # public, but no models that give vectors
 
 
 class ImageModel(Protocol):
