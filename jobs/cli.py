@@ -19,6 +19,7 @@ VERBS = {
     "submit": "run a job on a Ray cluster",
     "demo": "the whole job on a drawn catalogue, end to end",
     "train": "train the demo weights again",
+    "survey": "ask people which recommendations they prefer, and analyse the answers",
 }
 
 
