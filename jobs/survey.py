@@ -67,14 +67,15 @@ def _make(lists: str, out: Path, mode: str, count: int, seed: int, title: str) -
     pictures: dict[str, bytes] = {}
     rng = random.Random(seed)
     order = rng.sample(sorted(asked), len(asked))
-    questions = []
+    questions: list[Question] = []
     for name in order:
         made = _question(name, asked[name], pictures, reasons) if len(questions) < count else None
         questions += [made] if made else []
     if not questions:
         raise ConfigError(f"{lists}: no question whose pictures can be opened; {'; '.join(reasons[:SAID])}")
-    stranger = rng.choice(sorted(set(pictures) - {questions[len(questions) // 2].query.path}))
-    survey = Questionnaire(title, "ranks" if mode == "ranks" else "pairs", questions, Shown(stranger))
+    others = sorted(set(pictures) - {questions[len(questions) // 2].query.path})
+    stranger = Shown(rng.choice(others)) if others else None
+    survey = Questionnaire(title, "ranks" if mode == "ranks" else "pairs", questions, stranger)
     try:
         files = questionnaire_files(survey, pictures)
     except ValueError as e:

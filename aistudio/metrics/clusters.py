@@ -99,11 +99,13 @@ def two_way_share(decisions: Decisions) -> Clustered:
 
 
 def headline(decisions: Decisions) -> Clustered:
-    """Return the interval to quote: by respondent or by question, whichever is wider. An undefined one is widest.
+    """Return the interval to quote: by question or by respondent, whichever is wider.
 
-    With one question only, nothing can be said about other questions: the interval is then None.
+    With one question (or one respondent) nothing can be said about others: that counts as the widest, and the interval
+    is None. Clusters that all have the very same share have no spread, which is the narrowest; it is None, too, where
+    both are like that.
     """
-    return max((clustered_share(decisions, by) for by in ("respondent", "question")), key=_width)
+    return max((clustered_share(decisions, by) for by in ("question", "respondent")), key=_width)
 
 
 def per_cluster(decisions: Decisions, by: By) -> PerCluster:
@@ -199,4 +201,6 @@ def _interval(
 
 
 def _width(found: Clustered) -> float:
-    return np.inf if found.low is None or found.high is None else found.high - found.low
+    if found.low is None or found.high is None:
+        return 0.0 if found.se == 0 else np.inf
+    return found.high - found.low

@@ -273,6 +273,15 @@ def test_headline_is_the_wider_one():
         assert clusters.headline(decisions) == max(both, key=lambda c: c.high - c.low)
 
 
+def test_respondents_who_are_exactly_alike_do_not_hide_the_questions():
+    who, what = (x.ravel() for x in np.indices((4, 6)))
+    names = (np.array([f"r{i}" for i in who]), np.array([f"q{i}" for i in what]), np.array(["all"] * 24))
+    head = clusters.headline(Decisions("a", "b", *names, (what < 4).astype(float), np.ones(24)))
+    assert head.by == "question" and head.low is not None
+    one_question = Decisions("a", "b", names[0], names[2], names[2], (who < 3).astype(float), np.ones(24))
+    assert clusters.headline(one_question).low is None and clusters.headline(one_question).by == "question"
+
+
 def test_a_side_that_always_wins_has_no_logit():
     one = np.array(["x"] * 6)
     found = preference.side_bias(

@@ -18,11 +18,13 @@ def choices(rows):
 
 def many(share, people=6, questions=20, a="new", b="old"):
     """Every question has one answer of each person; the first `share` of the questions go to a."""
-    won = round(share * questions)
-    return choices([
-        (f"r{r}", f"q{q}", "wild" if q % 2 else "shop", *((a, b) if (q + r) % 2 else (b, a)), a if (q < won) ^ (q % 7 == r) else b)
-        for r in range(people) for q in range(questions)
-    ])  # fmt: skip
+    won, rows = round(share * questions), []
+    for r in range(people):
+        for q in range(questions):
+            sides = (a, b) if (q + r) % 2 else (b, a)
+            choice = a if (q < won) ^ (q % 7 == r) else b  # now and then somebody disagrees
+            rows.append((f"r{r}", f"q{q}", "wild" if q % 2 else "shop", *sides, choice))
+    return choices(rows)
 
 
 def test_a_clear_preference_is_said_and_for_whom():
@@ -34,8 +36,10 @@ def test_a_clear_preference_is_said_and_for_whom():
 
 
 def test_a_share_that_questions_do_not_decide_is_not_sold():
-    pair = analyse_pairs(many(0.6), samples=0).pairs[0]
-    assert pair.share.sign_test_p < 0.1 and sentence(pair).endswith("for other query images the answers do not decide.")
+    pair = analyse_pairs(many(0.65), samples=0).pairs[0]
+    assert pair.share.sign_test_p < 0.05 and sentence(pair).endswith(
+        "for other query images the answers do not decide."
+    )
     assert any("design effect" in w for w in warnings(analyse_pairs(many(0.6), samples=0)))
 
 
