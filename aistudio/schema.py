@@ -6,6 +6,7 @@ A column is written down once, here, with its type and meaning; so is the layout
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -231,3 +232,23 @@ def poi_table_schema(dim: int) -> pa.Schema:
             pa.field("counts", pa.list_(pa.int64(), 3)),  # n0, n1, n2 of the paper
         ]
     )
+
+
+class Crop(NamedTuple):
+    """The part of a picture that shows the object: x0, y0, x1, y1 in its pixels (x1, y1 excluded), how and how surely.
+
+    method: "border", "grabcut", "model", or "whole" where nothing was cut. score: 0 .. 1, as the method defines it;
+    None for whole pictures.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    method: str
+    score: float | None
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> "Crop":
+        """The whole picture."""
+        return cls(0, 0, width, height, "whole", None)

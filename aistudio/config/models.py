@@ -1,6 +1,8 @@
 """Settings of the section `models`, and of one conf/models/*.yaml."""
 
+import importlib.util
 import re
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -66,6 +68,14 @@ class WeightsFile(Settings):
     size_bytes: int | None = None
     sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")  # null: what the driver finds holds for all nodes
     licence: str | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _path_in_package(cls, path: str) -> str:
+        """`package:NAME/FILE` is FILE in the installed Python package NAME; left as it is where there is none."""
+        name, _, file = path.removeprefix("package:").partition("/")
+        found = importlib.util.find_spec(name) if path.startswith("package:") and name.isidentifier() else None
+        return str(Path(found.origin).parent / file) if found is not None and found.origin else path
 
     @field_validator("url")
     @classmethod

@@ -19,6 +19,7 @@ VERBS = {
     "poi_table": "build or convert the POI table that ranking needs",
     "submit": "run a job on a Ray cluster",
     "demo": "the whole job on a drawn catalogue, end to end",
+    "survey": "ask people which recommendations they prefer, and analyse the answers",
     "train": "train the demo weights again",
 }
 

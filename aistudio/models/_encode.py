@@ -86,11 +86,15 @@ class ImageEncoder:
     """
 
     def __init__(
-        self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions, *, normalised: bool = True
-    ) -> None:
+        self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions, *, normalised: bool = True,
+        one_by_one: bool = False,
+    ) -> None:  # fmt: skip
         """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast.
 
-        `normalised`: rows have length one; False: they are as the tower gives them.
+        Args:
+            normalised: rows have length one; False: they are as the tower gives them.
+            one_by_one: on a CPU give the tower one image at a time, so that no image's last bits depend on its
+                neighbours; for towers whose layers _optimise.py does not know.
         """
         self.spec, self.dim, self.normalised = spec, dim, normalised
         self._device, self._dtype = ready_device(options.device, options.precision)
@@ -98,7 +102,9 @@ class ImageEncoder:
         self._images_per_pass = options.images_per_pass
         self._turn = threading.Lock()
         self._tower = ready_tower(tower, self._device, self._dtype, options.optimize)
-        self._one_by_one = OneByOne() if wants_single_rows(self._tower, self._device, self._dtype) else None
+        single = self._device.type == "cpu" and one_by_one
+        single = single or wants_single_rows(self._tower, self._device, self._dtype)
+        self._one_by_one = OneByOne() if single else None
         self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE)
         if options.compile:
             self._tower.compile()

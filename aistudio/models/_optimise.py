@@ -3,12 +3,13 @@
 Measured by benchmarks/model_cpu.py; the numbers are in reports/bench/.
 """
 
+import itertools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torchvision.models.efficientnet import EfficientNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import SqueezeExcitation
@@ -19,7 +20,7 @@ LARGE_MAPS = 16  # feature maps are large until they are this many times smaller
 
 def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
     """The image tower in eval mode on its device, in its precision, channels-last; made faster if `optimize`."""
-    convolutional = [module for module in tower.modules() if isinstance(module, EfficientNet | ResNet)]
+    convolutional = [module for module in tower.modules() if isinstance(module, EfficientNet | ResNet | Foldable)]
     if not convolutional:
         ready = ready_transformer(tower, device, dtype, optimize).to(dtype)
         return ready.to(memory_format=torch.channels_last)
@@ -33,6 +34,11 @@ def ready_tower(tower: nn.Module, device: torch.device, dtype: torch.dtype, opti
             if isinstance(net, EfficientNet):
                 net.features = in_small_steps(net.features)
     return tower
+
+
+class Foldable(nn.Sequential):
+    """Layers of our own that may be folded and fused: BatchNorm stands right behind its convolution in a Sequential,
+    activations round the same wherever a value stands (ReLU and its kin), and no layer looks into another."""
 
 
 def ready_transformer(tower: nn.Module, device: torch.device, dtype: torch.dtype, optimize: bool) -> nn.Module:
@@ -49,7 +55,7 @@ def ready_transformer(tower: nn.Module, device: torch.device, dtype: torch.dtype
 
 
 def fold_batch_norm(module: nn.Module) -> None:
-    """Fold every BatchNorm that follows a convolution into it, in place; computed in float64, rounded once."""
+    """Fold every BatchNorm that follows a convolution or linear layer into it, in place; in float64, rounded once."""
     for parent in module.modules():
         for conv_name, norm_name in _norm_pairs(parent):
             conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
@@ -57,12 +63,16 @@ def fold_batch_norm(module: nn.Module) -> None:
                 dtype = conv.weight.dtype
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv.double(), norm.double()).to(dtype))
                 setattr(parent, norm_name, nn.Identity())
+            elif isinstance(conv, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                dtype = conv.weight.dtype
+                setattr(parent, conv_name, fuse_linear_bn_eval(conv.double(), norm.double()).to(dtype))
+                setattr(parent, norm_name, nn.Identity())
 
 
 def _norm_pairs(parent: nn.Module) -> list[tuple[str, str]]:
-    """Names of children that may be a convolution and its norm: neighbours of a Sequential, or ResNet's conv1, bn1."""
+    """Names of children that may be a layer and its norm: neighbours of a Sequential, or ResNet's conv1 and bn1."""
     if isinstance(parent, nn.Sequential):
-        return [(str(i), str(i + 1)) for i in range(len(parent) - 1)]
+        return list(itertools.pairwise(parent._modules))
     if isinstance(parent, ResNet | BasicBlock | Bottleneck):
         pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)]
         return [pair for pair in pairs if hasattr(parent, pair[0])]
@@ -111,7 +121,7 @@ def _takes_silu(parent: nn.Module, name: str) -> bool:
     """Is the convolution `name` of a Sequential followed by SiLU (behind a folded norm)? Then that becomes Identity."""
     if not isinstance(parent, nn.Sequential):
         return False
-    following = int(name) + 1
+    following = list(parent._modules).index(name) + 1  # names need not be numbers
     while following < len(parent) and isinstance(parent[following], nn.Identity):
         following += 1
     if following == len(parent) or not isinstance(parent[following], nn.SiLU):

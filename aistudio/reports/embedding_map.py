@@ -20,27 +20,32 @@ _TEXT_CHARS = 80
 
 
 def pca_2d(vectors_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projection on the two directions of most variance.
+    """Project on the two directions of most variance: float32 (N, 2) and the share of variance of each axis, (2,)."""
+    points, shares = principal_axes(vectors_ND, 2)
+    return points.astype(np.float32), shares
+
+
+def principal_axes(vectors_ND: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Project on the directions of most variance.
 
     Args:
         vectors_ND: float (N, D).
 
     Returns:
-        float32 (N, 2) and the share of variance of each axis, (2,). Zeros when N or the variance is 0.
-        An axis points to where its largest coefficient is positive, so the picture does not flip.
+        float64 (N, num_axes) and the share of variance of each axis, (num_axes,). Zeros when N or the variance is 0,
+        and for axes beyond D. An axis points to where its largest coefficient is positive, so the picture does not
+        flip.
     """
     n, d = vectors_ND.shape
+    points, shares = np.zeros((n, num_axes)), np.zeros(num_axes)
     if n == 0 or d == 0:
-        return np.zeros((n, 2), np.float32), np.zeros(2)
+        return points, shares
     centred = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
     values, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :2]
+    axes = axes[:, ::-1][:, :num_axes]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    total = max(values.sum(), 1e-30)
-    points = np.zeros((n, 2), np.float32)
     points[:, : axes.shape[1]] = centred @ axes
-    shares = np.zeros(2)
-    shares[: axes.shape[1]] = values[::-1][:2].clip(0) / total
+    shares[: axes.shape[1]] = values[::-1][:num_axes].clip(0) / max(values.sum(), 1e-30)
     return points, shares
 
 

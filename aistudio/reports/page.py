@@ -22,6 +22,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",
+    "survey": "Survey",
 }
 
 
@@ -41,6 +42,11 @@ def render(site: Site, page: str, **context: Any) -> bytes:
     nav = [(key, title) for key, title in PAGES.items() if key in site.pages]
     html = _environment().get_template(f"{page}.html").render(site=site, page=page, nav=nav, **context)
     return html.encode("utf-8", errors="replace")
+
+
+def standalone(name: str, **context: Any) -> bytes:
+    """Render a page that belongs to no report, templates/<name>.html, as UTF-8 HTML."""
+    return _environment().get_template(f"{name}.html").render(**context).encode("utf-8", errors="replace")
 
 
 def assets() -> dict[str, bytes]:

@@ -23,12 +23,12 @@ CONFS = sorted((Path(__file__).parents[2] / "conf" / "models").glob("*.yaml"))
 
 def test_families_are_files() -> None:
     composers = ["combiner", "compose_ae", "real_space_concat_ae", "tirg", "weighted_sum"]
-    assert families() == sorted(["align", "hf_dual", "siamese_poi", *composers])
+    assert families() == sorted(["align", "embedder", "hf_dual", "siamese_poi", "vae", *composers])
 
 
 def test_unknown_family_lists_the_known(tiny: dict[str, ModelConfig]) -> None:
     for name in ("tirg2", "_bert", "poi_table", "../config"):
-        with pytest.raises(ConfigError, match="found: align, .*hf_dual, .*siamese_poi"):
+        with pytest.raises(ConfigError, match=r"found: align, .*hf_dual, .*siamese_poi"):
             load_model(tiny["recall"].model_copy(update={"family": name}))
 
 
