@@ -139,7 +139,7 @@ def composer_info(
     image = towers.get("image") or towers.get("base")
     own = {name: value for name, value in tensors.items() if name.startswith("img_model.")}
     spec = image.image_spec if image else cfg.image
-    use = {"arch": "resnet18", "dim": settings["dim"], "image": spec.model_dump(mode="json")}
+    use = {"arch": "resnet18", "dim": settings["dim"], "image": spec.identity()}
     parts = settings | {"towers": {key: tower.fingerprint for key, tower in towers.items()}}
     return WeightsInfo(
         name=cfg.name,
@@ -151,6 +151,7 @@ def composer_info(
         num_tensors=len(tensors),
         num_parameters=sum(t.numel() for t in tensors.values()),
         files=files | {path: digest for tower in towers.values() for path, digest in tower.files.items()},
+        normalised=image.normalised if image else False,
     )
 
 

@@ -223,14 +223,13 @@ def _open(cfg: ModelConfig) -> OpenedFile[EmbedderModel]:
         name=cfg.name,
         family=cfg.family,
         fingerprint=model_fingerprint(cfg, list(files.values()), settings),
-        image_tower_fingerprint=tensors_fingerprint(
-            tensors, {"arch": settings, "image": cfg.image.model_dump(mode="json")}
-        ),
+        image_tower_fingerprint=tensors_fingerprint(tensors, {"arch": settings, "image": cfg.image.identity()}),
         dim=skeleton.dim,
         image_spec=cfg.image,
         num_tensors=len(tensors),
         num_parameters=sum(t.numel() for t in tensors.values()),
         files=files,
+        normalised=arch.normalise,
     )
     return OpenedFile(cfg, info, tensors, names, build)
 

@@ -188,7 +188,7 @@ def _open(cfg: ModelConfig) -> OpenedFile[VaeModel]:
     tensors = fit(read_state_dict(cfg.weights.path), shapes, cfg.weights.path)
     settings = arch.model_dump(mode="json")
     tower = {name: t for name, t in tensors.items() if name.startswith(("encoder.", "mean."))}
-    use = {"widths": settings["widths"], "normalise": arch.normalise, "image": cfg.image.model_dump(mode="json")}
+    use = {"widths": settings["widths"], "normalise": arch.normalise, "image": cfg.image.identity()}
     info = WeightsInfo(
         name=cfg.name,
         family=cfg.family,
@@ -199,6 +199,7 @@ def _open(cfg: ModelConfig) -> OpenedFile[VaeModel]:
         num_tensors=len(tensors),
         num_parameters=sum(t.numel() for t in tensors.values()),
         files=files,
+        normalised=arch.normalise,
     )
     return OpenedFile(cfg, info, tensors, names, build)
 

@@ -10,7 +10,8 @@ import torch
 
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.models._checkpoint import save_weights
-from tests.models import test_hf_dual, tiny_golden
+from aistudio.models.combiner import CombinerArch, CombinerModel
+from tests.models import test_composers, test_embedder, test_hf_dual, test_vae, tiny_golden
 
 
 def align(folder: Path) -> ModelConfig:
@@ -27,7 +28,40 @@ def hf_dual(folder: Path) -> ModelConfig:
     return test_hf_dual.conf(folder)
 
 
-BUILDERS: dict[str, Callable[[Path], ModelConfig]] = {"align": align, "hf_dual": hf_dual, "siamese_poi": siamese_poi}
+def embedder(folder: Path) -> ModelConfig:
+    return test_embedder.written(folder, 32, {"backbone": "small_resnet", "dim": 16})[0]
+
+
+def vae(folder: Path) -> ModelConfig:
+    return test_vae.written(folder, test_vae.ARCH)[0]
+
+
+def combiner(folder: Path) -> ModelConfig:
+    base, arch = align(folder), {"projection": 6, "hidden": 8}
+    torch.manual_seed(0)
+    model = CombinerModel(tiny_golden.ARCH["dim"], CombinerArch(**arch))
+    save_weights(model.state_dict(), folder / "combiner.safetensors")
+    weights = WeightsFile(path=str(folder / "combiner.safetensors"))
+    return ModelConfig(family="combiner", name="tiny_combiner", weights=weights, towers={"base": base}, arch=arch)
+
+
+def weighted_sum(folder: Path) -> ModelConfig:
+    base = align(folder)
+    return test_composers.config(folder, "weighted_sum", weights=base.weights, towers={"base": base}, arch={})
+
+
+BUILDERS: dict[str, Callable[[Path], ModelConfig]] = {
+    "align": align,
+    "combiner": combiner,
+    "compose_ae": lambda folder: test_composers.saved(folder, "compose_ae"),
+    "embedder": embedder,
+    "hf_dual": hf_dual,
+    "real_space_concat_ae": lambda folder: test_composers.saved(folder, "real_space_concat_ae"),
+    "siamese_poi": siamese_poi,
+    "tirg": lambda folder: test_composers.saved(folder, "tirg"),
+    "vae": vae,
+    "weighted_sum": weighted_sum,
+}
 
 
 def _published(folder: Path, family: str, shapes: dict, arch: dict) -> ModelConfig:
