@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,10 +83,15 @@ def prepare(config: JobConfig) -> Prepared:
     pinned = pin_models(config)
     config = _absolute(config)
     store = open_store(config.output, config.store)
+    new_folder = store.is_local and not Path(config.output).exists()
     try:
         store.check_writable()
     except StoreError as e:
         raise OutputError(f"output: cannot be written: {e}") from None
+    finally:
+        if new_folder:
+            with suppress(OSError):  # it holds something
+                Path(config.output).rmdir()  # a run that is refused, or only planned, leaves no empty folder
     files, columns, identity = _manifest(config, store)
     models = pinned.facts()
     shape = run_record.run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
