@@ -41,7 +41,8 @@ def select_images(
     """The best `num_images` images of every item in the table, and a reason for every row.
 
     1. Rows whose status is not `ok` are out: `failed:<status>`.
-    2. Recall gate: `recall_score` below the threshold (or missing): `below_recall`; of the rest, not among the
+    2. Recall gate: `recall_score` below the threshold: `below_recall`, missing (a row without a text):
+       `no_recall_score`; of the rest, not among the
        item's top M by recall_score: `not_in_top_m`. A gate that is None is open; both may be set.
     3. Order: rank_score, best first; rows without one come after all that have one, by recall_score. Ties by
        row_id as text. A NaN score counts as missing.
@@ -87,6 +88,7 @@ def select_images(
     reason[position > 0] = "kept"
     reason[above & ~passed] = "not_in_top_m"
     reason[ok & ~above] = "below_recall"
+    reason[ok & ~above & np.isnan(recall)] = "no_recall_score"
     row_ids = table["row_id"].to_numpy()
     for i in np.flatnonzero(duplicate_of >= 0):
         reason[i] = f"duplicate_of:{row_ids[duplicate_of[i]]}"

@@ -43,7 +43,9 @@ def naive(rows, num_images, threshold, top_m, cosine):
             recall = -np.inf if r["recall_score"] is None else np.float32(r["recall_score"])
             if r["status"] != "ok":
                 out[r["row_id"]] = f"failed:{r['status']}"
-            elif threshold is not None and (r["recall_score"] is None or recall < np.float32(threshold)):
+            elif threshold is not None and r["recall_score"] is None:
+                out[r["row_id"]] = "no_recall_score"
+            elif threshold is not None and recall < np.float32(threshold):
                 out[r["row_id"]] = "below_recall"
             else:
                 alive.append((recall, r))
@@ -133,7 +135,7 @@ def test_nan_score_counts_as_missing():
     result = select_images(
         table(row("1", recall=float("nan")), row("2", recall=0.1, rank=float("nan"))), 5, recall_threshold=0.0
     )
-    assert reasons(result) == {"1": "below_recall", "2": "kept"}
+    assert reasons(result) == {"1": "no_recall_score", "2": "kept"}
 
 
 def test_equal_content_is_a_duplicate_within_an_item_only():

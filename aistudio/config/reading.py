@@ -25,9 +25,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
         ConfigError: file missing or not YAML, unknown or invalid setting; names file and key.
     """
     data = _read_yaml(Path(path))
-    for item in overrides:
-        _apply_override(data, item)
-    return parse_config(data, str(path))
+    return parse_config(data, str(path), overrides)
 
 
 def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> JobConfig:
@@ -35,7 +33,7 @@ def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = (
     data = copy.deepcopy(data)
     for item in overrides:
         _apply_override(data, item)
-    return _validate(JobConfig, data, source)
+    return _validate(JobConfig, data, source, overrides)
 
 
 def load_model_config(path: str | Path) -> ModelConfig:
@@ -91,11 +89,23 @@ def _apply_override(data: dict[str, Any], item: str) -> None:
     node[last] = parsed
 
 
-def _validate(model: type[T], data: dict[str, Any], source: str) -> T:
+def _validate(model: type[T], data: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> T:
     try:
         return model.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(_explain(model, err, source) for err in e.errors())) from None
+        raise ConfigError(
+            "\n".join(_explain(model, err, _source(err, source, overrides)) for err in e.errors())
+        ) from None
+
+
+def _source(err: Any, source: str, overrides: Sequence[str]) -> str:
+    """Where the setting that is wrong was given: a `--set` before the file."""
+    loc = [str(x) for x in err["loc"]]
+    for item in reversed(overrides):
+        parts = item.partition("=")[0].split(".")
+        if parts == loc[: len(parts)] or loc == parts[: len(loc)]:
+            return f"--set {item}"
+    return source
 
 
 def _explain(model: type[Settings], err: Any, source: str) -> str:

@@ -1,5 +1,6 @@
 """`aistudio <verb>`: the same as `python -m jobs.<verb>`. Imports a job only when it is asked for."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,9 @@ def _verb(args: Sequence[str] | None) -> int:
         return 0 if args else 2
     verb, *rest = args
     if verb not in VERBS:
-        print(f"error: {verb} is not a verb\n\n{_usage()}", file=sys.stderr)
+        near = difflib.get_close_matches(verb.lower().replace("-", "_"), VERBS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"error: {verb} is not a verb{hint}\n\n{_usage()}", file=sys.stderr)
         return 2
     return int(importlib.import_module(f"aistudio.jobs.{verb}").main(rest))
 

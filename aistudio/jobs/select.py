@@ -7,14 +7,22 @@ from aistudio.jobs.common import run_parser
 
 DESCRIPTION = """\
 Give each item its best images, from stored scores alone: a recall gate (is it a picture of the thing?), then the
-ranking order (which will be clicked?), near-duplicates out, and a reason for every image in selection/*.parquet.
+ranking order (which will be clicked?), near-duplicates out, and a reason for every image in selection/*.parquet, with
+your own columns of the manifest beside it.
 
 Settings: select.num_images, select.recall_threshold, select.recall_top_m, select.duplicate_cosine."""
 
 
+_ORDERS = {
+    "rank_score": "rank_score (the ranking model):",
+    "recall_score": "recall_score (image against its text):",
+    "row_id": "row_id alone:",
+}
+
+
 def build_parser() -> ArgumentParser:
     parser = run_parser("select", DESCRIPTION)
-    parser.add_argument("--csv", action="store_true", help="write selection/*.csv too")
+    parser.add_argument("--csv", action="store_true", help="write selection_csv/*.csv too")
     return parser
 
 
@@ -31,6 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{result.num_selected:,} images selected for {result.num_items:,} items, of {result.num_rows:,} rows")
     for reason, n in sorted(result.reasons.items(), key=lambda x: -x[1]):
         print(f"  {reason:<16}{n:>12,}")
+    order = ", ".join(f"{_ORDERS[name]} {n:,}" for name, n in result.ordered_by.items())
+    print(f"ordered by {order or 'nothing: no image is ok'}")
+    if "row_id" in result.ordered_by:
+        print("  rows without any score have no text and no ranking model: their order means nothing")
+    if result.num_doubtful:
+        print(
+            f"{result.num_doubtful:,} selected images have a recall_score of 0 or less, so little speaks for their "
+            "showing the item; a gate leaves such out, e.g. --set select.recall_threshold=0.1 (see the score curves)"
+        )
+    if result.numbers:
+        print(f"columns of text that are numbers here, as all their values are: {', '.join(result.numbers)}")
     print(f"written: {store.path(layout.SELECTION)} ({len(result.files)} file(s))")
     print(f"next: python -m jobs.report --run {args.run}")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from aistudio._backends import Entry
 from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
@@ -26,6 +27,7 @@ from aistudio.store import Store
 
 _WRITERS = 8  # small files written at once: on S3 a PUT is mostly waiting
 _REJECTS = 50
+_PAPER_FORMATS = ("poi_recall", "ranking_pairs")  # manifests of the paper's experiments
 
 
 def write_report(store: Store, settings: ReportSettings) -> str:
@@ -57,7 +59,9 @@ class _Report:
             old = {e.key for e in self.store.list(layout.REPORT)}
             queries = choose_queries(self.store, self.settings)
             pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
+            self.compared = {e.key: self.store.read_json(e.key) for e in _comparisons(self.store)}
             row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
+            row_ids |= {r for data in self.compared.values() for r in compare.row_ids(data)}
             self.scan = scan_scores(self.store, row_ids)
             numbers = {key: i for i, key in enumerate(self.scan.files)}
             places = queries.places() | {*self.scan.places.values()}
@@ -129,6 +133,10 @@ class _Report:
             cards.append(selection.item_card(item_id, rows, position, self.settings.images_per_query))
         return selection.deck(items.total, self.settings.queries_per_page), cards
 
+    def _pictures(self, row_id: str) -> str | None:
+        place = self.scan.places.get(row_id)
+        return None if place is None else self.thumbs.get(place)
+
     def _cards(self, page: str, deck: Deck, cards: list[Card]) -> None:
         if cards:
             self.pages.append(page)
@@ -155,15 +163,16 @@ class _Report:
         config = run.get("config") or {}
         confidence = f"{100 * float((config.get('metrics') or {}).get('confidence', 0.95)):g}"
         failures = self.scan.failures.groups()
-        examples = {g["status"]: next((s["error"] for s in g["samples"] if s["error"]), "") for g in failures}
+        examples = {g["status"]: _example(g["samples"]) for g in failures}
         ledger = overview.ledger(run, dict(self.scan.counts), examples)
-        rows = overview.metric_rows(self.metrics, settings.paper)
+        of_paper = (config.get("manifest") or {}).get("format") in _PAPER_FORMATS
+        rows = overview.metric_rows(self.metrics, settings.paper, of_paper=of_paper)
+        about = _json(store, layout.metrics_key("about.json")) or {}
         figures = curves.figures(_json(store, layout.metrics_key("curves.json")) or {})
         sliced = slices.slice_tables(_pylist(store, layout.metrics_key("slices.parquet")))
         comparisons = [
-            compare.comparison(e.key, store.read_json(e.key))
-            for e in store.list(layout.COMPARISONS)
-            if e.key.endswith(".json")
+            compare.comparison(key, data, self._pictures)
+            for key, data in self.compared.items()
         ]  # fmt: skip
         rejects = self._rejects() if ledger["rejected"] else []
         present = {"metrics": rows, "failures": failures or rejects, "compare": comparisons}
@@ -177,10 +186,11 @@ class _Report:
         self.index = render(
             site, "index", ledger=ledger, headline=overview.headline(rows), confidence=confidence, figures=front,
             speed=speed, shares=overview.time_shares(run), facts=overview.facts(run), source=overview.source(run),
-            models=overview.model_names(run), config=yaml.safe_dump(config, allow_unicode=True) if config else "",
+            models=overview.model_names(run), warnings=overview.warnings(run, about),
+            config=yaml.safe_dump(config, allow_unicode=True) if config else "",
         )  # fmt: skip
         if rows:
-            notes = (_json(store, layout.metrics_key("about.json")) or {}).get("notes") or []
+            notes = about.get("notes") or []
             any_paper = any(r["paper"] is not None for r in rows)
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
@@ -200,9 +210,11 @@ class _Report:
             self.put_all({c["csv_path"]: c["csv"] for c in comparisons if c["csv_path"]})
         if map_facts:
             self.put("map.html", render(site, "map", **map_facts))
+        about_selection = _json(store, layout.SELECTION_ABOUT) or {}
+        selected = {k: about_selection.get(k) for k in ("ordered_by", "num_doubtful")}
         for page in ("gallery", "pairs", "selection"):
             if page in self.pages:
-                self.put(f"{page}.html", render(site, page))
+                self.put(f"{page}.html", render(site, page, **(selected if page == "selection" else {})))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})
         self.put("report.md", markdown(site, ledger, rows, speed, failures))
 
@@ -218,6 +230,18 @@ class _Report:
             if len(found) < _REJECTS and entry.key.endswith(".parquet"):
                 found += self.store.read_table(entry.key).slice(0, _REJECTS - len(found)).to_pylist()
         return found
+
+
+def _example(samples: list[dict[str, Any]]) -> str:
+    """The first error with the address that it is about."""
+    row = next((s for s in samples if s["error"]), None)
+    return "" if row is None else f"{row['error']} ({row['image_url']})"
+
+
+def _comparisons(store: Store) -> list[Entry]:
+    """Comparisons of the first aggregation, then those of the others."""
+    found = [e for e in store.list(layout.METRICS) if "/compare_" in e.key and e.key.endswith(".json")]
+    return sorted(found, key=lambda e: (e.key.count("/"), e.key))
 
 
 def _json(store: Store, key: str) -> Any:

@@ -87,10 +87,15 @@ def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
     check_engine(config.engine)
     config = _absolute(config)
     store = open_store(config.output, config.store)
+    new_folder = store.is_local and not Path(config.output).exists()
     try:
         store.check_writable()
     except StoreError as e:
         raise OutputError(f"output: cannot be written: {e}") from None
+    finally:
+        if new_folder:
+            with suppress(OSError):  # it holds something
+                Path(config.output).rmdir()  # a run that is refused, or only planned, leaves no empty folder
     record = run_record.load_run(store)
     files, columns, identity = _manifest(config, store)
     if not fetch and (missing := files_to_fetch(config)):

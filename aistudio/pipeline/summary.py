@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from aistudio.config import EngineSettings
 from aistudio.errors import TOO_MANY_FAILED, StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
@@ -47,7 +49,7 @@ def print_dry_run(prepared: "Prepared") -> None:
     if missing:
         short = ", ".join(f"{n:g} {key}" for key, n in missing.items())
         limit_s = config.engine.scale_up_timeout_s if resources.can_grow else config.engine.schedule_timeout_s
-        print(f"  warning     {short} short at this moment: the run would wait {limit_s:g} s for room, then give up")
+        print(f"  warning     {short} are busy now: the run would wait up to {limit_s:g} s for them, then fail")
     wanted = config.engine.shard_rows
     shard_size = f"at most {AUTO_ROWS} rows each, fewer towards the end" if wanted == "auto" else f"{wanted} rows each"
     print(f"  shards      {shard_size}: one file in scores/, the unit of commit and resume")
@@ -177,17 +179,16 @@ def print_stopped(store: Store, command: str) -> None:
 
 
 def examples(store: Store, ledger: Ledger) -> dict[str, str]:
-    """For each failed status one error text, from the first files that have it."""
+    """For each failed status one address and its error, from the first files that have it."""
     wanted = {s for s in ledger.counts if s != "ok"}
     found: dict[str, str] = {}
     for entry in store.list(layout.SCORES):
         if not wanted - found.keys():
             break
         try:
-            table = store.read_table(entry.key, ["status", "error"])
+            table = store.read_table(entry.key, ["status", "error", "image_url"])
         except StoreError:
             continue  # the ledger names it
-        for status, error in zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True):
-            if status != "ok":
-                found.setdefault(status, error or "")
+        for row in table.filter(pc.not_equal(table["status"], "ok")).to_pylist():
+            found.setdefault(row["status"], f"{row['error'] or ''} ({row['image_url']})".strip())
     return found

@@ -57,8 +57,12 @@ def explain(metric: str) -> str:
     return ""
 
 
-def metric_rows(metrics: dict[str, Any], paper: dict[str, float]) -> list[dict[str, Any]]:
-    """All metrics of metrics.json (`{name: {value, low, high, n}}`) as rows of a table, in stored order."""
+def metric_rows(metrics: dict[str, Any], paper: dict[str, float], *, of_paper: bool = True) -> list[dict[str, Any]]:
+    """All metrics of metrics.json (`{name: {value, low, high, n}}`) as rows of a table, in stored order.
+
+    `of_paper`: the run is one of the paper's experiments, so that its names mean something to the reader.
+    """
+    names = PAPER_NAMES if of_paper or paper else {}
     rows = []
     for name, m in metrics.items():
         if not isinstance(m, dict):
@@ -66,7 +70,7 @@ def metric_rows(metrics: dict[str, Any], paper: dict[str, float]) -> list[dict[s
         bounded = name not in _UNBOUNDED
         row = {"name": name, "explained": explain(name), "paper": paper.get(name), "bounded": bounded}
         row |= {k: m.get(k) for k in ("value", "low", "high", "n")}
-        row["paper_name"] = PAPER_NAMES.get(name)
+        row["paper_name"] = names.get(name)
         rows.append(row)
     return rows
 
@@ -123,6 +127,15 @@ def facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     groups[1:1] = [(f"{role.capitalize()} model", _model(m)) for role, m in models.items() if isinstance(m, dict)]
     shown = [(title, [(k.replace("_", " "), str(v)) for k, v in rows if v not in (None, "")]) for title, rows in groups]
     return [(title, rows) for title, rows in shown if rows]
+
+
+def warnings(run: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """What a reader must know before any number: texts that mean nothing, rows without one, too many failures."""
+    found = [(run.get("texts") or {}).get("warning"), about.get("not_computed")]
+    without = about.get("rows_without_text")
+    if without and not about.get("not_computed"):
+        found.append(f"{count(without)} ok rows have no text: they have no recall_score and are no query")
+    return [text for text in found if text]
 
 
 def source(run: dict[str, Any]) -> str:

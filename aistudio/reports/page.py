@@ -63,6 +63,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     env.filters.update(
         count=count,
+        counted=counted,
         share=share,
         number=number,
         short=short,
@@ -96,7 +97,14 @@ def number(value: float | None) -> str:
     size = abs(value)
     if size >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3f}" if 0.001 <= size < 10 else f"{value:.4g}"
+    if size < 0.00005:
+        return "< 0.0001" if value > 0 else "> −0.0001"
+    return f"{value:.4f}" if size < 0.001 else f"{value:.3f}" if size < 10 else f"{value:.4g}"
+
+
+def counted(value: float | None, noun: str) -> str:
+    """1 line, 2,345 lines."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def short(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aistudio.reports.page import PAGES, Site, count, number, share
+from aistudio.reports.page import PAGES, Site, count, counted, number, share
 from aistudio.reports.safe import clip
 
 
@@ -27,7 +27,7 @@ def markdown(
     if not ledger["adds_up"]:
         lines += [f"**The ledger does not add up:** the manifest has {count(ledger['expected'])} rows.", ""]
     if ledger["rejected"]:
-        lines += [f"{count(ledger['rejected'])} manifest lines could not be read.", ""]
+        lines += [f"{counted(ledger['rejected'], 'manifest line')} could not be read.", ""]
     if metrics:
         lines += ["## Metrics", "", "| metric | value | interval | paper | n |", "|---|---:|---:|---:|---:|"]
         lines += [_metric(m) for m in metrics] + [""]

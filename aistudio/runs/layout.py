@@ -27,6 +27,8 @@ TEXTS = "texts/"
 SCORES = "scores/"
 METRICS = "metrics/"
 SELECTION = "selection/"
+SELECTION_CSV = "selection_csv/"
+SELECTION_ABOUT = "selection.json"
 SEARCHES = "searches/"
 REPORT = "report/"
 
@@ -37,7 +39,8 @@ COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
 # Emptied when a run starts over, in this order: run.json goes last and the snapshot's index before its shards, so that
 # a crash in between leaves a folder that is still refused or resumed for what it is. ATTEMPTS stays: an older attempt
 # that is alive must see itself fenced off.
-EMPTIED = (SCORES, TEXTS, REJECTED, METRICS, SEARCHES, REPORT, SELECTION, MANIFEST_INDEX, MANIFEST, RUN)
+_SELECTED = (SELECTION, SELECTION_CSV, SELECTION_ABOUT)
+EMPTIED = (SCORES, TEXTS, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, MANIFEST_INDEX, MANIFEST, RUN)
 WRITTEN_BY_WORKERS = (MANIFEST, SCORES, TEXTS, REJECTED)  # where a killed process may leave half-written files
 
 _ATTEMPT = re.compile(re.escape(ATTEMPTS) + r"(\d{6,})\.json")
@@ -86,8 +89,8 @@ def comparison_key(other: str, name: str | None = None) -> str:
 
 
 def selection_key(bucket: int, suffix: str) -> str:
-    """Return the key of a bucket of chosen images; `suffix` is `parquet` or `csv`."""
-    return f"{SELECTION}{bucket:05d}.{suffix}"
+    """Return the key of a bucket of chosen images; `suffix` is `parquet` or `csv`, each in a folder of its own."""
+    return f"{SELECTION if suffix == 'parquet' else SELECTION_CSV}{bucket:05d}.{suffix}"
 
 
 def report_key(path: str) -> str:

@@ -53,7 +53,7 @@ def away_model(folder):
     [
         (
             [*MINE, "--set", "download.timeout=3"],
-            "conf/demo.yaml: download.timeout is not a setting; did you mean timeout_s?",
+            "--set download.timeout=3: download.timeout is not a setting; did you mean timeout_s?",
         ),
         ([*MINE, "--set", "manifest.path=/no/such.csv"], "manifest.path: /no/such.csv: no such file"),
         ([*MINE, "--set", f"models.recall={AWAY}"], "python -m jobs.weights fetch --conf conf/models/away.yaml"),

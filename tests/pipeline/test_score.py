@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aistudio.errors import ConfigError, RunMismatchError
+from aistudio.errors import ConfigError, FailingRowsError, RunMismatchError
 from aistudio.pipeline.score import prepare, score
+from aistudio.pipeline.summary import exit_code
 from aistudio.schema import poi_table_schema, vector_type
 from aistudio.status_filter import parse_status
 from aistudio.store import open_store
@@ -200,3 +201,31 @@ def test_a_huge_run_hands_out_several_shards_at_a_time(image_server, tmp_path, m
     result = score(prepare(config))
     assert result.ledger.complete and len(list((tmp_path / "run/scores").glob("*.parquet"))) == 8
     assert Counter(stored(config)["status"]) == {"ok": 27, "http_error": 1, "not_an_image": 1, "empty": 1}
+
+
+def test_a_run_that_fails_everywhere_stops_early_and_resumes(image_server, tmp_path, make_config):
+    urls = [image_server.url(f"404/{i}.jpg") for i in range(160)]
+    config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None, engine={"shard_rows": 4})
+    with pytest.raises(
+        FailingRowsError, match=r"stopped early: 100% of \d+ rows failed \(http_error \d+\) in 5 shards"
+    ):
+        score(prepare(config))
+    done = len(list((tmp_path / "run/scores").glob("*.parquet")))
+    assert 5 <= done < 40 and open_store(config.output).read_json("run.json")["state"] == "failed"
+    off = config.model_copy(update={"engine": config.engine.model_copy(update={"max_failed_share": None})})
+    result = score(prepare(off))
+    assert result.ledger.complete and result.ledger.counts == {"http_error": 160}
+    assert result.record["timings"]["num_rows"] == 160 - 4 * done and exit_code(result) == 0
+    assert exit_code(result._replace(config=config)) == 3
+
+
+def test_rows_without_text_have_no_recall_score(image_server, tmp_path, make_config):
+    lines = [f"i{i},{image_server.url(f'ok/{i}.jpg')},{text}" for i, text in enumerate(["a", "", " ", "\u200b"])]
+    (tmp_path / "m.csv").write_text("item_id,image_url,text\n" + "\n".join(lines), encoding="utf-8")
+    result = score(prepare(make_config(tmp_path / "m.csv", ranking=None)))
+    rows = stored(make_config(tmp_path / "m.csv")).sort_values("item_id")
+    assert list(rows["recall_score"].notna()) == [True, False, False, False] and rows["embedding"].notna().all()
+    assert result.ledger.num_without_text == 3 and result.record["texts"]["without_text"] == 3
+    again = score(prepare(make_config(tmp_path / "m.csv", ranking=None)), retry=())
+    assert again.record["timings"] == result.record["timings"]
+    assert [w["kind"] for w in again.record["work"]] == ["score", "retry"] and again.record["work"][1]["rows"] == 0

@@ -113,3 +113,65 @@ def test_the_defaults_are_the_functions():
         "recall_top_m",
         "duplicate_cosine",
     }
+
+
+def with_columns(tmp_path, **columns):
+    """A run whose rows have columns of the user's; all rows are ok and of one shard."""
+    n = len(next(iter(columns.values())))
+    own = [pa.field(name, pa.array(values).type) for name, values in columns.items() if name != "text"]
+    base = {
+        "row_id": [str(i) for i in range(n)], "item_id": [f"i{i % 2}" for i in range(n)],
+        "image_url": [f"http://x/{i}" for i in range(n)], "text": ["a"] * n, "status": ["ok"] * n,
+        "recall_score": [0.5 - 0.2 * i for i in range(n)],
+    }  # fmt: skip
+    schema = score_schema(own, {"embedding": DIM})
+    values = base | columns
+    whole = pa.table({f.name: pa.array(values.get(f.name, [None] * n), f.type) for f in schema}, schema=schema)
+    store = open_store(str(tmp_path))
+    store.write_table("scores/00000-000000.parquet", whole)
+    index = {"shards": [["00000-000000", n]], "passthrough": [], "num_rejected": 0}
+    index |= {"rejected_reasons": {}, "identity": {}}
+    store.write_json(layout.MANIFEST_INDEX, index)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (["12.50", "3", " ", "-0.1"], [12.5, 3.0, None, -0.1]),
+        (["12", "", "0", "-7"], [12, None, 0, -7]),
+        (["0012", "1", "2", "3"], ["0012", "1", "2", "3"]),  # an article number
+        (["+49", "1", "2", "3"], ["+49", "1", "2", "3"]),
+        (["1e5", "1", "2", "3"], ["1e5", "1", "2", "3"]),
+        (["12345678901234567890", "1", "2", "3"], ["12345678901234567890", "1", "2", "3"]),
+        (["1,5", "1", "2", "3"], ["1,5", "1", "2", "3"]),
+        (["", " ", "", ""], ["", " ", "", ""]),
+        (["a", "1", "2", "3"], ["a", "1", "2", "3"]),
+        ([1.5, None, 2.0, 3.0], [1.5, None, 2.0, 3.0]),
+        ([True, False, None, True], [True, False, None, True]),
+    ],
+)
+def test_ones_own_columns_are_there_with_their_type(tmp_path, values, wanted):
+    store = with_columns(tmp_path, price=values, position=["x"] * 4)
+    result = select_run(store, config_for(store, duplicate_cosine=None))
+    assert [r["price"] for r in rows(store)] == wanted
+    assert result.numbers == (["price"] if isinstance(values[0], str) and not isinstance(wanted[0], str) else [])
+    assert {r["manifest_position"] for r in rows(store)} == {"x"} and {r["position"] for r in rows(store)} == {1, 2}
+
+
+def test_selection_is_one_parquet_dataset_and_says_what_it_went_by(tmp_path):
+    store = with_columns(tmp_path, price=["1", "2", "3", "4"])
+    result = select_run(store, config_for(store, duplicate_cosine=None), csv=True)
+    assert [e.key for e in store.list("selection/")] == ["selection/00000.parquet"]
+    assert [e.key for e in store.list("selection_csv/")] == ["selection_csv/00000.csv"]
+    assert result.ordered_by == {"recall_score": 4} and result.num_doubtful == 1
+    assert store.read_json("selection.json")["ordered_by"] == {"recall_score": 4}
+    assert pq.read_table(f"{store.root}/selection").num_rows == 4
+
+
+def test_rows_without_text_are_ordered_by_nothing_and_no_gate_is_blamed(tmp_path):
+    store = with_columns(tmp_path, text=["", "\u200b", " ", "a"])  # older runs scored the empty text
+    result = select_run(store, config_for(store, duplicate_cosine=None, recall_threshold=-1.0))
+    assert result.ordered_by == {"recall_score": 1, "row_id": 3}
+    assert [r["reason"] for r in rows(store)] == [*["no_recall_score"] * 3, "kept"]
+    assert [r["recall_score"] is None for r in rows(store)] == [True, True, True, False]

@@ -211,6 +211,9 @@ def _write_record(store: Store, n: int, rows: list[dict[str, Any]]) -> None:
             "timings": {
                 "wall_s": wall,
                 "first_row_s": 3.1,
+                "startup_s": 3.1,
+                "steady_s": max(0.0, wall - 3.1),
+                "num_rows": n,
                 "images_per_s": 82.5,
                 "download_s": 0.4 * wall,
                 "decode_s": 0.22 * wall,
@@ -381,6 +384,9 @@ def curves() -> dict[str, Any]:
     }
 
 
+_GONE = {"row_id": "only in A", "relevant": False}
+
+
 def comparison_of(per_query: list[dict[str, Any]], root: str) -> dict[str, Any]:
     """compare_<name>.json in the form in which `compare` writes it: this run beside a made-up baseline."""
     changed = [
@@ -392,6 +398,8 @@ def comparison_of(per_query: list[dict[str, Any]], root: str) -> dict[str, Any]:
             "difference": 0.02 * (i % 7) - 0.03,
             "first_rank_a": 1 + i % 4,
             "first_rank_b": q["first_rank"],
+            "images_a": [{"row_id": str(i * 2 + n), "relevant": n == 0} for n in range(3)],
+            "images_b": [{"row_id": str(i * 2 + n), "relevant": n < 2} for n in range(2)] + [_GONE],
         }
         for i, q in enumerate(per_query[:50])
     ]
@@ -401,6 +409,8 @@ def comparison_of(per_query: list[dict[str, Any]], root: str) -> dict[str, Any]:
     return {
         "a": "/runs/baseline",
         "b": root,
+        "answer": "B is better than A in 1 of 2 metrics, in the others it may be chance: map 0.6100 in A, 0.6600 in B.",
+        "warnings": ["A was aggregated by an older version, which did not record what its metrics were computed from"],
         "queries": {"paired": len(per_query), "only_a": 1, "only_b": 0, "without_relevant": 0},
         "metrics": {"map": better | wins, "hit_rate@5": same | wins},
         "changed": changed,

@@ -1,5 +1,7 @@
 """The report in headless Chromium, opened from disk: no errors, and everything a person would click works."""
 
+import csv
+import io
 import os
 import shutil
 from pathlib import Path
@@ -223,3 +225,27 @@ def test_hostile_names_are_shown_as_they_are_and_long_ones_are_clipped(page, hos
     page.wait_for_selector(".item h2 bdi[title]")
     name = page.locator(".item h2 bdi").first
     assert len(name.text_content()) == 160 and len(name.get_attribute("title")) == 10_000
+
+
+@pytest.mark.parametrize("kind", ["gallery", "selection"])
+def test_notes_stay_and_the_view_is_a_csv(report, page, kind):
+    page.goto(f"{report}/{kind}.html")
+    note = page.locator("[data-card] .note").first
+    note.fill('=odd, "one"')
+    page.goto(f"{report}/{kind}.html")
+    assert page.locator("[data-card] .note").first.input_value() == '=odd, "one"'
+    page.locator("[name=q]").fill("odd")
+    page.wait_for_function("document.querySelector('[data-status]').textContent.startsWith('1 of')")
+    with page.expect_download() as download:
+        page.locator("[data-csv]").click()
+    lines = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
+    assert download.value.suggested_filename == f"{kind}.csv"
+    assert len(lines) == 1 and lines[0]["note"] == '\'=odd, "one"' and lines[0]["id"].startswith("poi-")
+    page.locator("[data-card] .note").first.fill("")
+
+
+def test_a_comparison_answers_and_shows_pictures(report, page):
+    page.goto(f"{report}/compare.html")
+    assert page.locator(".answer").inner_text().startswith("B is better than A in 1 of 2")
+    assert page.locator(".strip img").count() > 50 and page.locator(".strip .none").count() > 10
+    assert page.evaluate("[...document.querySelectorAll('.strip img')].every((i) => i.getAttribute('src'))")
