@@ -20,7 +20,6 @@ from aistudio.errors import ConfigError
 from aistudio.jobs.submit import _entrypoint, build_parser
 from aistudio.pipeline.shipping import leaves, requirements, ships, stage
 from aistudio.secrets import refuse_secrets
-from tests.pipeline.conftest import tiny_models  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
