@@ -102,7 +102,7 @@ def _entrypoint(args: argparse.Namespace) -> str:
         ConfigError: flags do not fit the job, a secret would travel, or a path means nothing on the cluster.
     """
     refuse_secrets([*args.overrides, *args.extra])
-    command = ["python", "-m", f"jobs.{args.job}"]
+    command = ["python", "-m", "aistudio", args.job]
     if args.job == "score":
         if not args.conf or args.run:
             raise ConfigError("--job score takes --conf, not --run")

@@ -2,17 +2,20 @@
 
 import io
 import pickle
+from typing import get_args
 
 import pytest
 
 from aistudio.catalogue import MANIFEST_SUFFIXES, inspect_manifest
-from aistudio.config import ManifestSettings
+from aistudio.config import DatasetFormat, ManifestSettings
 
-FORMATS = ManifestSettings.model_fields["format"].annotation.__args__
+DATASETS = get_args(DatasetFormat)  # a root folder of a published data set: other doors (datasets.py)
+PLAIN = next(a for a in get_args(ManifestSettings.model_fields["format"].annotation) if a is not DatasetFormat)
+FORMATS = get_args(PLAIN)
 
 
 def test_every_format_has_suffixes():
-    assert set(MANIFEST_SUFFIXES) == set(FORMATS)
+    assert set(MANIFEST_SUFFIXES) == {*FORMATS, *DATASETS}
     assert ".csv.gz" in MANIFEST_SUFFIXES["csv"]
     assert all(s == s.lower() and s.startswith(".") for suffixes in MANIFEST_SUFFIXES.values() for s in suffixes)
 

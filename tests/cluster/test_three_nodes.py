@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.pipeline.conftest import tiny_models  # noqa: F401 - a fixture
 from tests.weights.file_server import FileServer
 
 ROWS, SHARD_ROWS = 2_000, 50
@@ -54,7 +53,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 @pytest.mark.cluster
 @pytest.mark.timeout(580)
-def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tmp_path, tiny_models):  # noqa: F811
+def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tmp_path, tiny_models):
     faults = {7: "404", 8: "html", 9: "empty"}
     urls = [image_server.url(f"{faults.get(i % 100, 'ok')}/{i}.jpg") for i in range(ROWS)]
     image_server.latency_s = 0.01  # so that the kill falls into the middle of downloads

@@ -80,7 +80,7 @@ def test_the_command_is_checked_here_before_anything_is_sent(tmp_path, monkeypat
         entrypoint(*use)
     model["weights"]["url"] = "s3://bucket/m.safetensors"  # the nodes fetch it
     (tmp_path / "conf/m.yaml").write_text(yaml.safe_dump(model))
-    assert entrypoint(*use) == "python -m jobs.score --conf conf/x.yaml"
+    assert entrypoint(*use) == "python -m aistudio score --conf conf/x.yaml"
     model["weights"]["url"] = "https://bucket.example.com/m.safetensors?X-Amz-Signature=abc"
     (tmp_path / "conf/m.yaml").write_text(yaml.safe_dump(model))
     with pytest.raises(ConfigError, match="looks like a secret") as e:
@@ -90,7 +90,7 @@ def test_the_command_is_checked_here_before_anything_is_sent(tmp_path, monkeypat
     (tmp_path / "conf/m.yaml").write_text(yaml.safe_dump(model))
     ready = (*use, "--ship", "weights/big")
     assert entrypoint(*ready, "--set", "engine.shard_rows=9", "--", "--dry-run") == (
-        "python -m jobs.score --conf conf/x.yaml --set engine.shard_rows=9 --dry-run"
+        "python -m aistudio score --conf conf/x.yaml --set engine.shard_rows=9 --dry-run"
     )
     for wrong, message in [
         (("--set", "output=reports/run"), "output: reports/run would lie in a temporary folder"),
@@ -106,7 +106,7 @@ def test_the_command_is_checked_here_before_anything_is_sent(tmp_path, monkeypat
         entrypoint("--conf", str(ROOT / "conf/demo.yaml"))
     with pytest.raises(ConfigError, match="--run: reports/x would lie in a temporary folder"):
         entrypoint("--job", "report", "--run", "reports/x")
-    assert entrypoint("--job", "report", "--run", "s3://b/r") == "python -m jobs.report --run s3://b/r"
+    assert entrypoint("--job", "report", "--run", "s3://b/r") == "python -m aistudio report --run s3://b/r"
 
 
 def test_code_and_conf_are_shipped_and_nothing_else(tmp_path):
@@ -238,7 +238,7 @@ def head(tmp_path_factory):
 
 
 @pytest.fixture
-def project(tmp_path, tiny_models):  # noqa: F811
+def project(tmp_path, tiny_models):
     """A working directory with its own copy of the code and a conf on tiny models."""
     here = tmp_path / "project"
     for package in ("aistudio", "jobs"):
