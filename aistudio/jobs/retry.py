@@ -27,16 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.errors import ConfigError
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import print_stopped, print_summary
-    from aistudio.runs.record import HIDDEN, stored_settings
+    from aistudio.runs.record import settings_to_score_again
     from aistudio.schema import Status
 
     for status in args.status:
         if status.partition(":")[0] not in set(Status) - {Status.OK}:
             raise ConfigError(f"--status {status}: not a failure status; known: {', '.join(sorted(set(Status)))}")
-    config = stored_settings(args.run, args.overrides)
-    if hidden := [name for name, value in config.download.headers.items() if value == HIDDEN]:
-        give = " ".join(f"--set 'download.headers.{name}=...'" for name in hidden)
-        raise ConfigError(f"{args.run}: secret headers are not stored with a run; give them again: {give}")
+    config = settings_to_score_again(args.run, args.overrides)
     prepared = prepare(config)
     try:
         result = score(prepared, retry=tuple(args.status))

@@ -25,19 +25,15 @@ from aistudio.pipeline.cluster import connect, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.plan import make_plan
 from aistudio.pipeline.progress import Progress, say
-from aistudio.pipeline.snapshot import make_snapshot
+from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
-from aistudio.runs.snapshot import (
-    Snapshot,
-    find_manifest,
-    load_snapshot,
-    manifest_identity,
-)
+from aistudio.runs.repair import refuse_other_scores
+from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_identity
 from aistudio.scoring.pinned_models import PinnedModels, pin_models
 from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
@@ -62,6 +58,7 @@ class Prepared(NamedTuple):
     models: dict[str, dict[str, Any]]  # what run.json says of them
     shape: dict[str, Any]
     record: dict[str, Any] | None  # run.json of an earlier attempt
+    record_damaged: bool = False  # there is a run.json that cannot be read
 
 
 class Result(NamedTuple):
@@ -85,17 +82,35 @@ def prepare(config: JobConfig) -> Prepared:
         store.check_writable()
     except StoreError as e:
         raise OutputError(f"output: cannot be written: {e}") from None
-    files, columns, identity = _manifest(config, store)
+    record, damaged = _earlier(store)
+    files, columns, identity = _manifest(config, store, record)
     models = pinned.facts()
     shape = run_record.run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
-    record = run_record.load_run(store)
-    if record is not None and not config.start_over and load_snapshot(store) is not None:
+    if record is None and not config.start_over:
+        refuse_other_scores(store, run_record.fingerprint(shape))
+    elif record is not None and not config.start_over and (load_snapshot(store) or layout.score_keys(store)):
         run_record.refuse_other_run(record, shape, config.output)
-    return Prepared(config, store, files, columns, pinned, models, shape, record)
+    return Prepared(config, store, files, columns, pinned, models, shape, record, damaged)
 
 
-def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result:
-    """Run to the end, or resume. With `retry`, score failed rows of a finished run again (() = all of them).
+def _earlier(store: Store) -> tuple[dict[str, Any] | None, bool]:
+    """run.json of an earlier attempt, and whether there is one that cannot be read: it is made again then."""
+    try:
+        return run_record.load_run(store), False
+    except StoreError as e:
+        if not store.exists(layout.RUN):
+            raise
+        say(f"{e}: it is made again")
+        return None, True
+
+
+def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None, repair: bool = False) -> Result:
+    """Run to the end, or resume.
+
+    Args:
+        retry: score failed rows of a finished run again (() = all of them).
+        repair: read every stored file first, and make again what is damaged; otherwise a finished run is left alone
+            when its listing and its rows add up.
 
     Raises:
         AIStudioError: the run failed part-way; what is stored is intact and the same call resumes.
@@ -103,7 +118,7 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
     config, store = prepared.config, prepared.store
     if retry is not None:
         _refuse_unfinished(store)
-    elif not config.start_over and (finished := _finished(prepared)):
+    elif not config.start_over and not repair and (finished := _finished(prepared)):
         return finished
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
@@ -111,15 +126,13 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
         wait_for_room(plan.bundles(), config.engine, resources)
         attempt = attempts.claim_attempt(store)
         if config.start_over:
-            _empty(store)
+            empty(store)
         record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
         record["plan"] = plan._asdict()
-        run_record.open_record(store, record, new=prepared.record is None)
+        run_record.open_record(store, record, new=prepared.record is None and not prepared.record_damaged)
         try:
-            _clean_up(prepared)
-            snapshot = load_snapshot(store) or make_snapshot(
-                config, prepared.files, prepared.columns, attempt, plan.num_actors
-            )
+            clean_up(prepared, repair)
+            snapshot = load_snapshot(store) or new_snapshot(prepared, attempt, plan.num_actors, repair)
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
             work = _work_list(store, snapshot, retry)
@@ -134,16 +147,19 @@ def score(prepared: Prepared, *, retry: tuple[str, ...] | None = None) -> Result
     return Result(_close(store, record), record, False)
 
 
-def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, dict[str, Any]]:
+def _manifest(
+    config: JobConfig, store: Store, record: dict[str, Any] | None
+) -> tuple[list[InputFile], Any, dict[str, Any]]:
     """Files, columns and identity of the manifest; a finished snapshot stands in for one that is gone."""
     try:
         files, columns = find_manifest(config)
     except ManifestError:
         snapshot = load_snapshot(store)
+        known = snapshot.identity if snapshot else (record or {}).get("shape", {}).get("manifest", {})
         settings = run_record.redacted(config.manifest.model_dump(mode="json"))
-        if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
+        if not known or config.start_over or not settings.items() <= known.items():
             raise
-        return [], None, snapshot.identity
+        return [], None, known
     return files, columns, manifest_identity(config, files)
 
 
@@ -156,32 +172,10 @@ def _absolute(config: JobConfig) -> JobConfig:
 
 def _finished(prepared: Prepared) -> Result | None:
     record = prepared.record
-    if record is None or record["state"] != "complete":
+    if record is None or record["state"] != "complete" or load_snapshot(prepared.store) is None:
         return None
     ledger = check_run(prepared.store)
     return Result(ledger, record, True) if ledger.complete else None
-
-
-def _empty(store: Store) -> None:
-    for prefix in layout.EMPTIED:
-        for entry in store.list(prefix):
-            store.delete(entry.key)
-
-
-def _clean_up(prepared: Prepared) -> None:
-    """Remove what killed processes left half-written, and damaged score files of a run that was thought to be over."""
-    store, record = prepared.store, prepared.record
-    for folder in layout.WRITTEN_BY_WORKERS:
-        store.sweep(folder)
-    if load_snapshot(store) is None:
-        for entry in (*store.list(layout.MANIFEST), *store.list(layout.REJECTED)):
-            store.delete(entry.key)  # of a manifest that was refused, perhaps
-        return
-    if record is None or record["state"] not in ("complete", "incomplete"):
-        return
-    for name in check_run(store, fingerprint=record["fingerprint"]).damaged:
-        store.delete(layout.scores_key(name))
-        say(f"{layout.scores_key(name)} was damaged: its rows are scored again")
 
 
 def _refuse_unfinished(store: Store) -> None:
@@ -195,7 +189,8 @@ def _work_list(store: Store, snapshot: Snapshot, retry: tuple[str, ...] | None) 
     done = layout.done_shards(store)
     if retry is not None:
         return [s.name for s in snapshot.shards if s.name in done]
-    return [s.name for s in snapshot.shards if s.name not in done]
+    whole = done & layout.text_shards(store)
+    return [s.name for s in snapshot.shards if s.name not in whole]
 
 
 def _run(run: RunContext, work: list[str], snapshot: Snapshot) -> dict[str, Any]:

@@ -141,6 +141,11 @@ class ShardScorer:
             texts.dictionary, text_vectors, text_errors
         )
 
+    def text_table(self, rows: pa.Table) -> pa.Table:
+        """Return the text table of a shard (schema.text_schema) without scoring it; see `score`."""
+        texts = pc.unique(rows["text"])
+        return _text_table(texts, *self._texts(texts.to_pylist()))
+
     def _texts(self, texts: list[str]) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
         vectors = np.zeros((len(texts), self._encoders.recall.dim), np.float32)
