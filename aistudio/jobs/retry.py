@@ -26,18 +26,13 @@ def build_parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    from aistudio.errors import ConfigError
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_stopped, print_summary
-    from aistudio.runs.record import stored_settings
-    from aistudio.secrets import HIDDEN
+    from aistudio.runs.record import settings_to_score_again
     from aistudio.status_filter import parse_status
 
     wanted = tuple(parse_status(text) for text in args.status)
-    config = stored_settings(args.run, args.overrides)
-    if hidden := [name for name, value in config.download.headers.items() if value == HIDDEN]:
-        give = " ".join(f"--set 'download.headers.{name}=...'" for name in hidden)
-        raise ConfigError(f"{args.run}: secret headers are not stored with a run; give them again: {give}")
+    config = settings_to_score_again(args.run, args.overrides)
     prepared = prepare(config)
     try:
         result = score(prepared, retry=wanted)

@@ -1,34 +1,86 @@
 """Prove from the stored files alone that every manifest row has exactly one outcome."""
 
+import shlex
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aistudio.jobs.common import run_parser
 
+if TYPE_CHECKING:
+    from aistudio.runs.ledger import Ledger
+    from aistudio.store import Store
+
 DESCRIPTION = """\
 Verify a run from its stored files alone: every manifest row has exactly one outcome, every file is whole (row
-counts, page checksums) and was scored by the run's one fingerprint. Exit code 1 names what is wrong."""
+counts, page checksums) and was scored by the run's one fingerprint. Exit code 1 names what is wrong.
+
+With --repair what is wrong is made again: from the folder's other files where they hold it, else by scoring those
+shards again, as `score` would. An unfinished run is finished by it."""
 
 
 def build_parser() -> ArgumentParser:
-    return run_parser("verify", DESCRIPTION)
+    parser = run_parser("verify", DESCRIPTION)
+    parser.add_argument("--repair", action="store_true", help="make again what is missing or damaged")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    from aistudio.pipeline.progress import print_ledger
-    from aistudio.pipeline.summary import examples
-    from aistudio.runs.ledger import check_run
+    from aistudio.errors import StoreError
+    from aistudio.runs.ledger import Ledger
     from aistudio.runs.record import load_run, stored_settings
     from aistudio.store import open_store
 
-    store = open_store(args.run, stored_settings(args.run, args.overrides).store)
+    try:
+        settings = stored_settings(args.run, args.overrides)
+    except StoreError as e:
+        print(f"NOT in order: {e}")
+        print("Mend it: type the command that made this run again; it looks at the scores whether they are its own")
+        return 1
+    store = open_store(args.run, settings.store)
     record = load_run(store) or {}
-    ledger = check_run(store, deep=True, fingerprint=record["fingerprint"])
+    ledger: Ledger | str = _check(store, record["fingerprint"])
+    if isinstance(ledger, Ledger) and ledger.complete:
+        return _report(store, ledger, record["fingerprint"])
+    if not args.repair:
+        _report(store, ledger, record["fingerprint"])
+        print(f"Mend it: python -m jobs.verify --run {shlex.quote(args.run)} --repair")
+        return 1
+    _repair(args.run, args.overrides)
+    return _report(store, _check(store, record["fingerprint"]), record["fingerprint"])
+
+
+def _check(store: "Store", fingerprint: str) -> "Ledger | str":
+    """The ledger of a run, or why there is none."""
+    from aistudio.errors import StoreError
+    from aistudio.runs.ledger import check_run
+
+    try:
+        return check_run(store, deep=True, fingerprint=fingerprint)
+    except StoreError as e:
+        return str(e)
+
+
+def _repair(run: str, overrides: Sequence[str]) -> None:
+    from aistudio.pipeline.score import prepare, score
+    from aistudio.runs.record import settings_to_score_again
+
+    score(prepare(settings_to_score_again(run, overrides)), repair=True)
+
+
+def _report(store: "Store", ledger: "Ledger | str", fingerprint: str) -> int:
+    """Print what was found; returns the exit code."""
+    from aistudio.pipeline.progress import print_ledger
+    from aistudio.pipeline.summary import examples
+
+    if isinstance(ledger, str):
+        print(f"NOT in order: {ledger}")
+        return 1
     print_ledger(ledger.counts, examples(store, ledger), ledger.num_manifest, ledger.num_rejected)
     if ledger.complete:
         print(f"verified: {ledger.num_stored:,} rows, each stored once, all files whole")
-        print(f"fingerprint {record['fingerprint']}")
+        print(f"fingerprint {fingerprint}")
         return 0
     print(f"NOT in order: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
     for problem in ledger.problems[:20]:

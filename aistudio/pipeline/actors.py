@@ -97,6 +97,10 @@ class _Worker:
         """Summary of a shard whose file an earlier try stored before its worker could report it."""
         if self.run.retry is not None or not self.store.exists(layout.scores_key(name)):
             return None
+        if not self.store.exists(layout.texts_key(name)):  # lost since: the images need not be fetched for it
+            self.begin(name, "texts")
+            rows = self.store.read_table(layout.manifest_key(name))
+            self.store.write_table(layout.texts_key(name), self.scorer(1).text_table(rows))
         status = self.store.read_table(layout.scores_key(name), ["status"])["status"]
         return self._report(name, defaultdict(float, Counter(status.to_pylist())))
 
@@ -172,6 +176,8 @@ class FetchWorker(_Worker):
         return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
 
     def fetch(self, name: str) -> pa.Table:
+        if self.run.retry is None and self.store.exists(layout.scores_key(name)):
+            return pack_images(name, ())  # stored already: the model's actor sees to the rest
         (start, care), requests = self.begin(name, "fetch"), self.work(name).distinct.requests
         if start.careful:
             packed = pack_images(name, self.source.images_one_by_one(requests, care.poison, care.row))

@@ -27,7 +27,7 @@ from aistudio.pipeline.first_look import text_facts
 from aistudio.pipeline.networks import check_network
 from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress, rows_done, say
-from aistudio.pipeline.snapshot import make_snapshot
+from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.runs import attempts, layout
@@ -35,7 +35,8 @@ from aistudio.runs import record as run_record
 from aistudio.runs.failing import FailureWatch, drawn_first
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
-from aistudio.runs.shape import run_shape, shaping
+from aistudio.runs.repair import refuse_other_scores
+from aistudio.runs.shape import fingerprint, run_shape, shaping
 from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_identity
 from aistudio.runs.sources import sources
 from aistudio.schema import Status
@@ -58,6 +59,7 @@ class Prepared(NamedTuple):
     models: dict[str, dict[str, Any]]  # what run.json says of them
     shape: dict[str, Any]
     record: dict[str, Any] | None  # run.json of an earlier attempt
+    record_damaged: bool = False  # there is a run.json that cannot be read
     to_fetch: Sequence[WeightsFile] = ()  # not here yet: pinned, models and shape are empty then
 
 
@@ -96,20 +98,38 @@ def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
         if new_folder:
             with suppress(OSError):  # it holds something
                 Path(config.output).rmdir()  # a run that is refused, or only planned, leaves no empty folder
-    record = run_record.load_run(store)
-    files, columns, identity = _manifest(config, store)
+    record, damaged = _earlier(store)
+    files, columns, identity = _manifest(config, store, record)
     if not fetch and (missing := files_to_fetch(config)):
-        return Prepared(config, store, files, columns, PinnedModels(), {}, {}, record, missing)
+        return Prepared(config, store, files, columns, PinnedModels(), {}, {}, record, damaged, missing)
     pinned = pin_models(config)
     models = pinned.facts()
     shape = run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
-    if record is not None and not config.start_over and load_snapshot(store) is not None:
+    if record is None and not config.start_over:
+        refuse_other_scores(store, fingerprint(shape))
+    elif record is not None and not config.start_over and (load_snapshot(store) or layout.score_keys(store)):
         run_record.refuse_other_run(record, shape, config.output)
-    return Prepared(config, store, files, columns, pinned, models, shape, record)
+    return Prepared(config, store, files, columns, pinned, models, shape, record, damaged)
 
 
-def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) -> Result:
-    """Run to the end, or resume. With `retry`, score failed rows of a finished run again (() = all of them).
+def _earlier(store: Store) -> tuple[dict[str, Any] | None, bool]:
+    """run.json of an earlier attempt, and whether there is one that cannot be read: it is made again then."""
+    try:
+        return run_record.load_run(store), False
+    except StoreError as e:
+        if not store.exists(layout.RUN):
+            raise
+        say(f"{e}: it is made again")
+        return None, True
+
+
+def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, repair: bool = False) -> Result:
+    """Run to the end, or resume.
+
+    Args:
+        retry: score failed rows of a finished run again (() = all of them).
+        repair: read every stored file first, and make again what is damaged; otherwise a finished run is left alone
+            when its listing and its rows add up.
 
     Raises:
         AIStudioError: the run failed part-way; what is stored is intact and the same call resumes.
@@ -117,7 +137,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
     config, store = prepared.config, prepared.store
     if retry is not None:
         _refuse_unfinished(store)
-    elif not config.start_over and (finished := _finished(prepared)):
+    elif not config.start_over and not repair and (finished := _finished(prepared)):
         return finished
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
@@ -126,17 +146,15 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
         wait_for_room(plan.bundles(), config.engine, resources)
         attempt = attempts.claim_attempt(store)
         if config.start_over:
-            _empty(store)
+            empty(store)
         kind = "score" if retry is None else "retry"
         record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
         record |= carried_over(None if config.start_over else prepared.record, kind)
         record["plan"] = plan._asdict()
-        run_record.open_record(store, record, new=prepared.record is None)
+        run_record.open_record(store, record, new=prepared.record is None and not prepared.record_damaged)
         try:
-            _clean_up(prepared)
-            snapshot = load_snapshot(store) or make_snapshot(
-                config, prepared.files, prepared.columns, attempt, plan.num_actors
-            )
+            clean_up(prepared, repair)
+            snapshot = load_snapshot(store) or new_snapshot(prepared, attempt, plan.num_actors, repair)
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
             record["texts"] = text_facts(store, snapshot, prepared.pinned.recall, config)
@@ -152,16 +170,19 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None) 
     return Result(_close(store, record, config), record, False, config)
 
 
-def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, dict[str, Any]]:
+def _manifest(
+    config: JobConfig, store: Store, record: dict[str, Any] | None
+) -> tuple[list[InputFile], Any, dict[str, Any]]:
     """Files, columns and identity of the manifest; a finished snapshot stands in for one that is gone."""
     try:
         files, columns = find_manifest(config)
     except ManifestError:
         snapshot = load_snapshot(store)
+        known = snapshot.identity if snapshot else (record or {}).get("shape", {}).get("manifest", {})
         settings = redacted(shaping(config.manifest))
-        if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
+        if not known or config.start_over or not settings.items() <= known.items():
             raise
-        return [], None, snapshot.identity
+        return [], None, known
     check_network(config, files, columns)
     return files, columns, manifest_identity(config, files)
 
@@ -175,32 +196,10 @@ def _absolute(config: JobConfig) -> JobConfig:
 
 def _finished(prepared: Prepared) -> Result | None:
     record = prepared.record
-    if record is None or record["state"] != "complete":
+    if record is None or record["state"] != "complete" or load_snapshot(prepared.store) is None:
         return None
     ledger = check_run(prepared.store)
     return Result(ledger, record, True, prepared.config) if ledger.complete else None
-
-
-def _empty(store: Store) -> None:
-    for prefix in layout.EMPTIED:
-        for entry in store.list(prefix):
-            store.delete(entry.key)
-
-
-def _clean_up(prepared: Prepared) -> None:
-    """Remove what killed processes left half-written, and damaged score files of a run that was thought to be over."""
-    store, record = prepared.store, prepared.record
-    for folder in layout.WRITTEN_BY_WORKERS:
-        store.sweep(folder)
-    if load_snapshot(store) is None:
-        for entry in (*store.list(layout.MANIFEST), *store.list(layout.REJECTED)):
-            store.delete(entry.key)  # of a manifest that was refused, perhaps
-        return
-    if record is None or record["state"] not in ("complete", "incomplete"):
-        return
-    for name in check_run(store, fingerprint=record["fingerprint"]).damaged:
-        store.delete(layout.scores_key(name))
-        say(f"{layout.scores_key(name)} was damaged: its rows are scored again")
 
 
 def _refuse_unfinished(store: Store) -> None:
@@ -214,7 +213,8 @@ def _work_list(store: Store, snapshot: Snapshot, retry: tuple[StatusFilter, ...]
     done = layout.done_shards(store)
     if retry is not None:
         return [s.name for s in snapshot.shards if s.name in done]
-    return [s.name for s in snapshot.shards if s.name not in done]
+    whole = done & layout.text_shards(store)
+    return [s.name for s in snapshot.shards if s.name not in whole]
 
 
 def _rows_to_do(

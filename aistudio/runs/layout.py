@@ -105,4 +105,19 @@ def score_keys(store: Store) -> list[str]:
 
 def done_shards(store: Store) -> set[str]:
     """List the shards whose score file is there."""
-    return {e.key.removeprefix(SCORES).removesuffix(_PARQUET) for e in store.list(SCORES)}
+    return set(_shards(store, SCORES))
+
+
+def text_shards(store: Store) -> set[str]:
+    """List the shards whose text file is there."""
+    return set(_shards(store, TEXTS))
+
+
+def manifest_shards(store: Store) -> list[str]:
+    """List the shards whose candidate rows are there, in the manifest's order."""
+    return _shards(store, MANIFEST)
+
+
+def _shards(store: Store, folder: str) -> list[str]:
+    keys = [e.key for e in store.list(folder) if e.key != MANIFEST_INDEX]
+    return [key.removeprefix(folder).removesuffix(_PARQUET) for key in keys]

@@ -11,17 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from aistudio.errors import StoreError
 from aistudio.runs import layout
 from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import Snapshot, load_snapshot
-from aistudio.schema import Status
+from aistudio.schema import Status, is_vector_column, vector_matrix, vector_width
 from aistudio.store import Store
 
 _THREADS = 8
 _NAMED = 5  # row ids named in messages
+_KEYS = (layout.scores_key, layout.texts_key, layout.manifest_key)  # of a shard's files
 _PROBLEMS = 50  # kept in memory and run over; the numbers count all of them
 
 
@@ -37,6 +40,9 @@ class Ledger(NamedTuple):
     problems: list[str]  # at most some dozens, each naming file and rows
     num_without_text: int = 0  # ok rows that have no recall_score because they have no text
     damaged: Sequence[str] = ()  # shards whose score file is there but not as it must be
+    bad_manifest: Sequence[str] = ()  # shards whose candidate rows are missing or damaged
+    bad_texts: Sequence[str] = ()  # stored shards whose text vectors are missing or damaged
+    strangers: Sequence[str] = ()  # keys of files of no shard
 
     @property
     def complete(self) -> bool:
@@ -49,14 +55,16 @@ class _ShardCheck(NamedTuple):
     doubled: list[str]
     problem: str | None
     damaged: bool = False
+    bad_manifest: bool = False
+    bad_texts: str | None = None  # what is wrong with them
     without_text: int = 0
 
 
 def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = None) -> Ledger:
-    """Compare score files with the snapshot.
+    """Compare score files with the snapshot, and read the vectors of one of them back.
 
     Args:
-        deep: read every column and verify page checksums.
+        deep: read every column of every file and verify page checksums.
         fingerprint: that every score file must carry, None: not compared.
 
     Raises:
@@ -70,6 +78,9 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     num_missing = num_doubled = without_text = 0
     problems: list[str] = []
     damaged: list[str] = []
+    bad_manifest: list[str] = []
+    bad_texts: list[str] = []
+    sample: tuple[int, str] | None = None  # how telling a file is, and its key
     for shard, check in _checks(store, snapshot, done, deep, fingerprint):
         counts.update(check.counts)
         num_missing += len(check.missing)
@@ -77,17 +88,35 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
         without_text += check.without_text
         if check.damaged:
             damaged.append(shard.name)
+        elif check.counts:
+            kinds = (Status.OK.value in check.counts) + (len(check.counts) > 1)  # best with a null and a vector
+            sample = max(sample or (0, ""), (kinds, layout.scores_key(shard.name)), key=lambda s: s[0])
+        if check.bad_manifest:
+            bad_manifest.append(shard.name)
+        if check.bad_texts:
+            bad_texts.append(shard.name)
         if len(problems) < _PROBLEMS:
-            problems += [check.problem] if check.problem else []
+            problems += [p for p in (check.problem, check.bad_texts) if p]
             problems += _named("missing", shard, check.missing) + _named("stored twice", shard, check.doubled)
-    problems += [
-        f"{layout.scores_key(name)}: no such shard in the manifest snapshot"
-        for name in sorted(_strangers(snapshot, done))[:_PROBLEMS]
-    ]
+    strangers = _strangers(store, snapshot)
+    problems += [f"{key}: no such shard in the manifest snapshot" for key in strangers[:_PROBLEMS]]
+    if sample and not deep and (unreadable := _read_back(store, sample[1])):
+        problems.append(unreadable)
     stored = sum(counts.values())
     return Ledger(
         snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems,
-        num_without_text=without_text, damaged=damaged,
+        damaged=damaged, bad_manifest=bad_manifest, bad_texts=bad_texts, strangers=strangers,
+        num_without_text=without_text,
+    )  # fmt: skip
+
+
+def check_names(store: Store, snapshot: Snapshot) -> Ledger:
+    """What a listing alone tells: files of no shard, and shards of an unfinished run without their candidate rows."""
+    there = set(layout.manifest_shards(store))
+    missing = [s.name for s in snapshot.shards if s.name not in there]
+    return Ledger(
+        snapshot.num_rows, 0, snapshot.num_rejected, {}, 0, 0, [], bad_manifest=missing,
+        strangers=_strangers(store, snapshot),
     )  # fmt: skip
 
 
@@ -120,8 +149,16 @@ def count_stored(store: Store, limit_s: float) -> SoFar:
     return SoFar(snapshot.num_rows, sum(s.rows for s in stored), sum(counts.values()), dict(counts))
 
 
-def _strangers(snapshot: Snapshot, done: set[str]) -> set[str]:
-    return done - {s.name for s in snapshot.shards}
+def _strangers(store: Store, snapshot: Snapshot) -> list[str]:
+    """Files in the shards' folders that belong to none."""
+    own = {s.name for s in snapshot.shards}
+    keys = {layout.MANIFEST_INDEX} | {key(name) for name in own for key in _KEYS}
+    return [
+        e.key
+        for folder in (layout.SCORES, layout.TEXTS, layout.MANIFEST)
+        for e in store.list(folder)
+        if e.key not in keys
+    ]
 
 
 def _checks(
@@ -140,35 +177,83 @@ def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str 
     try:
         wanted = store.read_table(layout.manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
     except StoreError as e:
-        return _ShardCheck(Counter(), [f"(all {shard.rows})"], [], str(e))
-    problem = None
+        return _ShardCheck(Counter(), [f"(all {shard.rows})"], [], str(e), bad_manifest=True)
+    problem, wrong_size = None, False
     if len(wanted) != shard.rows:
         problem = f"{layout.manifest_key(shard.name)}: {len(wanted)} rows, the snapshot's index says {shard.rows}"
+        wrong_size = True
     if not done:
-        return _ShardCheck(Counter(), wanted, [], problem)
+        return _ShardCheck(Counter(), wanted, [], problem, bad_manifest=wrong_size)
+    bad_texts = _texts_problem(store, shard, deep)
     key = layout.scores_key(shard.name)
     try:
         table = store.read_table(key, None if deep else ["row_id", "status", "recall_score"], verify=deep)
         carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
-        if deep:
-            store.read_table(layout.texts_key(shard.name), verify=True)
     except StoreError as e:
-        return _ShardCheck(Counter(), wanted, [], str(e), True)
+        return _ShardCheck(Counter(), wanted, [], str(e), True, wrong_size, bad_texts)
     found = Counter(table["row_id"].to_pylist())
     missing = [r for r in wanted if r not in found]
     doubled = [r for r, n in found.items() if n > 1]
     status = table["status"].to_pylist()
-    if fingerprint and carried != fingerprint:
+    if wrong_size:
+        pass  # the rows cannot be compared
+    elif fingerprint and carried != fingerprint:
         problem = f"{key}: scored by another model or settings ({(carried or 'none')[:12]}, run {fingerprint[:12]})"
     elif unknown := set(status) - {s.value for s in Status}:
         problem = f"{key}: unknown status {sorted(map(str, unknown))}"
     elif strangers := set(found) - set(wanted):
         problem = f"{key}: rows that the manifest does not have: {sorted(strangers)[:_NAMED]}"
+    elif deep and (wrong := vector_problem(table)):
+        problem = f"{key}: {wrong}"
     without_text = 0
     if "recall_score" in table.column_names:
         without_text = pc.sum(pc.and_(pc.equal(table["status"], "ok"), pc.is_null(table["recall_score"]))).as_py() or 0
-    wrong = bool(problem or missing or doubled)
-    return _ShardCheck(Counter(status), missing, doubled, problem, wrong, without_text)
+    damaged = not wrong_size and bool(problem or missing or doubled)  # else it is compared with the wrong rows
+    return _ShardCheck(Counter(status), missing, doubled, problem, damaged, wrong_size, bad_texts, without_text)
+
+
+def _texts_problem(store: Store, shard: Shard, deep: bool) -> str | None:
+    """What is wrong with a stored shard's text vectors."""
+    key = layout.texts_key(shard.name)
+    try:
+        if deep:
+            for column in store.read_table(key, verify=True).select(["embedding"]).columns:
+                vector_matrix(column)
+        else:
+            store.read_metadata(key)
+    except StoreError as e:
+        return str(e)
+    except (ValueError, KeyError) as e:
+        return f"{store.path(key)}: no text vectors: {e}"
+    return None
+
+
+def vector_problem(scores: pa.Table) -> str | None:
+    """What is wrong with a score table's vectors: ok rows have one, of the width that is written down, others none."""
+    ok = pc.equal(scores["status"], Status.OK.value)
+    for field in (f for f in scores.schema if is_vector_column(f.name)):
+        column = scores[field.name]
+        if not column.is_valid().equals(ok):
+            return f"{field.name}: ok rows without a vector, or failed rows with one"
+        try:
+            rows = vector_matrix(column)
+        except ValueError as e:
+            return f"{field.name}: {e}"
+        if len(rows) and rows.shape[1] != vector_width(field):
+            return f"{field.name}: vectors of {rows.shape[1]} numbers, the file says {vector_width(field)}"
+        if not np.isfinite(rows).all():
+            return f"{field.name}: vectors that are not finite"
+    return None
+
+
+def _read_back(store: Store, key: str) -> str | None:
+    """Why the vectors that were just stored cannot be read with the pyarrow at hand, None when they can."""
+    try:
+        names = [name for name in store.read_metadata(key)[0].names if is_vector_column(name)]
+        wrong = vector_problem(store.read_table(key, ["status", *names], verify=True))
+    except StoreError as e:
+        return f"vectors cannot be read back with pyarrow {pa.__version__}: {e}"
+    return f"{key}: {wrong}" if wrong else None
 
 
 def _named(what: str, shard: Shard, row_ids: list[str]) -> list[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from aistudio.config import JobConfig, parse_config
-from aistudio.errors import ConfigError, RunMismatchError
+from aistudio.errors import ConfigError, RunMismatchError, StoreError
 from aistudio.runs import layout
 from aistudio.runs.shape import differences, fingerprint
-from aistudio.secrets import hidden_headers, redact, redacted
+from aistudio.secrets import HIDDEN, hidden_headers, redact, redacted
 from aistudio.store import Store, open_store
 
 _PACKAGES = (
@@ -37,8 +37,17 @@ def now() -> str:
 
 
 def load_run(store: Store) -> dict[str, Any] | None:
-    """run.json, or None in a new folder."""
-    return store.read_json(layout.RUN) if store.exists(layout.RUN) else None
+    """run.json, or None in a new folder.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    if not store.exists(layout.RUN):
+        return None
+    record = store.read_json(layout.RUN)
+    if not isinstance(record, dict):
+        raise StoreError(f"{store.path(layout.RUN)}: not the record of a run")
+    return record
 
 
 def refuse_other_run(record: dict[str, Any], shape: dict[str, Any], place: str) -> None:
@@ -126,3 +135,16 @@ def stored_settings(run: str, overrides: Sequence[str] = ()) -> JobConfig:
     if record is None:
         raise ConfigError(f"{run}: no run.json there; is this a run folder?")
     return parse_config({**record["config"], "output": run, "start_over": False}, f"{run}/run.json", overrides)
+
+
+def settings_to_score_again(run: str, overrides: Sequence[str] = ()) -> JobConfig:
+    """The configuration of a stored run, for fetching images with it once more.
+
+    Raises:
+        ConfigError: as stored_settings, or secret headers, which a run does not store, were not given again.
+    """
+    config = stored_settings(run, overrides)
+    if hidden := [name for name, value in config.download.headers.items() if value == HIDDEN]:
+        give = " ".join(f"--set 'download.headers.{name}=...'" for name in hidden)
+        raise ConfigError(f"{run}: secret headers are not stored with a run; give them again: {give}")
+    return config

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig
@@ -80,10 +80,14 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
 
 
 def load_snapshot(store: Store) -> Snapshot | None:
-    """The finished snapshot of a run folder, or None."""
+    """The finished snapshot of a run folder, or None. One whose index is damaged counts as none: it is made again."""
     if not store.exists(layout.MANIFEST_INDEX):
         return None
-    return Snapshot.model_validate(store.read_json(layout.MANIFEST_INDEX))
+    data = store.read_bytes(layout.MANIFEST_INDEX)
+    try:
+        return Snapshot.model_validate_json(data)
+    except ValidationError:
+        return None
 
 
 class NormaliseGroup:

@@ -135,6 +135,14 @@ class ShardScorer:
         schema = score_schema(passthrough, self._encoders.towers.widths, self._dtype)
         return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
+    def text_table(self, rows: pa.Table) -> pa.Table:
+        """Return the text table of a shard (schema.text_schema) without scoring it; see `score`."""
+        recall = self._encoders.recall
+        if recall is None:
+            return text_schema(1).empty_table()
+        texts = pc.unique(rows["text"])
+        return _text_table(texts, *self._text_vectors(texts.to_pylist(), recall.dim))
+
     def _texts(self, rows: pa.Table, vectors: Sequence[np.ndarray], ok: np.ndarray) -> "_Texts":
         """Encode the rows' distinct texts and compare each ok row's image with its own."""
         recall = self._encoders.recall

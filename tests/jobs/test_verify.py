@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> str:
         errors = [None, None, "the server answered 404"]
         scores = pa.table({"row_id": ids, "status": ["ok", "ok", "http_error"], "error": errors})
         store.write_table(layout.manifest_key(shard.name), pa.table({"row_id": ids}))
-        store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"]}))
+        store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"], "embedding": [[1.0]]}))
         metadata = {"aistudio.fingerprint": record["fingerprint"]}
         store.write_table(f"scores/{shard.name}.parquet", scores, metadata)
     store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
@@ -69,3 +69,15 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="is this a run folder"):
         main(["--run", str(tmp_path)])
+
+
+def test_what_is_wrong_comes_with_the_command_that_mends_it(run, capsys):
+    open_store(run).delete("texts/00000-000001.parquet")
+    assert main(["--run", run]) == 1
+    assert f"Mend it: python -m jobs.verify --run {run} --repair" in capsys.readouterr().out
+    open_store(run).delete(layout.MANIFEST_INDEX)
+    assert main(["--run", run]) == 1
+    assert "no finished manifest snapshot" in (out := capsys.readouterr().out) and "--repair" in out
+    (Path(run) / "run.json").write_text('{"config": {')
+    assert main(["--run", run]) == 1
+    assert "not valid JSON" in (out := capsys.readouterr().out) and "type the command that made this run again" in out

@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Store:
     for shard in shards:
         ids = [str(first + i) for i in range(shard.rows)]
         store.write_table(layout.manifest_key(shard.name), pa.table({"row_id": ids}))
-        store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"]}))
+        store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"], "embedding": [[1.0]]}))
         write_scores(store, shard.name, ids)
         first += shard.rows
     store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
@@ -91,9 +91,10 @@ def test_a_file_that_is_cut_or_flipped_is_named(store):
 
 def test_damaged_texts_and_snapshots_are_found_by_the_deep_check(store):
     store.write_bytes("texts/00000-000002.parquet", b"PAR1")
-    assert check_run(store).complete
-    deep = check_run(store, deep=True)
-    assert deep.damaged == ["00000-000002"] and any("texts/00000-000002" in p for p in deep.problems)
+    for deep in (False, True):
+        found = check_run(store, deep=deep)
+        assert found.bad_texts == ["00000-000002"] and any("texts/00000-000002" in p for p in found.problems)
+        assert not found.complete and not found.damaged
     store.write_bytes(layout.manifest_key("00000-000000"), b"nothing")
     shallow = check_run(store)
     assert not shallow.complete and any("manifest/00000-000000" in p for p in shallow.problems)
