@@ -15,7 +15,7 @@ FORMATS = get_args(PLAIN)
 
 
 def test_every_format_has_suffixes():
-    assert set(MANIFEST_SUFFIXES) == {*FORMATS, *DATASETS}
+    assert set(MANIFEST_SUFFIXES) == set(FORMATS)
     assert ".csv.gz" in MANIFEST_SUFFIXES["csv"]
     assert all(s == s.lower() and s.startswith(".") for suffixes in MANIFEST_SUFFIXES.values() for s in suffixes)
 
