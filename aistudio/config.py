@@ -172,11 +172,22 @@ class JobConfig(Settings):
     start_over: bool = False  # together with --yes: empties a run folder made with other settings
 
 
+Resize = Literal[
+    "opencv_bilinear",
+    "pil_bicubic_center_crop",
+    "pil_bilinear_center_crop",
+    "torchvision_bicubic_center_crop",
+    "torchvision_bilinear_center_crop",
+    "pil_bicubic",
+    "pil_bilinear",
+]
+
+
 class ImageSpec(Settings):
     """Pixels that a model was trained on: a property of its weights."""
 
     size: int = Field(224, ge=8)
-    resize: Literal["opencv_bilinear", "pil_bicubic_center_crop", "pil_bicubic", "pil_bilinear"] = "opencv_bilinear"
+    resize: Resize = "opencv_bilinear"  # images/transform.py says what each does
     resize_shortest: int | None = None  # for *_center_crop; null: the size itself
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

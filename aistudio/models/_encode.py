@@ -77,7 +77,7 @@ class BoundedCache(Generic[K, V]):
 
 
 class ImageEncoder:
-    """Pixels -> unit rows through one image tower.
+    """Pixels -> rows, unit rows unless told otherwise, through one image tower.
 
     On a CPU equal pixels are encoded once as long as they are remembered: an image that a catalogue repeats costs
     nothing, and gets the very same vector wherever it stands in a batch (a pair of equal images must tie exactly).
@@ -85,9 +85,14 @@ class ImageEncoder:
     On a GPU several threads may call at once: while it computes for one, the others' pixels are copied.
     """
 
-    def __init__(self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions) -> None:
-        """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast."""
-        self.spec, self.dim = spec, dim
+    def __init__(
+        self, tower: nn.Module, spec: ImageSpec, dim: int, options: LoadOptions, normalised: bool = True
+    ) -> None:
+        """`tower` maps normalised (N,3,S,S) to (N,dim); it is taken over: folded, moved and cast.
+
+        `normalised`: rows are made unit rows; else they stay as they are.
+        """
+        self.spec, self.dim, self._normalise = spec, dim, normalised
         self._device, self._dtype = ready_device(options.device, options.precision)
         self._feed = PinnedFeed(self._device) if self._device.type == "cuda" else None
         self._images_per_pass = options.images_per_pass
@@ -103,7 +108,7 @@ class ImageEncoder:
         self._table = self._normalised(every_value).permute(0, 2, 3, 1).cpu().numpy().reshape(1, 256, 3)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0.
+        """(N,S,S,3) uint8 RGB -> (N,dim) float32 rows; N may be 0.
 
         Raises:
             ValueError: another shape or dtype.
@@ -125,7 +130,7 @@ class ImageEncoder:
         return np.concatenate([self._pass(pixels[start : start + chunk]) for start in range(0, len(pixels), chunk)])
 
     def _pass(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 -> (N,dim) float32 unit rows, all at once on the CPU."""
+        """(N,S,S,3) uint8 -> (N,dim) float32 rows, all at once on the CPU."""
         with torch.inference_mode():
             return self._forward(self.normalise(pixels)).numpy()
 
@@ -139,8 +144,9 @@ class ImageEncoder:
         return feed.fetch(torch.cat(parts)) if parts else np.empty((0, self.dim), np.float32)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised (N,3,S,S) float32 -> (N,dim) float32 unit rows, both on the device."""
-        return F.normalize(self._tower(x.to(self._dtype)).float(), dim=-1)
+        """Normalised (N,3,S,S) float32 -> (N,dim) float32, both on the device."""
+        rows = self._tower(x.to(self._dtype)).float()
+        return F.normalize(rows, dim=-1) if self._normalise else rows
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
         """(N,S,S,3) uint8 -> (N,3,S,S) float32 in channels-last order, on the device.

@@ -22,12 +22,12 @@ CONFS = sorted((Path(__file__).parents[2] / "conf" / "models").glob("*.yaml"))
 
 
 def test_families_are_files() -> None:
-    assert families() == ["align", "hf_dual", "siamese_poi"]
+    assert families() == ["align", "hf_dual", "siamese_poi", "vision"]
 
 
 def test_unknown_family_lists_the_known(tiny: dict[str, ModelConfig]) -> None:
     for name in ("tirg", "_bert", "poi_table", "../config"):
-        with pytest.raises(ConfigError, match="found: align, hf_dual, siamese_poi"):
+        with pytest.raises(ConfigError, match="found: align, hf_dual, siamese_poi, vision"):
             load_model(tiny["recall"].model_copy(update={"family": name}))
 
 
