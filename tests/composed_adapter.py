@@ -35,7 +35,7 @@ from aistudio.training.composer_step import (
 from aistudio.training.recall import to_tensor
 
 FAMILIES = {"tirg": "tirg", "composeae": "compose_ae", "realspace": "real_space_concat_ae"}
-SPEC = ImageSpec(resize="pil_bilinear_center_crop")
+SPEC = ImageSpec(resize="torchvision_bilinear_center_crop")
 _folder = tempfile.TemporaryDirectory(prefix="composed_")
 atexit.register(_folder.cleanup)
 

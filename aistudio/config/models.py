@@ -35,8 +35,14 @@ class ModelsSettings(Settings):
         return self
 
 
-Resize = Literal[
-    "opencv_bilinear", "pil_bicubic_center_crop", "pil_bilinear_center_crop", "pil_bicubic", "pil_bilinear"
+Resize = Literal[  # images/transform.py says what each does
+    "opencv_bilinear",
+    "pil_bicubic_center_crop",
+    "pil_bilinear_center_crop",
+    "torchvision_bicubic_center_crop",
+    "torchvision_bilinear_center_crop",
+    "pil_bicubic",
+    "pil_bilinear",
 ]
 
 

@@ -3,14 +3,16 @@
 Pixels stay uint8 here; division, mean and standard deviation are applied where the model runs.
 """
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from PIL import Image
 
 from aistudio.config import ImageSpec
 
-_PIL_FILTERS = {"pil_bicubic": Image.Resampling.BICUBIC, "pil_bilinear": Image.Resampling.BILINEAR}
-_CROPPED = {"pil_bicubic_center_crop": Image.Resampling.BICUBIC, "pil_bilinear_center_crop": Image.Resampling.BILINEAR}
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_CROPPED = "_center_crop"
 # Beyond this, resize-then-crop would make a picture of which it throws almost everything away: a 1 x 100,000 image
 # becomes 224 x 22,400,000 pixels on the way.
 _MAX_ASPECT = 16
@@ -22,10 +24,10 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
     Args:
         rgb: uint8 (H, W, 3) or a PIL image of mode RGB; at least 1 x 1 pixel.
         spec: `opencv_bilinear` is cv2.resize INTER_LINEAR, bit for bit, not antialiased, aspect not kept (the
-            published recall and ranking weights); `pil_bicubic_center_crop` brings the shortest edge to
-            `resize_shortest` (or `size`) and crops the centre, as CLIP's image processor; `pil_bilinear_center_crop`
-            does so as torchvision's Resize and CenterCrop on PIL images; `pil_bicubic` and `pil_bilinear` squash with
-            antialiasing.
+            published recall and ranking weights); `pil_*_center_crop` brings the shortest edge to
+            `resize_shortest` (or `size`) and crops the centre, as CLIP's image processor; `torchvision_*_center_crop`
+            does the same as torchvision's Resize and CenterCrop, which halve an odd margin in another way;
+            `pil_bicubic` and `pil_bilinear` squash with antialiasing.
 
     Raises:
         ValueError: `resize_shortest` is smaller than `size`, so that there is nothing to crop from.
@@ -33,10 +35,12 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
     if spec.resize == "opencv_bilinear":
         return _opencv(np.asarray(rgb), spec.size, cv2.INTER_LINEAR)
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
-    if spec.resize in _CROPPED:
-        out = _shortest_then_crop(image, spec)
+    library, kernel = spec.resize.removesuffix(_CROPPED).split("_")
+    if spec.resize.endswith(_CROPPED):
+        half = _half_to_even if library == "torchvision" else _half_down
+        out = _shortest_then_crop(image, spec.resize_shortest or spec.size, spec.size, _FILTERS[kernel], half)
     else:
-        out = image.resize((spec.size, spec.size), _PIL_FILTERS[spec.resize])
+        out = image.resize((spec.size, spec.size), _FILTERS[kernel])
     return np.array(out)  # a copy: the array must be writable, torch warns otherwise
 
 
@@ -68,16 +72,24 @@ def _one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _shortest_then_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    shortest, size = spec.resize_shortest or spec.size, spec.size
+def _half_down(margin: int) -> int:
+    return margin // 2
+
+
+def _half_to_even(margin: int) -> int:
+    return round(margin / 2)
+
+
+def _shortest_then_crop(
+    image: Image.Image, shortest: int, size: int, kernel: Image.Resampling, half: Callable[[int], int]
+) -> Image.Image:
     if shortest < size:
         raise ValueError(f"resize_shortest {shortest} is smaller than size {size}: nothing to crop from")
     width, height = image.size
     short, long = min(width, height), max(width, height)
     longest = int(shortest * long / short)  # truncated, as CLIP's processor and torchvision do
     new_width, new_height = (shortest, longest) if width <= height else (longest, shortest)
-    left, top = (_margin(length - size, spec.resize) for length in (new_width, new_height))
-    kernel = _CROPPED[spec.resize]
+    left, top = half(new_width - size), half(new_height - size)
     if long <= _MAX_ASPECT * short:
         resized = image.resize((new_width, new_height), kernel)
         return resized.crop((left, top, left + size, top + size))
@@ -85,8 +97,3 @@ def _shortest_then_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
     x, y = width / new_width, height / new_height
     box = (left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y))
     return image.resize((size, size), kernel, box=box)
-
-
-def _margin(excess: int, resize: str) -> int:
-    """Pixels cut off at the left or top: torchvision rounds half to even, CLIP's processor rounds down."""
-    return round(excess / 2) if resize == "pil_bilinear_center_crop" else excess // 2

@@ -178,8 +178,9 @@ def load_into(
     broken = [name for name in names.values() if not bool(torch.isfinite(tensors[name]).all())]
     if broken:
         raise WeightsError(f"{path}: not finite numbers in {_listed(broken)}; the file is damaged")
-    kept = {key: value for key, value in model.state_dict().items() if key not in names}
-    model.load_state_dict(kept | {key: tensors[name].float() for key, name in names.items()}, strict=True)
+    state = model.state_dict()  # a dict of its own kind: it knows the versions of the model's parts
+    state.update({key: tensors[name].float() for key, name in names.items()})
+    model.load_state_dict(state, strict=True)
 
 
 def save_weights(

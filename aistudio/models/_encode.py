@@ -77,7 +77,7 @@ class BoundedCache(Generic[K, V]):
 
 
 class ImageEncoder:
-    """Pixels -> unit rows through one image tower.
+    """Pixels -> rows, unit rows unless told otherwise, through one image tower.
 
     On a CPU equal pixels are encoded once as long as they are remembered: an image that a catalogue repeats costs
     nothing, and gets the very same vector wherever it stands in a batch (a pair of equal images must tie exactly).
@@ -136,7 +136,7 @@ class ImageEncoder:
         return np.concatenate([self._pass(pixels[start : start + chunk]) for start in range(0, len(pixels), chunk)])
 
     def _pass(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 -> (N,dim) float32 unit rows, all at once on the CPU."""
+        """(N,S,S,3) uint8 -> (N,dim) float32 rows, all at once on the CPU."""
         with torch.inference_mode():
             return self._forward(self.normalise(pixels)).numpy()
 

@@ -13,8 +13,10 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from pydantic import Field
+from transformers.image_processing_backends import PilBackend
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
-from aistudio.config import ImageSpec, ModelConfig, Settings
+from aistudio.config import ImageSpec, ModelConfig, Resize, Settings
 from aistudio.errors import WeightsError
 from aistudio.weights.files import file_sha256, require_files
 
@@ -24,6 +26,10 @@ FOLDER_ERRORS = (
     *(pickle.UnpicklingError, safetensors.SafetensorError),
 )
 RESAMPLE = {3: "bicubic", 2: "bilinear"}  # Pillow's numbers
+CROPPED: dict[str, Resize] = {"bicubic": "pil_bicubic_center_crop", "bilinear": "pil_bilinear_center_crop"}
+SQUASHED: dict[str, Resize] = {"bicubic": "pil_bicubic", "bilinear": "pil_bilinear"}
+CONVNEXT_SQUASHES = 384  # pixels from which on its processor squashes instead of cropping
+STEPS = ("preprocess", "_preprocess", "resize", "center_crop", "rescale", "normalize")
 
 
 class HfArch(Settings):
@@ -105,18 +111,33 @@ def image_spec(folder: Path) -> ImageSpec:
     mean, std = tuple(p.image_mean), tuple(p.image_std)
     if not (p.do_resize and p.do_normalize and kernel) or abs(p.rescale_factor * 255 - 1) > 1e-6:
         raise WeightsError(f"{folder}: an image processor that does not resize (bilinear or bicubic) and normalise")
-    if crop and kernel == "bicubic" and "shortest_edge" in size and crop["height"] == crop["width"]:
-        return ImageSpec(
-            size=crop["height"],
-            resize="pil_bicubic_center_crop",
-            resize_shortest=size["shortest_edge"],
-            mean=mean,
-            std=std,
-        )
+    colours: Any = {"mean": mean, "std": std}
+    if "shortest_edge" in size and hasattr(p, "crop_pct"):  # ConvNeXt's: the shares of a crop instead of its size
+        edge = size["shortest_edge"]
+        if edge >= CONVNEXT_SQUASHES:
+            return ImageSpec(size=edge, resize=SQUASHED[kernel], **colours)
+        return ImageSpec(size=edge, resize=CROPPED[kernel], resize_shortest=int(edge / p.crop_pct), **colours)
+    if crop and "shortest_edge" in size and crop["height"] == crop["width"]:
+        shortest = size["shortest_edge"]
+        return ImageSpec(size=crop["height"], resize=CROPPED[kernel], resize_shortest=shortest, **colours)
     if not crop and "height" in size and size["height"] == size["width"]:
-        way: Literal["pil_bicubic", "pil_bilinear"] = "pil_bicubic" if kernel == "bicubic" else "pil_bilinear"
-        return ImageSpec(size=size["height"], resize=way, mean=mean, std=std)
+        return ImageSpec(size=size["height"], resize=SQUASHED[kernel], **colours)
     raise WeightsError(f"{folder}: image processor with size {size}, crop {crop}, {kernel} is not supported")
+
+
+def require_plain_steps(folder: Path) -> None:
+    """Are the settings of the folder's processor all there is to it? `image_spec` reads nothing else.
+
+    Raises:
+        WeightsError: its class has steps of its own, or it resizes tensors, which gives other pixels than Pillow.
+    """
+    with explained(folder):
+        p = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+    kind, known = type(p), (PilBackend, ConvNextImageProcessorPil)
+    own = [step for step in STEPS if not any(getattr(kind, step, None) is getattr(k, step) for k in known)]
+    if own or getattr(p, "do_pad", None):
+        what = ", ".join(own) or "do_pad"
+        raise WeightsError(f"{folder}: image processor {kind.__name__} has steps that are not supported here: {what}")
 
 
 def _plain(size: Any) -> dict[str, int]:

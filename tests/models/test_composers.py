@@ -29,7 +29,7 @@ def config(folder: Path, family: str, **changes: Any) -> ModelConfig:
         "family": family,
         "name": f"tiny_{family}",
         "weights": WeightsFile(path=str(folder / f"{family}.safetensors")),
-        "image": ImageSpec(size=SIZE, resize="pil_bilinear_center_crop"),
+        "image": ImageSpec(size=SIZE, resize="torchvision_bilinear_center_crop"),
         "arch": {"dim": DIM, "text_dim": TEXT_DIM},
     }
     return ModelConfig.model_validate(values | changes)

@@ -23,7 +23,7 @@ CONFS = sorted((Path(__file__).parents[2] / "conf" / "models").glob("*.yaml"))
 
 def test_families_are_files() -> None:
     composers = ["combiner", "compose_ae", "real_space_concat_ae", "tirg", "weighted_sum"]
-    assert families() == sorted(["align", "embedder", "hf_dual", "siamese_poi", "vae", *composers])
+    assert families() == sorted(["align", "embedder", "hf_dual", "siamese_poi", "vae", "vision", *composers])
 
 
 def test_unknown_family_lists_the_known(tiny: dict[str, ModelConfig]) -> None:
