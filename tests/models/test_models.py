@@ -28,7 +28,7 @@ def test_families_are_files() -> None:
 
 def test_unknown_family_lists_the_known(tiny: dict[str, ModelConfig]) -> None:
     for name in ("tirg2", "_bert", "poi_table", "../config"):
-        with pytest.raises(ConfigError, match="found: align, .*hf_dual, .*siamese_poi"):
+        with pytest.raises(ConfigError, match=r"found: align, .*hf_dual, .*siamese_poi"):
             load_model(tiny["recall"].model_copy(update={"family": name}))
 
 
