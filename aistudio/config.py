@@ -43,7 +43,12 @@ class ManifestSettings(Settings):
     """Where the catalogue is and how its columns are named."""
 
     path: str | list[str]  # file, glob, directory; local, s3:// or http(s)://
-    format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder"] | DatasetFormat
+    # fmt: off
+    format: Literal[
+        "poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder",
+        "mitstates", "fashion200k", "fashioniq",  # as DatasetFormat
+    ]
+    # fmt: on
     columns: dict[str, str] = {}  # candidate column -> name in the manifest
     passthrough: list[str] | Literal["all"] = "all"  # manifest columns to keep beside the scores
     encoding: str = "utf-8"

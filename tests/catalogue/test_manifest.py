@@ -5,8 +5,9 @@ import pickle
 
 import pytest
 
-from aistudio.catalogue import MANIFEST_SUFFIXES, inspect_manifest
+from aistudio.catalogue import DATASET_FORMATS, MANIFEST_SUFFIXES, inspect_manifest
 from aistudio.config import ManifestSettings
+from aistudio.errors import ManifestError
 
 FORMATS = ManifestSettings.model_fields["format"].annotation.__args__
 
@@ -18,7 +19,7 @@ def test_every_format_has_suffixes():
 
 
 # Parquet keeps its schema at the end of the file
-@pytest.mark.parametrize("fmt", sorted(set(FORMATS) - {"folder", "parquet"}))
+@pytest.mark.parametrize("fmt", sorted(set(FORMATS) - {"folder", "parquet", *DATASET_FORMATS}))
 def test_inspecting_reads_no_more_than_the_head(fmt):
     head = {
         "csv": b"item_id,image_url\n",
@@ -32,3 +33,10 @@ def test_inspecting_reads_no_more_than_the_head(fmt):
     assert stream.tell() < 1_000_000
     assert columns == pickle.loads(pickle.dumps(columns))
     assert columns.schema.names[:2] == ["row_id", "item_id"]
+
+
+@pytest.mark.parametrize("fmt", ["folder", *DATASET_FORMATS])
+def test_a_format_of_several_files_is_refused_as_one_file(fmt):
+    assert fmt in FORMATS
+    with pytest.raises(ManifestError, match="a folder of several files"):
+        inspect_manifest(io.BytesIO(b"x\n"), "m", ManifestSettings(path="m", format=fmt))
