@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aistudio.config import load_config, load_model_config, parse_config
+from aistudio.config import ManifestSettings, load_config, load_model_config, parse_config
 from aistudio.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,3 +98,10 @@ def test_weights_cache_is_a_place_on_each_node():
     assert parse_config(data, "c", ["engine.weights_cache=~/w"]).engine.weights_cache == "~/w"
     with pytest.raises(ConfigError, match=r"engine\.weights_cache: expected an absolute path"):
         parse_config(data, "c", ["engine.weights_cache=reports/w"])
+
+
+def test_settings_of_data_sets_leave_recorded_manifests_as_they_were() -> None:
+    plain = ManifestSettings(path="x", format="csv")
+    assert {"split", "categories"}.isdisjoint(plain.model_dump(mode="json"))
+    chosen = ManifestSettings(path="x", format="fashioniq", split="val", categories=["dress"])
+    assert ManifestSettings.model_validate(chosen.model_dump(mode="json")) == chosen

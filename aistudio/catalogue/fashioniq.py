@@ -111,7 +111,8 @@ def read_queries(files: DatasetFiles, settings: ManifestSettings) -> Queries:
         if source is None or (e.target is not None and e.target not in pictures):
             left_out[NO_PICTURE] = left_out.get(NO_PICTURE, 0) + 1
         else:
-            queries.append(Query(source, e.text, None, e.target and (e.target,), e.category, None, None))
+            right = None if e.target is None else (e.target,)
+            queries.append(Query(source, e.text, None, right, e.category, None, None))
     return query_table(queries, files, left_out)
 
 

@@ -14,6 +14,7 @@ from aistudio.catalogue.pairs import inspect_pairs, pair_events
 from aistudio.catalogue.parquet import inspect_parquet, read_parquet
 from aistudio.catalogue.table import Batch, Columns, batches
 from aistudio.config import ManifestSettings
+from aistudio.errors import ManifestError
 
 
 def _with_compressed(*suffixes: str) -> tuple[str, ...]:
@@ -29,6 +30,9 @@ MANIFEST_SUFFIXES: dict[str, tuple[str, ...]] = {
     "jsonl": _with_compressed(".jsonl", ".ndjson"),
     "parquet": (".parquet", ".pq"),
     "folder": tuple(sorted(IMAGE_SUFFIXES)),
+    "mitstates": (".jpg",),
+    "fashion200k": (".txt",),
+    "fashioniq": (".json",),
 }
 
 
@@ -54,7 +58,7 @@ def inspect_manifest(stream: BinaryIO, file: str, settings: ManifestSettings) ->
         return inspect_jsonl(lines, file, settings)
     if settings.format == "ranking_pairs":
         return inspect_pairs(lines, file, settings)
-    assert settings.format in DELIMITERS, "folders and data sets have doors of their own"
+    _refuse_folders(file, settings)
     return inspect_delimited(lines, file, settings)
 
 
@@ -98,6 +102,12 @@ def read_manifest(
     elif settings.format == "ranking_pairs":
         events = pair_events(lines, columns, start_row, id_prefix)
     else:
-        assert settings.format in DELIMITERS, "folders and data sets have doors of their own"
+        _refuse_folders(file, settings)
         events = delimited_events(lines, file, settings, columns, start_row, id_prefix)
     yield from batches(events, columns, file, batch_rows, lines)
+
+
+def _refuse_folders(file: str, settings: ManifestSettings) -> None:
+    """Raises ManifestError for a format that is not one file: see folder_candidates and read_gallery."""
+    if settings.format not in DELIMITERS:
+        raise ManifestError(f"{file}: format {settings.format} is a folder of several files, not a manifest file")

@@ -103,7 +103,7 @@ def composer_losses(
     """
     scaled = model.normalization_layer
     composed = model.mix(vectors.source, vectors.text)
-    found = {
+    found: dict[str, torch.Tensor] = {
         settings.base: _base(
             scaled(composed.vectors), scaled(vectors.target), settings, None if triplets is None else triplets.base
         )

@@ -129,3 +129,13 @@ def test_shrink_is_the_mean_of_what_each_pixel_covers(size: tuple[int, int]) -> 
     got = shrink(rgb, 160)
     want = cv2.resize(rgb, (got.shape[1], got.shape[0]), interpolation=cv2.INTER_AREA)
     assert np.abs(got.astype(int) - want).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(300, 227), (227, 300), (224, 224), (90, 70), (1000, 225), (223, 451)])
+def test_bilinear_centre_crop_is_torchvisions(size: tuple[int, int]) -> None:
+    from torchvision.transforms import v2
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    theirs = v2.CenterCrop(224)(v2.Resize(224, interpolation=v2.InterpolationMode.BILINEAR)(image))
+    ours = resize(image, ImageSpec(size=224, resize="pil_bilinear_center_crop"))
+    np.testing.assert_array_equal(ours, np.asarray(theirs))

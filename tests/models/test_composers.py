@@ -1,4 +1,4 @@
-"""The published composers, loaded: files, vocabulary, text sides, towers, and rows that do not know their neighbours."""
+"""The published composers, loaded: files, vocabulary, text sides, towers; rows do not depend on their neighbours."""
 
 import argparse
 import json
@@ -170,7 +170,7 @@ def test_a_checkpoint_with_foreign_code_or_entries_is_refused(
 ) -> None:
     state = open_trainable(composers["tirg"]).model().state_dict()
     torch.save({"model_state_dict": state, "vocabulary": WORDS} | extra, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match="refused|unknown entries"):
+    with pytest.raises(WeightsError, match=r"refused|unknown entries"):
         load_model(composers["tirg"].model_copy(update={"weights": WeightsFile(path=str(tmp_path / "x.pth"))}))
     assert "code" not in capsys.readouterr().out
 

@@ -38,7 +38,7 @@ def test_an_iterable_of_letters_gives_letters() -> None:
 
 @pytest.mark.parametrize("words", [[], ["red", "<UNK>"], ["<UNK>", "red", "red"]])
 def test_not_a_vocabulary(words: list[str]) -> None:
-    with pytest.raises(WeightsError, match="words.txt: not a vocabulary"):
+    with pytest.raises(WeightsError, match=r"words.txt: not a vocabulary"):
         Vocabulary(words, "words.txt")
 
 
@@ -59,5 +59,5 @@ def test_a_json_file_that_is_no_list_of_words(tmp_path: Path, content: str) -> N
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="nowhere.txt"):
+    with pytest.raises(WeightsError, match=r"nowhere.txt"):
         read_vocabulary(tmp_path / "nowhere.txt")

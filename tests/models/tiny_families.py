@@ -11,7 +11,7 @@ import torch
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.models._checkpoint import save_weights
 from aistudio.models.combiner import CombinerArch, CombinerModel
-from tests.models import test_composers, test_embedder, test_hf_dual, test_vae, tiny_golden
+from tests.models import test_composers, test_embedder, test_hf_dual, test_vae, test_vision, tiny_golden
 
 
 def align(folder: Path) -> ModelConfig:
@@ -50,6 +50,11 @@ def weighted_sum(folder: Path) -> ModelConfig:
     return test_composers.config(folder, "weighted_sum", weights=base.weights, towers={"base": base}, arch={})
 
 
+def vision(folder: Path) -> ModelConfig:
+    torch.save(test_vision.torchvision_net("resnet18").state_dict(), folder / "vision.pth")
+    return test_vision.conf(folder / "vision.pth", torchvision="resnet18")
+
+
 BUILDERS: dict[str, Callable[[Path], ModelConfig]] = {
     "align": align,
     "combiner": combiner,
@@ -60,6 +65,7 @@ BUILDERS: dict[str, Callable[[Path], ModelConfig]] = {
     "siamese_poi": siamese_poi,
     "tirg": lambda folder: test_composers.saved(folder, "tirg"),
     "vae": vae,
+    "vision": vision,
     "weighted_sum": weighted_sum,
 }
 
