@@ -67,6 +67,7 @@ def write_base(folder: Path, num_rows: int = NUM_ROWS) -> Path:
         "manifest": {"path": str(folder / "m.csv"), "format": "csv"},
         "output": str(folder / "out"),
         "models": {"recall": "conf/models/demo_recall.yaml", "ranking": None},
+        "engine": {"start_timeout_s": 240},  # a machine that runs several at once may take long to start Ray
     }
     (folder / "BASE.yaml").write_text(yaml.safe_dump(conf))
     return folder / "BASE.yaml"

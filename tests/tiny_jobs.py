@@ -100,7 +100,8 @@ def make_config(tmp_path: Path, tiny_models: dict[str, str]) -> Callable[..., Jo
             "output": str(tmp_path / "run"),
             "models": {"recall": tiny_models["recall"], "ranking": tiny_models[ranking] if ranking else None},
             "download": {"allow_private_addresses": True, "backoff_s": 0.05, "timeout_s": 2, "read_timeout_s": 1},
-            "engine": {"shard_rows": 8, "num_actors": 1, "batch_size": 4, "plan": "fused"},
+            # A loaded test machine may take long to start Ray.
+            "engine": {"shard_rows": 8, "num_actors": 1, "batch_size": 4, "plan": "fused", "start_timeout_s": 240},
         }
         for name, value in sections.items():
             data[name] = {**data[name], **value} if isinstance(data.get(name), dict) else value
