@@ -11,7 +11,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import BertWordPieceTokenizer, Encoding
 from torch import nn
 
 from aistudio.config import Settings
@@ -19,6 +19,7 @@ from aistudio.errors import WeightsError
 
 LAYER_NORM_EPS = 1e-12
 INITIAL_STD = 0.02
+_SPELLED = 4  # letters; shorter words may well be spelled in a good vocabulary
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -147,7 +148,24 @@ class BertTokenizer:
         return [e.ids for e in self._tokenizer.encode_batch(texts)] if texts else []
 
     def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
-        """([UNK] tokens, tokens in all) of each text, [CLS] and [SEP] not counted; a word that is unknown is one."""
+        """(unknown tokens, tokens in all) of each text, [CLS] and [SEP] not counted.
+
+        Unknown is [UNK], and every letter of a word that is spelled letter by letter: a vocabulary that has the
+        alphabet and not one piece of the word says no more than [UNK] would.
+        """
         unknown = self._tokenizer.token_to_id("[UNK]")
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []
-        return [(e.ids.count(unknown), len(e.ids)) for e in encoded]
+        return [(e.ids.count(unknown) + _spelled(e, text), len(e.ids)) for e, text in zip(encoded, texts, strict=True)]
+
+
+def _spelled(encoding: Encoding, text: str) -> int:
+    """Tokens of words of at least _SPELLED letters, each of which is a token of its own."""
+    words: dict[int, list[tuple[int, int]]] = {}
+    for word, place in zip(encoding.word_ids, encoding.offsets, strict=True):
+        if word is not None:
+            words.setdefault(word, []).append(place)
+    return sum(
+        len(places)
+        for places in words.values()
+        if len(places) >= _SPELLED and all(b - a == 1 and text[a:b].isalpha() for a, b in places)
+    )

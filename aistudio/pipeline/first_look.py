@@ -11,6 +11,7 @@ from aistudio.errors import AIStudioError
 from aistudio.images.addresses import Look, look_at
 from aistudio.pipeline.sample import take_sample
 from aistudio.runs import layout
+from aistudio.runs.own_columns import number_columns
 from aistudio.runs.snapshot import Snapshot
 from aistudio.schema import has_text
 from aistudio.scoring.pinned_models import PinnedModel, open_pinned_tokenizer
@@ -101,6 +102,8 @@ def dry_run_lines(prepared: "Prepared") -> Iterator[str]:
         )
     if texts.warning:
         yield f"  warning     {texts.warning}"
+    if numbers := number_columns(rows):
+        yield f"  numbers     {', '.join(numbers)}: in every row looked at; so they are in results if all values are"
 
 
 def _address_lines(look: Look, engine: EngineSettings) -> Iterator[str]:

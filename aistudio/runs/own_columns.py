@@ -70,5 +70,18 @@ def own_columns(store: Store) -> OwnColumns:
     return OwnColumns(names, types)
 
 
+def number_columns(rows: pa.Table) -> list[str]:
+    """Return the user's columns of text whose values in these rows are all numbers; blank ones say nothing."""
+    found = []
+    for field_ in rows.schema:
+        if field_.name in RESERVED_COLUMNS or not pa.types.is_string(field_.type):
+            continue
+        values = pc.utf8_trim_whitespace(rows[field_.name].drop_null())
+        values = values.filter(pc.not_equal(values, ""))
+        if len(values) and (_all(values, _WHOLE) or _all(values, _NUMBER)):
+            found.append(field_.name)
+    return found
+
+
 def _all(values: pa.ChunkedArray, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(values, pattern), min_count=0).as_py())

@@ -2,9 +2,13 @@
 
 import pytest
 
+from aistudio.config import load_model_config
+from aistudio.models import open_tokenizer
 from aistudio.pipeline import first_look
 from aistudio.pipeline.first_look import dry_run_lines, look_at_texts
 from aistudio.pipeline.score import prepare
+
+TEXTS = ["wooden chair", "red hotel", "西湖 West Lake"]
 
 
 @pytest.fixture
@@ -48,6 +52,19 @@ def test_a_dry_run_knows_blocked_addresses_before(prepared):
         assert part in text, text
     allowed = "\n".join(dry_run_lines(prepared([f"a,http://127.0.0.1/{i}.jpg,a" for i in range(4)])))
     assert "would fail" not in allowed and "warning" not in allowed
+
+
+def test_the_plan_says_which_columns_are_numbers(prepared):
+    rows = [f"a,http://127.0.0.1/{i}.jpg,a,{i}.5,00{i},{'' if i else 'x'}" for i in range(3)]
+    text = "\n".join(dry_run_lines(prepared(rows, "item_id,image_url,text,price,sku,note")))
+    assert "numbers     price: in every row looked at" in text
+
+
+def test_a_word_that_is_spelled_letter_by_letter_is_unknown():
+    """The demo's vocabulary has every letter, so that it has no [UNK] for a shop's words; it knows none of them."""
+    tokenizer = open_tokenizer(load_model_config("conf/models/demo_recall.yaml"))
+    counts = dict(zip(TEXTS, tokenizer.unknown_tokens(TEXTS), strict=True))
+    assert counts["wooden chair"] == (11, 11) and counts["red hotel"][0] == 0 and counts["西湖 West Lake"][0] == 0
 
 
 def test_byte_pieces_are_unknown():
