@@ -76,7 +76,8 @@ class _Board:
     """TensorBoard's event file: written locally, stored whole. Without the package nothing happens."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._writer, self._folder = store, None, ""
+        self._store, self._folder = store, ""
+        self._writer: Any = None
 
     def begin(self, step: int) -> None:
         try:
@@ -84,7 +85,7 @@ class _Board:
         except ImportError:
             return
         self._folder = tempfile.mkdtemp(prefix="aistudio-tensorboard-")
-        self._writer: Any = SummaryWriter(self._folder, purge_step=step + 1)
+        self._writer = SummaryWriter(self._folder, purge_step=step + 1)
 
     def add(self, entries: list[Entry]) -> None:
         if self._writer is not None:

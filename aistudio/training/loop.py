@@ -104,7 +104,8 @@ class Loop(Generic[B]):
 
     def _update(self, parts: list[tuple[Sequence[int], B]]) -> None:
         num_rows = sum(len(rows) for rows, _ in parts)
-        total, used, self._numbers = 0.0, 0, {}
+        total, used = 0.0, 0
+        self._numbers: dict[str, float] = {}
         bad: list[str] = []
         for rows, batch in parts:
             out = self._forward(batch)
@@ -155,9 +156,9 @@ class Loop(Generic[B]):
         names = self._team.gather_list(names)
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise AIStudioError(
-            f"step {self._step + (what == 'loss')}: the {what} is {value}, on {', '.join(names[:NAMED])}{more}; stopped, "
-            "and the last good checkpoint stays. Lower optimiser.learning_rate, set optimiser.clip_norm, or look at "
-            "these rows"
+            f"step {self._step + (what == 'loss')}: {what} is {value}, on {', '.join(names[:NAMED])}{more}; "
+            "stopped, and the last good checkpoint stays. Lower optimiser.learning_rate, set optimiser.clip_norm, or "
+            "look at these rows"
         )
 
     # --- between updates -------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Loop(Generic[B]):
         steps_per_s = (self._step - since_step) / took
         rows_per_s = steps_per_s * self._rows
         rate = self._scheduler.get_last_lr()[0]
-        numbers = {"train/loss": self._loss, "train/lr": rate, f"train/{self._task.unit}_per_s": rows_per_s}
+        numbers = {"train/loss": self._loss, "train/lr": float(rate), f"train/{self._task.unit}_per_s": rows_per_s}
         self._add(numbers | self._numbers)
         self._clock_from = (self._clock.seconds, self._step)
         if self._team.leads:

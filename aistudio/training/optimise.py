@@ -13,10 +13,10 @@ from aistudio.training.task import trained_tensors
 
 def build_optimizer(groups: list[dict[str, Any]], settings: OptimiserSettings) -> torch.optim.Optimizer:
     """Return AdamW, or SGD with momentum, over parameter groups that bring their own `lr`."""
-    common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    rate, decay = settings.learning_rate, settings.weight_decay
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, momentum=settings.momentum, **common)
-    return torch.optim.AdamW(groups, **common)
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
+    return torch.optim.AdamW(groups, rate, weight_decay=decay)
 
 
 def rate_factor(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:
