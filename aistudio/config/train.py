@@ -153,6 +153,7 @@ class TrainSettings(Settings):
     validation: ValidationSettings = ValidationSettings()
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     ema_decay: float | None = Field(None, gt=0, lt=1)  # average the weights; null: not
+    freeze_batch_norm: bool = False  # running statistics stay as they are; for small batches on pretrained towers
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the forward pass; losses are float32
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)  # of torch on a CPU; null: its own choice
