@@ -22,6 +22,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",
+    "training": "Training",
 }
 
 

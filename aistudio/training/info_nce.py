@@ -1,4 +1,4 @@
-"""Symmetric InfoNCE between images and texts (CLIP, arXiv 2103.00020) in which an item's other texts are no negatives."""
+"""Symmetric InfoNCE of images and texts (CLIP, arXiv 2103.00020); an item's other texts are no negatives."""
 
 import torch
 import torch.nn.functional as F

@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from aistudio.config import ModelConfig
 from aistudio.config.train import OptimiserSettings, RankingTraining
 from aistudio.metrics import classification
 from aistudio.metrics.pairs import Pairs, correct, pairs
 from aistudio.models.siamese_poi import SiamesePoiModel, SiameseRanking
 from aistudio.training.arrays import ArrayReader
 from aistudio.training.dataset import Dataset
+from aistudio.training.exporting import Place
 from aistudio.training.images import augmented
 from aistudio.training.pair_loss import pair_losses
 from aistudio.training.pairs_data import PairRows
@@ -29,7 +31,7 @@ from aistudio.training.ranking_data import PoiArrays, PoiImages, RankingRows, po
 from aistudio.training.ranking_model import RankingExport
 from aistudio.training.recall import padded
 from aistudio.training.shuffled import ShuffledBatches
-from aistudio.training.task import Progress, StepLoss
+from aistudio.training.task import Case, Progress, StepLoss
 from aistudio.training.team import Team
 
 ENCODED_AT_ONCE = 64  # images of the validation, at a time
@@ -68,12 +70,12 @@ class RankingTask:
         self,
         settings: RankingTraining,
         model: SiamesePoiModel,
-        export: RankingExport,
+        exporter: RankingExport,
         data: RankingData,
         team: Team,
         device: torch.device,
     ) -> None:
-        self.settings, self.export, self.data = settings, export, data
+        self.settings, self.exporter, self.data = settings, exporter, data
         self._team, self._device = team, device
         self.module = model.to(device)
         if settings.channels_last:
@@ -86,7 +88,7 @@ class RankingTask:
         self._poi_pictures, self._poi_names = (
             torch.from_numpy(x).to(device) for x in (data.pois.pictures, data.pois.names)
         )
-        self._spec = export.image_spec
+        self._spec = exporter.image_spec
         self._normalise = Normalise(self._spec, device)
         self._judged_images = data.validation.column("image")
         self.last: Pairs | None = None
@@ -145,8 +147,8 @@ class RankingTask:
     def _texts(self, numbers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.data.texts is not None:
             return torch.from_numpy(self.data.texts[numbers]), None
-        ids = self.export.tokenizer([self.data.rows.texts[i] for i in numbers.tolist()])
-        return padded(ids, self.export.tokenizer.pad_id)
+        ids = self.exporter.tokenizer([self.data.rows.texts[i] for i in numbers.tolist()])
+        return padded(ids, self.exporter.tokenizer.pad_id)
 
     def loss(self, batch: RankingBatch, progress: Progress) -> StepLoss:
         images, texts = self._image_vectors(batch.images), self._text_vectors(batch)
@@ -179,10 +181,10 @@ class RankingTask:
 
     def validate(self) -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="aistudio-train-") as folder:
-            model = self.export.load(self.module, Path(folder), self.table(), str(self._device))
+            model = self.exporter.load(self.module, Path(folder), self.table(), str(self._device))
             if self._changed_towers:
                 table = self.rebuilt_table(model)
-                model = self.export.load(self.module, Path(folder), table, str(self._device))
+                model = self.exporter.load(self.module, Path(folder), table, str(self._device))
             self.last = self._judge(model)
         found = self.last
         return {
@@ -190,6 +192,23 @@ class RankingTask:
             "roc_auc": classification.roc_auc(found.label, found.margin),
             "log_loss": float(classification.log_losses(found.label, found.probability).mean()),
         }
+
+    def worst_cases(self, num: int) -> list[Case]:
+        """Return the pairs in the wrong order, those first of which the model was surest."""
+        found = self.last
+        assert found is not None, "validate first"
+        wrong = np.flatnonzero((correct(found) == 0) & (found.ctr_a != found.ctr_b))
+        wrong = wrong[np.argsort(-np.abs(found.margin[wrong]), kind="stable")][:num]
+        judged, cases = self.data.judged, []
+        for i in wrong.tolist():
+            rows = [int(judged.row_a[i]), int(judged.row_b[i])]
+            names, texts, items = (self.data.validation.readable(rows, c) for c in ("row_id", "text", "item_id"))
+            thumbs = self.data.validation.thumbnails(self._judged_images[rows])
+            sides = zip(names, (found.ctr_a[i], found.ctr_b[i]), (found.score_a[i], found.score_b[i]), strict=True)
+            captions = [f"{name}: CTR {ctr:.4g}, score {score:.3f}" for name, ctr, score in sides]
+            title = f"{items[0]} {texts[0]}".strip()
+            cases.append(Case(title, f"margin {found.margin[i]:.3f}", list(zip(captions, thumbs, strict=True))))
+        return cases
 
     @property
     def _changed_towers(self) -> bool:
@@ -215,11 +234,13 @@ class RankingTask:
 
         return poi_rows(chosen, vectors, model.encode_texts)
 
-    def final_table(self, folder: Path) -> pa.Table | None:
-        """Return the POI table that is exported with the module's present weights."""
-        if not self._changed_towers:
-            return self.table()
-        return self.rebuilt_table(self.export.load(self.module, folder, self.table(), str(self._device)))
+    def export(self, folder: Path, place: Place, name: str) -> ModelConfig:
+        """Write the module's present weights, with the POI table that belongs to them."""
+        table = self.table()
+        if self._changed_towers:
+            with tempfile.TemporaryDirectory(prefix="aistudio-train-") as tmp:
+                table = self.rebuilt_table(self.exporter.load(self.module, Path(tmp), table, str(self._device)))
+        return self.exporter.write(self.module, folder, place, table)
 
     def _judge(self, model: SiameseRanking) -> Pairs:
         judged, scores = self.data.judged, []

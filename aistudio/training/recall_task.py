@@ -29,11 +29,12 @@ from aistudio.training.ranking_task import freeze_batch_norm
 from aistudio.training.recall import click_loss, padded
 from aistudio.training.retrieval_check import retrieval_metrics
 from aistudio.training.shuffled import ShuffledBatches
-from aistudio.training.task import Progress, StepLoss
+from aistudio.training.task import Case, Progress, StepLoss
 from aistudio.training.team import Team
 
 MAX_LOG_SCALE = math.log(100)  # as CLIP: a sharper temperature is not stable
 PROBE_WIDTH = 64
+PICTURES = 4  # shown of a query's item
 
 
 class RecallRows(NamedTuple):
@@ -170,3 +171,21 @@ class RecallTask:
             model = load_recall(self.export(Path(folder), Place(folder), "model"), device=str(self._device))
             found, self.last_queries = retrieval_metrics(model, self.data.validation, self.settings.k)
         return found
+
+    def worst_cases(self, num: int) -> list[Case]:
+        """Return the queries whose first right image has the lowest rank, with some of their images."""
+        found, data = self.last_queries, self.data.validation
+        assert found is not None, "validate first"
+        missed = found[found["first_rank"].isna() | (found["first_rank"] > 1)]
+        rank = missed["first_rank"].fillna(np.inf)
+        worst = missed.loc[rank.sort_values(ascending=False, kind="stable").index[:num]]
+        images, items = data.column("image"), data.codes("item_id")
+        number = {name: i for i, name in enumerate(items[1])}
+        cases = []
+        for item, text, first in zip(worst["item_id"], worst["text"], rank[worst.index], strict=True):
+            rows = np.flatnonzero(items[0] == number[item])[:PICTURES]
+            captions = [f"row {name}" for name in data.readable(rows, "row_id")]
+            note = f"its first image has rank {first:.0f}" if np.isfinite(first) else "no image was found"
+            pictures = list(zip(captions, data.thumbnails(images[rows]), strict=True))
+            cases.append(Case(f"{item} {text}".strip(), note, pictures))
+        return cases

@@ -4,12 +4,15 @@ A new task (embedder, vae, composer) is one class with these methods; see rankin
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
 
+from aistudio.config import ModelConfig
 from aistudio.config.train import OptimiserSettings
+from aistudio.training.exporting import Place
 
 B = TypeVar("B")
 
@@ -19,6 +22,14 @@ class Progress(NamedTuple):
 
     step: int
     total_steps: int
+
+
+class Case(NamedTuple):
+    """One validation case that went wrong, for the report."""
+
+    title: str
+    note: str
+    pictures: list[tuple[str, bytes | None]]  # caption, JPEG file
 
 
 class StepLoss(NamedTuple):
@@ -78,6 +89,12 @@ class Task(Protocol[B]):
 
     def validate(self) -> dict[str, float]:
         """Judge the module's present weights, through the exported file, in float32."""
+
+    def export(self, folder: Path, place: Place, name: str) -> ModelConfig:
+        """Write the module's present weights as a model into `folder`; returns its settings for `place`."""
+
+    def worst_cases(self, num: int) -> list[Case]:
+        """Return the validation's worst cases, of the weights that `validate` judged last."""
 
     def row_names(self, rows: Sequence[int]) -> list[str]:
         """Name rows for a message."""
