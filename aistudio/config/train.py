@@ -55,7 +55,9 @@ class DataSettings(SourceSettings):
     """What is trained on, and what is kept for validation."""
 
     validation: ValidationData = ValidationData()
-    overlap: Literal["auto", "refuse", "remove"] = "auto"  # auto: refuse where validation is a source of its own
+    # auto: refuse where validation is a source of its own, else remove. same_items: new images of known items are meant
+    # (a fixed catalogue); then only images on both sides are removed.
+    overlap: Literal["auto", "refuse", "remove", "same_items"] = "auto"
     vectors: str | None = None  # vector column of a run; null: the one that comes from the model's own image tower
     cache: str | None = None  # local folder; null: $AISTUDIO_CACHE/training, else ~/.cache/aistudio/training
     cache_max_gb: float = Field(50.0, gt=0)  # data sets not in use are removed, oldest first, to stay below it
@@ -64,6 +66,8 @@ class DataSettings(SourceSettings):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
+        if self.overlap == "same_items" and not self.validation.num_named:
+            raise ValueError("overlap: same_items needs a source of its own for validation")
         if self.num_named != 1:
             raise ValueError(f"name exactly one of run, manifest, drawn; found {self.num_named}")
         return self

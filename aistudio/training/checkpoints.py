@@ -32,13 +32,17 @@ class Checkpoints:
         """
         body = io.BytesIO()
         torch.save({**state, "fingerprint": self._fingerprint}, body)
-        refuse_if_fenced(self._store, self._attempt)
+        self.refuse_if_fenced()
         self._store.write_bytes(layout.checkpoint_key(step), body.getvalue(), overwrite=False)
         steps = layout.checkpoint_steps(self._store)
         keep = {best_step, *[s for s in steps if s <= step][-KEPT:]}
         for old in steps:
             if old not in keep:
                 self._store.delete(layout.checkpoint_key(old))
+
+    def refuse_if_fenced(self) -> None:
+        """Raise FencedError when a newer attempt has taken over."""
+        refuse_if_fenced(self._store, self._attempt)
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
         """Open the newest checkpoint that can be opened, and remove damaged newer ones; None where there is none.

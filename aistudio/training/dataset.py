@@ -60,7 +60,7 @@ class Recipe:
     source: Source
     keep: Keep  # rows by the hash of their item
     part: str  # name of `keep`, for the fingerprint
-    images: ImageMaker | None  # None: vectors of the source
+    images: ImageMaker | None  # None: vectors of the source, or, where it has none, no images at all
     thumbnails: bool = False  # keep them, for the report
 
     @property
@@ -156,7 +156,7 @@ def prepare(recipe: Recipe, cache: Cache, say: Callable[[str], None]) -> Dataset
     """
     with cache.building(recipe.fingerprint) as folder:
         if folder is not None:
-            say(f"preparing {recipe.part} data from {recipe.source.name} in {folder}")
+            say(f"preparing data for {recipe.part}, from {recipe.source.name}, in {folder}")
             _Builder(recipe, folder, cache, say).build()
     return Dataset(cache.use(recipe.fingerprint))
 
@@ -196,7 +196,12 @@ class _Builder:
         table, items = table.filter(pa.array(mine)), items[mine]
         self._num_read += table.num_rows
         problem: list[str | None] = table["problem"].to_pylist()
-        place, content = self._fetched(table, images, problem) if images else self._vectors(table, problem)
+        if images is not None:
+            place, content = self._fetched(table, images, problem)
+        elif self._recipe.source.vectors is not None:
+            place, content = self._vectors(table, problem)
+        else:
+            place, content = self._numbered(table)
         good = np.array([p is None for p in problem], bool)
         self._left_out.update(p for p in problem if p is not None)
         self._store(table.filter(pa.array(good)), items[good], place[good], content[good])
@@ -226,6 +231,15 @@ class _Builder:
         self._append("vectors", rows[good])
         self._keep_thumbnails(table[THUMBNAIL].filter(pa.array(good)).to_pylist())
         return place, hashes(table["content_hash"])
+
+    def _numbered(self, table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Number the distinct images without fetching them, for a dry run."""
+        for url in table["image_url"].to_pylist():
+            if hash(url) not in self._image_of:
+                self._image_of[hash(url)] = (self._num_images, 0)
+                self._num_images += 1
+        place = [self._image_of[hash(url)][0] for url in table["image_url"].to_pylist()]
+        return np.array(place, np.int64), hashes(table["content_hash"])
 
     def _fetched(
         self, table: pa.Table, images: ImageMaker, problem: list[str | None]

@@ -91,7 +91,7 @@ class DataOpener:
         data = self._settings.data
         own = data.validation if data.validation.num_named else None
         splits = (every_item, every_item) if own else [share_of_items(data.validation.share, v) for v in (False, True)]
-        part = "all items" if own else f"{data.validation.share} of the items"
+        part = "all items" if own else f"split at {data.validation.share} of the items"
         train = self._prepare(data, splits[0], f"training, {part}", pixels, vectors, validation=False)
         held_out = self._prepare(own or data, splits[1], f"validation, {part}", pixels, vectors, validation=True)
         for name, found in (("data", train), ("data.validation", held_out)):

@@ -24,6 +24,7 @@ from aistudio.training.team import Team
 B = TypeVar("B")
 AHEAD = 2  # batches read before they are needed
 NAMED = 8  # rows named in a message
+SHOWN_METRICS = 6  # printed after a validation; metrics.csv has all
 
 
 class Best(NamedTuple):
@@ -190,7 +191,8 @@ class Loop(Generic[B]):
         self._add(numbers | self._numbers)
         self._clock_from = (self._clock.seconds, self._step)
         if self._team.leads:
-            self._line.show(self._step, self._epoch, self._loss, rows_per_s, steps_per_s)
+            epoch = (self._step - 1) // len(self._batches)
+            self._line.show(self._step, epoch, self._loss, rows_per_s, steps_per_s)
 
     def _add(self, numbers: dict[str, float]) -> None:
         if self._team.leads:
@@ -201,7 +203,7 @@ class Loop(Generic[B]):
         if self._average is not None:
             self._average.swap(self._task.module)
         self._task.module.eval()
-        found = self._team.from_leader(self._task.validate() if self._team.leads else None)
+        found = self._team.lead(self._task.validate)
         if self._average is not None:
             self._average.swap(self._task.module)
         self._task.train_mode()
@@ -215,7 +217,7 @@ class Loop(Generic[B]):
         self._line.validation = f"{metric} {value:.4f} (best {self._best.value:.4f})"
         self._add({f"val/{name}": number for name, number in found.items()})
         if self._team.leads:
-            self._line.say(f"validation after step {self._step:,}: {_listed(found)}")
+            self._line.say(f"validation after step {self._step:,}: {_listed({metric: value} | found)}")
         self._clock_from = (self._clock.seconds, self._step)
 
     def _too_stale(self) -> bool:
@@ -226,8 +228,9 @@ class Loop(Generic[B]):
 
     def _commit(self) -> None:
         states = self._team.gather_list([random_state(self.device)])
-        if not self._team.leads:
-            return
+        self._team.lead(lambda: self._write(states))
+
+    def _write(self, states: list[Any]) -> None:
         state = {
             "step": self._step, "epoch": self._epoch, "position": self._position, "skipped": self._skipped,
             "ended": self._ended, "stale": self._stale, "best": tuple(self._best),
@@ -240,7 +243,7 @@ class Loop(Generic[B]):
         self._checkpoints.commit(self._step, state, self._best.step or None)
 
     def _resume(self) -> None:
-        found = self._team.from_leader(self._checkpoints.newest() if self._team.leads else None)
+        found = self._team.lead(self._checkpoints.newest)
         self._clock = Clock(self._history.resume(found[0] if found else 0) if self._team.leads else 0.0)
         if found is None:
             return
@@ -292,4 +295,4 @@ def _ahead(load: Callable[[R], T], items: Iterator[R]) -> Iterator[T]:
 
 
 def _listed(numbers: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+    return ", ".join(f"{name} {value:.4f}" for name, value in list(numbers.items())[:SHOWN_METRICS])

@@ -86,7 +86,7 @@ def train(settings: TrainSettings, team: Team, say: Say, command: str) -> Finish
         AIStudioError: the loss is not finite, storage failed, a newer attempt has taken over.
     """
     store = open_output(settings) if team.leads else open_store(settings.output, settings.store)
-    done = team.from_leader(finished_before(store, settings) if team.leads else None)
+    done = team.lead(lambda: finished_before(store, settings))
     if done is not None:
         return Finished(done, True)
     device = choose_device(settings.device)
@@ -101,35 +101,41 @@ def train(settings: TrainSettings, team: Team, say: Say, command: str) -> Finish
 def _train(settings: TrainSettings, team: Team, store: Store, setup: Setup, say: Say, command: str) -> dict[str, Any]:
     shape = _settings_shape(settings)
     inputs = json.loads(json.dumps(setup.shape))
-    record: dict[str, Any] = {}
-    attempt = 0
-    if team.leads:
-        if store.exists(layout.TRAIN):
-            _refuse_other(store.read_json(layout.TRAIN)["inputs"], inputs, store)
-        attempt = claim_attempt(store)
-        record = {
-            "state": "running", "started_at": now(), "attempt": attempt, "command": redact(command),
-            "settings": shape, "inputs": inputs, "config": redacted(settings.model_dump(mode="json")),
-            "counts": setup.counts, "workers": team.size, "name": setup.name,
-            "versions": {"torch": torch.__version__, "python": platform.python_version()}, "host": socket.gethostname(),
-        }  # fmt: skip
-        store.write_json(layout.TRAIN, record)
+    record = team.lead(lambda: _begin(settings, team, store, setup, command))
     fingerprint = hashlib.sha256(json.dumps([shape, inputs], sort_keys=True).encode()).hexdigest()
-    checkpoints, history = Checkpoints(store, attempt, fingerprint), History(store)
-    loop = Loop(setup.task, settings, checkpoints, history, team)
+    checkpoints, history = Checkpoints(store, record["attempt"], fingerprint), History(store)
     started = time.monotonic()
-    outcome = loop.run()
-    if team.leads:
+    outcome = Loop(setup.task, settings, checkpoints, history, team).run()
+
+    def finish() -> dict[str, Any]:
         best = export_best(store, settings, setup, checkpoints, history, outcome, record)
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        record |= {
+        done = record | {
             "state": "finished", "finished_at": now(), "steps": outcome.step, "stopped_early": outcome.stopped_early,
             "skipped_batches": outcome.num_skipped, "best": {"step": outcome.best.step, "metrics": best},
             "metric": settings.validation.metric or setup.task.metric,
             "seconds": round(time.monotonic() - started, 3), "peak_memory_mb": round(peak_mb),
         }  # fmt: skip
-        store.write_json(layout.TRAIN, record)
-    return dict(team.from_leader(record))
+        checkpoints.refuse_if_fenced()
+        store.write_json(layout.TRAIN, done)
+        return done
+
+    return team.lead(finish)
+
+
+def _begin(settings: TrainSettings, team: Team, store: Store, setup: Setup, command: str) -> dict[str, Any]:
+    """Claim the folder for this attempt and write train.json."""
+    inputs = json.loads(json.dumps(setup.shape))
+    if store.exists(layout.TRAIN):
+        _refuse_other(store.read_json(layout.TRAIN)["inputs"], inputs, store)
+    record: dict[str, Any] = {
+        "state": "running", "started_at": now(), "attempt": claim_attempt(store), "command": redact(command),
+        "settings": _settings_shape(settings), "inputs": inputs, "config": redacted(settings.model_dump(mode="json")),
+        "counts": setup.counts, "workers": team.size, "name": setup.name,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()}, "host": socket.gethostname(),
+    }  # fmt: skip
+    store.write_json(layout.TRAIN, record)
+    return record
 
 
 def _settings_shape(settings: TrainSettings) -> dict[str, Any]:

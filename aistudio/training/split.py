@@ -35,6 +35,8 @@ def separate(train: Dataset, validation: Dataset, settings: DataSettings) -> Ove
         ConfigError: there are such rows, and data.overlap says to refuse them.
     """
     items = np.isin(train.column("item"), validation.column("item"))
+    if settings.overlap == "same_items":
+        items[:] = False
     missing = {_hash_of_nothing(), 0}
     content = train.column("content")
     known = ~np.isin(content, np.array(sorted(missing), np.uint64))
@@ -50,7 +52,8 @@ def separate(train: Dataset, validation: Dataset, settings: DataSettings) -> Ove
         raise ConfigError(
             f"data.validation: {found.num_items} items and {found.num_contents} images are in the training data too "
             f"(training rows {names}{', …' if bad.sum() > _SHOWN else ''}), so the validation would flatter; "
-            "set data.overlap: remove to leave them out of the training"
+            "set data.overlap: remove to leave them out of the training, or same_items where the model is meant for new "
+            "images of known items"
         )
     return found
 

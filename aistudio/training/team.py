@@ -3,11 +3,15 @@
 One worker needs nothing. Several are joined by torch.distributed, which whoever starts them has initialised.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
+
+from aistudio.errors import AIStudioError
+
+T = TypeVar("T")
 
 
 class Team:
@@ -75,10 +79,21 @@ class Team:
         distributed.all_gather_object(parts, values)
         return [value for part in parts for value in part]
 
-    def from_leader(self, value: Any) -> Any:
-        """Return what the first worker passed; the others wait for it."""
+    def lead(self, work: Callable[[], T]) -> T:
+        """Run `work` on the first worker alone; all return its result, or raise its error: nobody waits in vain.
+
+        Raises:
+            AIStudioError: what `work` raised.
+        """
         if self.size == 1:
-            return value
-        held = [value]
+            return work()
+        held: list[Any] = [None, None]
+        if self.leads:
+            try:
+                held[0] = work()
+            except AIStudioError as e:
+                held[1] = e
         distributed.broadcast_object_list(held, src=0)
-        return held[0]
+        if held[1] is not None:
+            raise held[1]
+        return held[0]  # type: ignore[no-any-return]

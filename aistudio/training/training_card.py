@@ -47,7 +47,8 @@ def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
     """Return the card as Markdown. `facts` is train.json with `steps` and `best`."""
     counts, best, name = facts["counts"], facts["best"], facts["name"]
     overlap, task = counts["overlap"], facts["settings"]["task"]
-    pairs = f"Pairs: {counts['pairs']['train']:,} for training, {counts['pairs']['validation']:,} for validation.\n\n"
+    pairs = counts.get("pairs")
+    shown = f"Pairs: {pairs['train']:,} for training, {pairs['validation']:,} for validation.\n\n" if pairs else ""
     setting = {"ranking": "models.ranking", "recall": "models.recall"}.get(task, "models.encoders")
     table = f" --set models.poi_table={place.url or place.folder}/poi_table.parquet"
     use = f"`python -m jobs.score --conf conf/x.yaml --set {setting}={place.url or place.folder}/{name}.yaml"
@@ -56,7 +57,7 @@ def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
         begin=settings.model if settings.init == "weights" else f"random numbers (sizes of {settings.model})",
         use=use + (table if facts["settings"].get("poi_table") else "") + "`",
         data="\n".join(_source(n, counts[n]) for n in ("train", "validation")),
-        pairs=pairs if "pairs" in counts else "",
+        pairs=shown,
         items=overlap["items"], images=overlap["images"], removed=overlap["rows_removed"],
         left_out=_left_out(counts), metrics="\n".join(f"| {n} | {v:.6f} |" for n, v in best["metrics"].items()),
         command=_cell(facts["command"]), torch=facts["versions"]["torch"], python=facts["versions"]["python"],
