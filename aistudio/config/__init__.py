@@ -12,10 +12,11 @@ from aistudio.config.job import JobConfig
 from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
-from aistudio.config.reading import load_config, load_model_config, parse_config
+from aistudio.config.reading import load_config, load_model_config, load_train_config, parse_config, parse_train_config
 from aistudio.config.report import ReportSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.store import StoreSettings
+from aistudio.config.train import RankingTraining, RecallTraining, TrainConfig, TrainSettings
 
 __all__ = [
     "DatasetFormat",
@@ -28,13 +29,19 @@ __all__ = [
     "MetricsSettings",
     "ModelConfig",
     "ModelsSettings",
+    "RankingTraining",
+    "RecallTraining",
     "ReportSettings",
     "Resize",
     "SelectSettings",
     "Settings",
     "StoreSettings",
+    "TrainConfig",
+    "TrainSettings",
     "WeightsFile",
     "load_config",
     "load_model_config",
+    "load_train_config",
     "parse_config",
+    "parse_train_config",
 ]

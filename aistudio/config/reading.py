@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from aistudio.config.base import Settings
 from aistudio.config.job import JobConfig
 from aistudio.config.models import ModelConfig
+from aistudio.config.train import TASKS, TrainSettings
 from aistudio.errors import ConfigError
 
 
@@ -51,6 +52,26 @@ def _tower(value: Any, source: str) -> Any:
     if isinstance(data, dict) and data.get("towers"):
         raise ConfigError(f"{source}: {value} has towers of its own; a tower must be a model that stands alone")
     return data
+
+
+def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainSettings:
+    """Read a training's settings, of the class that its `task` names.
+
+    Raises:
+        ConfigError: as `load_config`, and for a task that is not known.
+    """
+    data = _read_yaml(Path(path))
+    for item in overrides:
+        _apply_override(data, item)
+    return parse_train_config(data, str(path))
+
+
+def parse_train_config(data: dict[str, Any], source: str) -> TrainSettings:
+    """Validate a mapping as a training's settings; `source` is the name in messages. Raises ConfigError."""
+    task = data.get("task")
+    if not isinstance(task, str) or task not in TASKS:
+        raise ConfigError(f"{source}: task: expected one of {', '.join(TASKS)} (found {task!r})")
+    return _validate(TASKS[task], data, source)
 
 
 T = TypeVar("T", bound=Settings)

@@ -1,65 +1,54 @@
-"""`python -m jobs.train`: train the demo's recall and ranking weights again, from pictures drawn on the spot.
+"""Train a model on your own data: rows of a run, a manifest or drawn pictures."""
 
-On 2 cores it takes about a quarter of an hour (measured: 11 minutes to train, 1 to evaluate). Writes
-recall.safetensors, ranking.safetensors, vocab.txt, poi_table.parquet, metrics.json and model_card.md.
-"""
-
-import argparse
-import dataclasses
 import os
+import shlex
+import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from pathlib import Path
 
-from aistudio.config import load_model_config
-from aistudio.errors import OutputError
+from aistudio.jobs.common import conf_parser
+
+DESCRIPTION = """\
+Train a model on your own data; `jobs.score` loads the result at once.
+
+Typed again after any interruption, the same command goes on from the last checkpoint. A finished training says so.
+Exit codes: 0 done; 2 settings, data or weights are wrong; 1 failed part-way. See docs/training.md."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="aistudio train", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--out", default="weights/demo", metavar="DIR", help="where the files go (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of pictures, weights and batches (default: %(default)s)")
-    parser.add_argument("--steps", type=int, help="training steps of the recall model (default: the recipe's)")
-    parser.add_argument("--threads", type=int, default=2, help="of torch, and drawing processes (default: %(default)s)")
-    parser.add_argument("--recall-conf", default="conf/models/demo_recall.yaml", metavar="FILE")
-    parser.add_argument("--ranking-conf", default="conf/models/demo_ranking.yaml", metavar="FILE")
-    parser.add_argument("--evaluate", action="store_true", help="train nothing; measure the weights in --out again")
+def build_parser() -> ArgumentParser:
+    parser = conf_parser("train", DESCRIPTION)
+    parser.add_argument("--nice", type=int, default=0, metavar="N", help="lower this process's priority by N")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    recall_cfg, ranking_cfg = load_model_config(args.recall_conf), load_model_config(args.ranking_conf)
-    out = Path(args.out)
+    from aistudio.config import load_train_config
+
+    settings = load_train_config(args.conf, args.overrides)
+    if args.nice:
+        os.nice(args.nice)
+
+    from aistudio.training import programs
+    from aistudio.training.team import Team
+
+    if args.dry_run:
+        print("\n".join(programs.plan(settings, _say)))
+        return 0
+    command = f"python -m jobs.train {shlex.join(sys.argv[1:] if argv is None else argv)}"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"--out {out}: cannot be written: {e}") from None
-    os.nice(10)  # hours of a laptop's idle time are fine; its owner's work goes first
+        if settings.workers.num_workers == 1:
+            found = programs.train(settings, Team(), _say, command)
+        else:
+            from aistudio.pipeline.train import train_on_workers
 
-    import torch
-
-    from aistudio.training.card import update_metrics, write_card, write_metrics
-    from aistudio.training.demo_weights import Recipe, train_demo
-    from aistudio.training.evaluate import evaluate_demo
-
-    torch.set_num_threads(args.threads)
-    recipe = Recipe(seed=args.seed, workers=args.threads)
-    if args.steps is not None:
-        recipe = dataclasses.replace(recipe, recall=dataclasses.replace(recipe.recall, steps=args.steps))
-    if args.evaluate:
-        metrics = evaluate_demo(recall_cfg, ranking_cfg, out)
-        update_metrics(out, metrics)
-    else:
-        training = train_demo(recall_cfg, ranking_cfg, out, recipe, lambda line: print(line, flush=True))
-        metrics = evaluate_demo(recall_cfg, ranking_cfg, out)
-        write_metrics(out, recipe, metrics, training)
-    write_card(out)
-    for name, found in metrics.items():
-        hits, chance = found["hit_rate@5"], found["chance_hit_rate@5"]
-        right, best = found["pairwise_accuracy"], found["best_possible_pairwise_accuracy"]
-        print(f"{name}: hit_rate@5 {hits:.3f} (chance {chance:.3f})", end="  ")
-        print(f"pairwise_accuracy {right:.3f} (best possible {best:.3f})")
-    print(f"written: {out}/ ({', '.join(sorted(p.name for p in out.iterdir()))})")
+            found = train_on_workers(settings, _say, command)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the last checkpoint is in {settings.output}. Go on with\n  {command}", file=sys.stderr)
+        return 1
+    print("\n".join(programs.summary(found.record, settings.output.rstrip("/"), found.was_finished)))
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "map": "Map",
     "compare": "Compare",
     "survey": "Survey",
+    "training": "Training",
 }
 
 

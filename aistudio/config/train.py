@@ -1,0 +1,232 @@
+"""Settings of one training, conf/train/*.yaml: one class for each task, which the key `task` chooses.
+
+A new task is a class here with `task: Literal["name"]`, an entry in TASKS, and its Task in aistudio/training/.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from aistudio.config.base import Settings
+from aistudio.config.download import DownloadSettings
+from aistudio.config.images import ImagesSettings
+from aistudio.config.manifest import ManifestSettings
+from aistudio.config.store import StoreSettings
+
+CACHE_MARGIN = 1.15  # pixels kept for random crops, times the model's input (DECISIONS 18 of the project's design)
+
+
+class DrawnData(Settings):
+    """Pictures drawn by aistudio/demo: equal settings draw equal pictures."""
+
+    seed: int = Field(1_000, ge=0)  # the demo's own catalogue is 1, the held-out one 2
+    images_per_sight: int = Field(20, ge=2)
+    num_sights: int | None = Field(None, ge=2)  # the first so many; null: all
+    num_pairs: int = Field(1_000, ge=1)  # of the task ranking
+
+
+class SourceSettings(Settings):
+    """Where rows come from; exactly one of the three."""
+
+    run: str | None = None  # stored run, local or s3://: its score files give texts, labels and vectors
+    manifest: ManifestSettings | None = None  # pixels are downloaded, as scoring does it
+    drawn: DrawnData | None = None
+
+    @property
+    def num_named(self) -> int:
+        """How many of the sources are named."""
+        return sum(value is not None for value in (self.run, self.manifest, self.drawn))
+
+
+class ValidationData(SourceSettings):
+    """Rows that are never trained on: a source of their own, or a share of the items."""
+
+    share: float = Field(0.1, gt=0, lt=1)  # of the items, by a hash of item_id; where no source is named
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> Self:
+        if self.num_named > 1:
+            raise ValueError("name at most one of run, manifest, drawn; without any, `share` of the items is used")
+        return self
+
+
+class DataSettings(SourceSettings):
+    """What is trained on, and what is kept for validation."""
+
+    validation: ValidationData = ValidationData()
+    # auto: refuse where validation is a source of its own, else remove. same_items: new images of known items are meant
+    # (a fixed catalogue); then only images on both sides are removed.
+    overlap: Literal["auto", "refuse", "remove", "same_items"] = "auto"
+    vectors: str | None = None  # vector column of a run; null: the one that comes from the model's own image tower
+    cache: str | None = None  # local folder; null: $AISTUDIO_CACHE/training, else ~/.cache/aistudio/training
+    cache_max_gb: float = Field(50.0, gt=0)  # data sets not in use are removed, oldest first, to stay below it
+    cache_px: int | None = Field(None, ge=8)  # side of cached training pixels; null: 1.15 x the input, if cropped
+    max_failed_share: float = Field(0.5, ge=0, le=1)  # of the rows, that may be left out before the training stops
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if self.overlap == "same_items" and not self.validation.num_named:
+            raise ValueError("overlap: same_items needs a source of its own for validation")
+        if self.num_named != 1:
+            raise ValueError(f"name exactly one of run, manifest, drawn; found {self.num_named}")
+        return self
+
+
+class OptimiserSettings(Settings):
+    """How weights are changed. Rates are for the whole batch, whatever the number of workers."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    tower_factor: float = Field(0.1, ge=0)  # rate of pretrained towers, times learning_rate; random ones have 1
+    weight_decay: float = Field(0.05, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
+    clip_norm: float | None = Field(1.0, gt=0)  # largest norm of the gradient; null: not limited
+
+
+class ScheduleSettings(Settings):
+    """The learning rate over the updates: a linear warm-up, then `kind`."""
+
+    kind: Literal["cosine", "step", "constant"] = "cosine"
+    warmup_share: float = Field(0.05, ge=0, lt=1)  # of all steps
+    final_factor: float = Field(0.0, ge=0, le=1)  # of the rate, where the cosine ends
+    decay_every_steps: int | None = Field(None, ge=1)  # of kind step
+    decay_factor: float = Field(0.1, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _step_needs_length(self) -> Self:
+        if (self.kind == "step") != (self.decay_every_steps is not None):
+            raise ValueError("decay_every_steps goes with kind: step, and is needed there")
+        return self
+
+
+class ValidationSettings(Settings):
+    """How often the model is judged; a checkpoint is committed each time."""
+
+    every_epochs: int | None = Field(1, ge=1)
+    every_steps: int | None = Field(None, ge=1)  # beside it or, with every_epochs: null, instead of it
+    metric: str | None = None  # that chooses the best checkpoint; null: the task's
+    worst_cases: int = Field(24, ge=0, le=500)  # shown in the report
+
+
+class EarlyStoppingSettings(Settings):
+    """Stop when the metric has not improved for a while."""
+
+    patience: int | None = Field(None, ge=1)  # validations; null: never
+    min_delta: float = Field(0.0, ge=0)
+
+
+class AugmentSettings(Settings):
+    """What is done to training pixels at random, anew in each epoch."""
+
+    crop: bool = True  # a random square of the input's size out of the cached cache_px
+    mirror: bool = True
+
+
+class WorkersSettings(Settings):
+    """On how many workers to train; more than one needs a Ray cluster."""
+
+    num_workers: int | Literal["auto"] = 1  # auto: one for each GPU of the cluster, without GPUs one for each node
+    cpus_per_worker: float = Field(1.0, gt=0)
+    max_failures: int = Field(3, ge=0)  # of workers or nodes, before the training stops
+    address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started
+
+    @field_validator("num_workers")
+    @classmethod
+    def _positive(cls, num: int | str) -> int | str:
+        if isinstance(num, int) and num < 1:
+            raise ValueError("expected 1 or more, or auto")
+        return num
+
+
+class TrainSettings(Settings):
+    """What every task has."""
+
+    model: str  # conf/models/*.yaml: sizes, pixels, tokenizer, and the weights to begin with
+    init: Literal["weights", "random"] = "weights"  # begin with the model's file, or with random numbers
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")  # of the exported model
+    output: str  # folder of the training, local or s3://
+    data: DataSettings
+    seed: int = Field(0, ge=0)
+    steps: int | None = Field(None, ge=1)  # updates of the weights; or
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int = Field(256, ge=1)  # rows (pairs) of an update, on all workers together
+    micro_batches: int = Field(1, ge=1)  # parts of a worker's batch, one after the other: less memory
+    optimiser: OptimiserSettings = OptimiserSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    validation: ValidationSettings = ValidationSettings()
+    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
+    ema_decay: float | None = Field(None, gt=0, lt=1)  # average the weights; null: not
+    freeze_batch_norm: bool = False  # running statistics stay as they are; for small batches on pretrained towers
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the forward pass; losses are float32
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)  # of torch on a CPU; null: its own choice
+    channels_last: bool = True
+    compile: bool = False
+    checkpoint_every_steps: int | None = Field(None, ge=1)  # beside those of the validations
+    log_every_steps: int = Field(50, ge=1)
+    workers: WorkersSettings = WorkersSettings()
+    augment: AugmentSettings = AugmentSettings()
+    download: DownloadSettings = DownloadSettings()
+    images: ImagesSettings = ImagesSettings()
+    store: StoreSettings = StoreSettings()
+
+    @model_validator(mode="after")
+    def _length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("say how long: either steps or epochs")
+        if self.validation.every_epochs is None and self.validation.every_steps is None:
+            raise ValueError("validation: every_epochs or every_steps is needed")
+        return self
+
+    def shape(self) -> dict[str, Any]:
+        """Return what decides the weights, as plain data; settings that equal their default are left out."""
+        data = self.model_dump(mode="json", exclude_defaults=True, exclude=_SHAPES_NOTHING)
+        for source in (data.get("data", {}), data.get("data", {}).get("validation", {})):
+            for key in ("cache", "cache_max_gb", "run"):  # a run is known by its content, not by where it lies
+                source.pop(key, None)
+        return data | {"task": self.task}  # type: ignore[attr-defined]  # each task names itself
+
+    def cache_px(self, size: int) -> int:
+        """Return the side of cached training pixels for a model that takes `size`."""
+        if not self.augment.crop:
+            return size
+        return self.data.cache_px or math.ceil(CACHE_MARGIN * size)
+
+
+_SHAPES_NOTHING = {"output", "name", "workers", "download", "store", "threads", "device", "log_every_steps"}
+
+
+class RankingTraining(TrainSettings):
+    """Train a ranking model on pairs: rows with pair_id, side (a, b) and ctr."""
+
+    task: Literal["ranking"]
+    train: Literal["head", "image_tower", "towers"] = "head"  # head alone, with the image tower, with both towers
+    init_head: Literal["weights", "random"] = "weights"  # as `init`, for the head alone
+    towers_from: str | None = None  # conf of a recall model whose towers are taken over
+    poi_table: str | None = None  # Parquet; "build": from the training images; null: POIs have no vectors
+    vector_dropout: float = Field(0.0, ge=0, lt=1)  # of the image vector's entries, against learning pictures by heart
+
+
+class RecallTraining(TrainSettings):
+    """Train a recall model on rows of an image and its text."""
+
+    task: Literal["recall"]
+    train: Literal["full", "last_blocks", "projection"] = "full"
+    last_blocks: int = Field(1, ge=1)  # of each tower, with train: last_blocks; projections train too
+    temperature: float = Field(0.07, gt=0)  # where the learned one begins
+    hard_negatives: str | None = None  # column: a batch's items share its value; null: items of any kind
+    images_per_item: int = Field(1, ge=1)  # in a batch
+    click_weight: float = Field(0.0, ge=0)  # of a click loss on rows with ctr: keeps what a ranking model needs
+    k: list[int] = [1, 5, 10]  # of hit_rate@K
+
+    @field_validator("k")
+    @classmethod
+    def _k_positive(cls, k: list[int]) -> list[int]:
+        if not k or any(x < 1 for x in k):
+            raise ValueError("needs at least one K, each 1 or more")
+        return sorted(set(k))
+
+
+TrainConfig = Annotated[RankingTraining | RecallTraining, Field(discriminator="task")]
+TASKS: dict[str, type[TrainSettings]] = {"ranking": RankingTraining, "recall": RecallTraining}

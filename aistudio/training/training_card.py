@@ -1,0 +1,81 @@
+"""card.md beside an exported model: what it was trained on, how, and how good it is."""
+
+import json
+from typing import Any
+
+import yaml
+
+from aistudio.config.train import TrainSettings
+from aistudio.training.exporting import Place
+
+_CARD = """\
+# {name}
+
+Trained by AI Studio, task {task}, from {begin}. Best of the validations, after update {best_step} of {steps}.
+
+**Use:** {use}
+
+## Data
+
+| | rows | items | images | source |
+|---|---|---|---|---|
+{data}
+
+{pairs}Split by item; overlap of training and validation: {items} items, {images} images; training rows removed:
+{removed}.
+
+{left_out}
+
+## Numbers, on rows never trained on
+
+| metric | value |
+|---|---|
+{metrics}
+
+## How it was made
+
+`{command}`
+
+torch {torch}, python {python}, {workers} worker(s), seed {seed}; begun {started}.
+
+```yaml
+{config}```
+"""
+
+
+def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
+    """Return the card as Markdown. `facts` is train.json with `steps` and `best`."""
+    counts, best, name = facts["counts"], facts["best"], facts["name"]
+    overlap, task = counts["overlap"], facts["settings"]["task"]
+    pairs = counts.get("pairs")
+    shown = f"Pairs: {pairs['train']:,} for training, {pairs['validation']:,} for validation.\n\n" if pairs else ""
+    setting = {"ranking": "models.ranking", "recall": "models.recall"}.get(task, "models.encoders")
+    table = f" --set models.poi_table={place.url or place.folder}/poi_table.parquet"
+    use = f"`python -m jobs.score --conf conf/x.yaml --set {setting}={place.url or place.folder}/{name}.yaml"
+    return _CARD.format(
+        name=name, task=task, best_step=f"{best['step']:,}", steps=f"{facts['steps']:,}",
+        begin=settings.model if settings.init == "weights" else f"random numbers (sizes of {settings.model})",
+        use=use + (table if facts["settings"].get("poi_table") else "") + "`",
+        data="\n".join(_source(n, counts[n]) for n in ("train", "validation")),
+        pairs=shown,
+        items=overlap["items"], images=overlap["images"], removed=overlap["rows_removed"],
+        left_out=_left_out(counts), metrics="\n".join(f"| {n} | {v:.6f} |" for n, v in best["metrics"].items()),
+        command=_cell(facts["command"]), torch=facts["versions"]["torch"], python=facts["versions"]["python"],
+        workers=facts["workers"], seed=settings.seed, started=facts["started_at"],
+        config=yaml.safe_dump(json.loads(json.dumps(facts["settings"])), sort_keys=False, allow_unicode=True),
+    )  # fmt: skip
+
+
+def _source(name: str, c: dict[str, Any]) -> str:
+    return f"| {name} | {c['rows']:,} | {c['items']:,} | {c['images']:,} | {_cell(c['source'])} |"
+
+
+def _left_out(counts: dict[str, Any]) -> str:
+    found = [(name, counts[name]["left_out"]) for name in ("train", "validation")]
+    found += list(counts.get("pairs", {}).get("left_out", {}).items())
+    lines = [f"- {name}: {n:,} because {_cell(reason)}" for name, reasons in found for reason, n in reasons.items()]
+    return "Left out:\n\n" + "\n".join(lines) if lines else "Nothing was left out."
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("`", "'")
