@@ -140,7 +140,7 @@ def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Tabl
 
 def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], float, bool]:
     """First rows of a file; how many rows it has, and whether they were counted."""
-    with open_input(file, config.store) as stream:
+    with open_input(file, config.store, config.download) as stream:
         columns = inspect_manifest(stream, file.path, config.manifest)
         stream.seek(0)
         known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None

@@ -20,7 +20,14 @@ from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.images.urls import redact
 from aistudio.runs import layout
-from aistudio.runs.manifest_files import InputFile, content_sha256, list_images, list_inputs, open_input
+from aistudio.runs.manifest_files import (
+    InputFile,
+    content_sha256,
+    list_images,
+    list_inputs,
+    open_input,
+    refuse_if_grown,
+)
 from aistudio.runs.record import redacted
 from aistudio.runs.shard_writer import Shard, ShardWriter
 from aistudio.store import Store, open_store
@@ -50,9 +57,9 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
     The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
     """
     if config.manifest.format != "folder" and _hashable(files):
-        listing = content_sha256(files, config.store)
+        listing = content_sha256(files, config.store, config.download)
     else:
-        listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
+        listing = listing_sha256(files)
     settings = redacted(config.manifest.model_dump(mode="json"))
     return {
         **settings,
@@ -62,8 +69,13 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
     }
 
 
+def listing_sha256(files: list[InputFile]) -> str:
+    """One sha256 over path, size and version of each file."""
+    return hashlib.sha256(json.dumps(redacted([f[:3] for f in files])).encode()).hexdigest()
+
+
 def _hashable(files: list[InputFile]) -> bool:
-    return all(f.size >= 0 for f in files) and sum(f.size for f in files) <= _HASHED_BYTES
+    return sum(f.size for f in files) <= _HASHED_BYTES
 
 
 def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
@@ -74,10 +86,16 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
     """
     if config.manifest.format == "folder":
         root, paths = list_images(config.manifest, config.store)
-        return [InputFile(root, len(paths), hashlib.sha256("\n".join(paths).encode()).hexdigest())], None
-    files = list_inputs(config.manifest, config.store)
-    with open_input(files[0], config.store) as stream:
+        return [_listed(root, paths)], None
+    files = list_inputs(config.manifest, config.store, config.download)
+    with open_input(files[0], config.store, config.download) as stream:
         return files, inspect_manifest(stream, files[0].path, config.manifest)
+
+
+def _listed(root: str, paths: list[str]) -> InputFile:
+    """What stands for a folder of images; its "size" is their number."""
+    names = "\n".join(paths).encode("utf-8", "surrogateescape")
+    return InputFile(root, len(paths), hashlib.sha256(names).hexdigest())
 
 
 def load_snapshot(store: Store) -> Snapshot | None:
@@ -119,14 +137,17 @@ class NormaliseGroup:
     def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
         if self.columns is None:
             root, paths = list_images(config.manifest, config.store)
+            if _listed(root, paths) != self.files[0]:
+                raise ManifestError(f"manifest.path: {root}: images came or went while the run was starting; try again")
             yield from folder_candidates(paths, root, config.manifest)
             return
         file = self.files[index]
         prefix = f"{index}-" if self.many else ""
-        with open_input(file, config.store) as stream:
+        with open_input(file, config.store, config.download) as stream:
             columns = self.columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
             stream.seek(0)
             yield from read_manifest(stream, file.path, config.manifest, columns, id_prefix=prefix)
+        refuse_if_grown(file)
 
 
 def without_passwords(table: pa.Table) -> pa.Table:
