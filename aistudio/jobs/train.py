@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aistudio.config import load_model_config
 from aistudio.errors import OutputError
+from aistudio.places import require_place
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     recall_cfg, ranking_cfg = load_model_config(args.recall_conf), load_model_config(args.ranking_conf)
-    out = Path(args.out)
+    out = Path(require_place("--out", args.out, ()))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:

@@ -20,6 +20,7 @@ from typing import Any
 from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ConfigError, RunMismatchError
 from aistudio.images.urls import redact
+from aistudio.places import require_place
 from aistudio.runs import layout
 from aistudio.store import Store, open_store
 
@@ -162,6 +163,7 @@ def stored_settings(run: str, overrides: Sequence[str] = ()) -> JobConfig:
     Raises:
         ConfigError: no run there, or a wrong override.
     """
+    run = require_place("--run", run)
     opening = [item for item in overrides if item.startswith("store.")]
     base = {"manifest": {"path": "-", "format": "csv"}, "output": run, "models": {"recall": "-"}}
     store = open_store(run, parse_config(base, "--set", opening).store)

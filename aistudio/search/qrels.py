@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from aistudio.errors import ConfigError, StoreError
+from aistudio.places import split_place
 from aistudio.store import Store, open_store
 
 
@@ -87,9 +88,9 @@ def read_qrels(path: str, query_ids: Sequence[str], items: Sequence[str], store:
 
 
 def _read(path: str, store: Store) -> pd.DataFrame:
-    folder, _, name = path.rpartition("/")
+    folder, name = split_place(path)
     try:
-        with open_store(folder or ".", store.settings).open(name) as f:
+        with open_store(folder, store.settings).open(name) as f:
             frame = (
                 pd.read_parquet(f)
                 if name.endswith(".parquet")
