@@ -6,9 +6,9 @@ candidate rows or one rejected row. Only a file that is unusable as a whole is a
 """
 
 from aistudio.catalogue.duplicates import find_duplicates
-from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates
+from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates, inspect_folder
 from aistudio.catalogue.manifest import MANIFEST_SUFFIXES, inspect_manifest, read_manifest
-from aistudio.catalogue.table import Batch, Columns
+from aistudio.catalogue.table import Batch, Columns, Reading
 
 __all__ = [
     "FOLDER_COLUMNS",
@@ -16,8 +16,10 @@ __all__ = [
     "MANIFEST_SUFFIXES",
     "Batch",
     "Columns",
+    "Reading",
     "find_duplicates",
     "folder_candidates",
+    "inspect_folder",
     "inspect_manifest",
     "read_manifest",
 ]

@@ -23,7 +23,7 @@ from aistudio.pipeline.score import Prepared, Result, prepare, score
 from aistudio.runs import layout
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
 from aistudio.runs.shard_writer import most_rows
-from aistudio.schema import Status
+from aistudio.schema import SOURCE_FIELDS, Status
 from aistudio.store import Store, open_store
 
 _FILES = 8  # manifest files looked into
@@ -101,7 +101,7 @@ def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
 def take_sample(prepared: Prepared, num_rows: int) -> Sample:
     """Rows spread evenly over what is looked at. Raises ManifestError when there is none."""
     config = prepared.config
-    if prepared.columns is None:
+    if config.manifest.format == "folder":
         tables, total, exact = _from_folder(config)
     else:
         tables, total, exact = _from_files(config, prepared.files)
@@ -113,7 +113,8 @@ def take_sample(prepared: Prepared, num_rows: int) -> Sample:
         total, rows = min(total, limit), rows.slice(0, limit)
     num_rows = min(num_rows, rows.num_rows)
     chosen = [(2 * i + 1) * rows.num_rows // (2 * num_rows) for i in range(num_rows)]
-    return Sample(rows.take(pa.array(chosen)).drop_columns("row_id"), max(total, num_rows), exact)
+    rows = rows.drop_columns(["row_id", *(f.name for f in SOURCE_FIELDS)])
+    return Sample(rows.take(pa.array(chosen)), max(total, num_rows), exact)
 
 
 def _from_folder(config: JobConfig) -> tuple[list[pa.Table], int, bool]:

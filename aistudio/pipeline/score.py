@@ -37,6 +37,7 @@ from aistudio.runs.snapshot import (
     find_manifest,
     load_snapshot,
     manifest_identity,
+    manifest_settings,
 )
 from aistudio.scoring.pinned_models import PinnedModels, pin_models
 from aistudio.store import Store, open_store
@@ -139,7 +140,7 @@ def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, di
         files, columns = find_manifest(config)
     except ManifestError:
         snapshot = load_snapshot(store)
-        settings = run_record.redacted(config.manifest.model_dump(mode="json"))
+        settings = manifest_settings(config)
         if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
             raise
         return [], None, snapshot.identity
@@ -280,6 +281,8 @@ def _close(store: Store, record: dict[str, Any]) -> Ledger:
     record["state"] = "complete" if ledger.complete else "incomplete"
     record["finished_at"] = run_record.now()
     record["rows"] = {"manifest": ledger.num_manifest, "rejected": ledger.num_rejected, "stored": ledger.num_stored}
+    if ledger.reading:
+        record["rows"]["read"] = ledger.reading  # lines of the manifest
     record["counts"] = ledger.counts
     for info in record["models"].values():
         info.setdefault("image_tower", record.get("facts", {}).get("image_tower"))

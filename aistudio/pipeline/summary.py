@@ -1,6 +1,7 @@
 """What `score` prints before and after: the plan of a dry run, the closing ledger, the way on after a stop."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from aistudio.config import EngineSettings
 from aistudio.errors import StoreError
@@ -60,6 +61,8 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
     if result.did_nothing:
         print(f"This run is finished; nothing to do ({output}).")
     print_ledger(ledger.counts, examples(store, ledger), ledger.num_manifest, ledger.num_rejected)
+    for line in reading_lines(ledger.reading):
+        print(line)
     timings = record.get("timings", {})
     if not result.did_nothing and timings.get("wall_s"):
         rate, first = timings.get("images_per_s"), timings.get("first_row_s")
@@ -76,6 +79,24 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
         print(f"The ledger does NOT add up: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
         for problem in ledger.problems[:10]:
             print(f"  {problem}")
+
+
+def reading_lines(reading: Mapping[str, Any]) -> list[str]:
+    """What the manifest's lines became, and records that look as if a quote had swallowed lines; [] of older runs."""
+    if not reading.get("lines"):
+        return []
+    parts = [f"{reading['records']:,} became rows", f"{reading['rejected']:,} rejected"]
+    if reading["others"]:
+        parts.append(f"{reading['others']:,} header or empty")
+    if reading["continued"]:
+        parts.append(f"{reading['continued']:,} inside quoted fields that began on a line before")
+    lines = [f"manifest: {reading['lines']:,} lines read: {', '.join(parts)}"]
+    if reading["suspicious"]:
+        lines.append(
+            f"warning: {reading['suspicious']:,} records look as if a quote that never closes had swallowed the lines "
+            f"behind it: {', '.join(reading['named'])}; if so, see manifest.quoting"
+        )
+    return lines
 
 
 def print_stopped(store: Store, command: str) -> None:

@@ -6,10 +6,10 @@ verifies every page's checksum and the fingerprint in every file.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aistudio.errors import StoreError
 from aistudio.runs import layout
@@ -34,6 +34,7 @@ class Ledger(NamedTuple):
     num_doubled: int
     problems: list[str]  # at most some dozens, each naming file and rows
     damaged: Sequence[str] = ()  # shards whose score file is there but not as it must be
+    reading: Mapping[str, Any] = {}  # what the manifest's lines became (catalogue.Reading); empty in older runs
 
     @property
     def complete(self) -> bool:
@@ -81,8 +82,9 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     ]
     stored = sum(counts.values())
     return Ledger(
-        snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems, damaged
-    )
+        snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems, damaged,
+        snapshot.reading,
+    )  # fmt: skip
 
 
 class SoFar(NamedTuple):

@@ -15,8 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
-from aistudio.config import JobConfig
+from aistudio.catalogue import (
+    Batch,
+    Columns,
+    find_duplicates,
+    folder_candidates,
+    inspect_folder,
+    inspect_manifest,
+    read_manifest,
+)
+from aistudio.config import JobConfig, ManifestSettings
 from aistudio.errors import ManifestError
 from aistudio.images.urls import redact
 from aistudio.runs import layout
@@ -45,6 +53,9 @@ class Snapshot(BaseModel):
     num_rejected: int
     rejected_reasons: dict[str, int]
     identity: dict[str, Any]
+    # What was read, catalogue.Reading as a mapping; empty in snapshots of earlier versions. With manifest.limit it goes
+    # a little beyond the last stored row.
+    reading: dict[str, Any] = {}
 
     @property
     def num_rows(self) -> int:
@@ -60,9 +71,8 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
         listing = content_sha256(files, config.store, config.download)
     else:
         listing = listing_sha256(files)
-    settings = redacted(config.manifest.model_dump(mode="json"))
     return {
-        **settings,
+        **manifest_settings(config),
         "num_files": len(files),
         "num_bytes": sum(max(f.size, 0) for f in files),
         "files_sha256": listing,
@@ -78,15 +88,23 @@ def _hashable(files: list[InputFile]) -> bool:
     return sum(f.size for f in files) <= _HASHED_BYTES
 
 
-def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
-    """The manifest's files and resolved columns (None for a folder of images), without reading them whole.
+def manifest_settings(config: JobConfig) -> dict[str, Any]:
+    """The section `manifest` as a run's identity holds it: settings that came later are left out at their default."""
+    later = ("quoting", "image_separator")
+    default = ManifestSettings.model_fields
+    settings = redacted(config.manifest.model_dump(mode="json"))
+    return {k: v for k, v in settings.items() if k not in later or v != default[k].default}
+
+
+def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
+    """The manifest's files and resolved columns, without reading them whole.
 
     Raises:
         ManifestError: nothing there, unreadable, or a needed column is missing.
     """
     if config.manifest.format == "folder":
         root, paths = list_images(config.manifest, config.store)
-        return [_listed(root, paths)], None
+        return [_listed(root, paths)], inspect_folder(root, config.manifest)
     files = list_inputs(config.manifest, config.store, config.download)
     with open_input(files[0], config.store, config.download) as stream:
         return files, inspect_manifest(stream, files[0].path, config.manifest)
@@ -109,7 +127,7 @@ class NormaliseGroup:
     """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task."""
 
     def __init__(
-        self, config: dict[str, Any], files: list[InputFile], columns: Columns | None, many: bool, num_actors: int
+        self, config: dict[str, Any], files: list[InputFile], columns: Columns, many: bool, num_actors: int
     ) -> None:
         self.config, self.files, self.columns, self.many = config, files, columns, many
         self.num_actors = num_actors
@@ -126,16 +144,18 @@ class NormaliseGroup:
             "shards": [json.dumps(writer.shards)],
             "reasons": [json.dumps(writer.reasons)],
             "passthrough": [json.dumps(writer.passthrough)],
+            "reading": [json.dumps(writer.reading)],
         }
 
     def _batches(self, config: JobConfig, first: int, last: int, writer: ShardWriter) -> Iterator[pa.Table]:
         for index in range(first, last):
             for batch in self._read(config, index):
+                writer.reading = writer.reading.plus(batch.reading)
                 writer.reject(without_passwords(batch.rejected))
                 yield without_passwords(batch.candidates)
 
     def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
-        if self.columns is None:
+        if config.manifest.format == "folder":
             root, paths = list_images(config.manifest, config.store)
             if _listed(root, paths) != self.files[0]:
                 raise ManifestError(f"manifest.path: {root}: images came or went while the run was starting; try again")

@@ -15,12 +15,14 @@ def test_values_become_text(read):
     data = '{"item_id": 7, "image_url": " u ", "text": "张", "width": 1.5, "tags": ["é"], "no": null}\n' + GOOD.decode()
     first, second = read(data.encode(), "jsonl").rows
     assert first == {
-        "row_id": "0",
+        "row_id": "1",
         "item_id": "7",
         "image_url": "u",
         "fallback_url": None,
         "text": "张",
         "poi_names": None,
+        "source_line": 1,
+        "image_position": None,
         "manifest_width": "1.5",
         "tags": '["é"]',
         "no": None,
@@ -33,7 +35,7 @@ def test_values_become_text(read):
     [
         (b"{", "not valid JSON"),
         (b"[1]", "not a JSON object but list"),
-        (b"NaN", "not valid JSON: NaN is not JSON"),
+        (b"NaN", "not a JSON object but NoneType"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"item_id": "1", "image_url": "u", "x": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b'{"image_url": "u"}', "empty item_id"),
@@ -48,7 +50,7 @@ def test_values_become_text(read):
 )
 def test_a_bad_line_is_rejected_alone(read, line, reason):
     result = read(GOOD + b"\n" + line + b"\n" + GOOD, "jsonl")
-    assert [r["row_id"] for r in result.rows] == ["0", "1"]
+    assert [r["row_id"] for r in result.rows] == ["1", "4"]
     assert [r["line_number"] for r in result.rejected] == [3]
     assert reason in result.rejected[0]["reason"]
 

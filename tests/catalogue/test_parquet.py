@@ -39,12 +39,14 @@ def test_types_are_kept_and_nested_becomes_json(read):
     result = read(data, "parquet")
     assert result.rows == [
         {
-            "row_id": "0",
+            "row_id": "1",
             "item_id": "1",
             "image_url": "u",
             "fallback_url": None,
             "text": "张",
             "poi_names": None,
+            "source_line": 1,
+            "image_position": None,
             "manifest_width": 1.5,
             "day": day,
             "tags": '["é"]',
@@ -70,8 +72,8 @@ def test_refused_records_are_numbered_and_the_rest_kept(read):
         }
     )
     for batch_rows in (1, 2, 100):
-        result = read(data, "parquet", batch_rows=batch_rows, start_row=5)
-        assert [(r["row_id"], r["item_id"], r["text"]) for r in result.rows] == [("5", "1", ""), ("6", "6", "f")]
+        result = read(data, "parquet", batch_rows=batch_rows)
+        assert [(r["row_id"], r["item_id"], r["text"]) for r in result.rows] == [("1", "1", ""), ("6", "6", "f")]
         assert [(r["line_number"], r["reason"]) for r in result.rejected] == [
             (2, "empty item_id"),
             (3, "empty image_url"),
@@ -125,7 +127,7 @@ def test_an_empty_table_gives_nothing(read):
     [
         (b"", "not a readable Parquet file"),
         (b"item_id,image_url\n1,u\n", "not a readable Parquet file"),
-        (file_of({"item_id": ["1"], "image_url": [["u"]]}), "'image_url' is list.*needs a column of plain values"),
+        (file_of({"item_id": ["1"], "image_url": [[["u"]]]}), "'image_url' is list.*needs a column of plain values"),
         (file_of({"sku": ["1"]}), "no column for item_id; columns found: sku"),
     ],
 )
