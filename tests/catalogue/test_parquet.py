@@ -151,3 +151,26 @@ def test_later_files_must_fit_the_first(read):
         read(file_of({"item_id": ["1"], "image_url": ["u"], "n": ["x"]}), "parquet", columns_of=first)
     with pytest.raises(ManifestError, match="column 'n' is missing here"):
         read(file_of({"item_id": ["1"], "image_url": ["u"]}), "parquet", columns_of=first)
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.float16()])
+def test_ids_that_are_whole_floats_are_integers_and_nan_is_missing(read, kind):
+    ids = pa.array([1001.0, float("nan"), None, 1.5], pa.float64()).cast(kind)
+    result = read(file_of({"item_id": ids, "image_url": ["u"] * 4, "text": [" ", "\t", None, "a"]}), "parquet")
+    assert [(r["item_id"], r["text"]) for r in result.rows] == [("1001", ""), ("1.5", "a")]
+    assert [(r["line_number"], r["reason"]) for r in result.rejected] == [(2, "empty item_id"), (3, "empty item_id")]
+
+
+def test_nested_values_are_json_even_with_nan_inside(read):
+    tags = [[1.0, float("nan"), float("inf")]]
+    row = read(file_of({"item_id": ["1"], "image_url": ["u"], "tags": tags}), "parquet").rows[0]
+    assert row["tags"] == '[1.0, null, "Infinity"]'
+
+
+def test_view_types_are_stored_as_plain_ones(read):
+    table = pa.table(
+        {"item_id": ["1", "2"], "image_url": ["u", "u"], "raw": pa.array([b"\0", b"\1"], pa.binary_view())}
+    )
+    result = read(file_of(table), "parquet")
+    assert [r["raw"] for r in result.rows] == [b"\0", b"\1"]
+    assert result.columns.schema.field("raw").type == pa.binary()
