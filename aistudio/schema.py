@@ -4,6 +4,7 @@ A column is written down once, here, with its type and meaning; so is the layout
 `vector_array` writes and `vector_matrix` reads. Nothing here reads files.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -39,7 +40,8 @@ class Status(StrEnum):
 
 # The candidate table: what every manifest becomes, whatever its format.
 CANDIDATE_FIELDS: tuple[pa.Field, ...] = (
-    pa.field("row_id", pa.string(), nullable=False),  # unique in the manifest; the line's number unless mapped
+    # Unique in the manifest: <file prefix><line or record>[:<position in the list>], or mapped; of a folder, the path.
+    pa.field("row_id", pa.string(), nullable=False),
     pa.field("item_id", pa.string(), nullable=False),
     pa.field("image_url", pa.string(), nullable=False),
     pa.field("fallback_url", pa.string()),
@@ -47,6 +49,16 @@ CANDIDATE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("poi_names", pa.string()),  # comma-joined, as the ranking model wants them
 )
 CANDIDATE_COLUMNS: tuple[str, ...] = tuple(f.name for f in CANDIDATE_FIELDS)
+
+# Where a row came from, counted as in REJECTED_SCHEMA. Stored with the manifest's own columns, before them; runs made
+# by earlier versions lack these.
+SOURCE_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("source_file", pa.string(), nullable=False),  # a folder of images: the folder
+    pa.field(
+        "source_line", pa.int64(), nullable=False
+    ),  # from 1: line; Parquet: record; folder: place among the images
+    pa.field("image_position", pa.int32()),  # from 1: place in the item's list of images; null: there is no list
+)
 
 REJECTED_SCHEMA = pa.schema(
     [
@@ -78,16 +90,24 @@ VECTOR_WIDTH = b"aistudio.width"  # metadata of a vector field: how many numbers
 THUMBNAIL_FIELD = pa.field("thumbnail", pa.binary())  # JPEG file
 
 RESERVED_COLUMNS: frozenset[str] = frozenset(
-    (*CANDIDATE_COLUMNS, *(f.name for f in OUTCOME_FIELDS), *VECTOR_COLUMNS, THUMBNAIL_FIELD.name)
+    (
+        *CANDIDATE_COLUMNS,
+        *(f.name for f in SOURCE_FIELDS),
+        *(f.name for f in OUTCOME_FIELDS),
+        *VECTOR_COLUMNS,
+        THUMBNAIL_FIELD.name,
+    )
 )
+# Names kept free for columns to come: a new run stores no column of the user's under them.
+_KEPT_FREE = re.compile(r"(embedding|crop|source)_.*|reused|etag|last_modified")
 
 
 def passthrough_name(column: str) -> str:
     """Name under which a manifest column of the user's is stored.
 
-    A column named like one of ours (`width`, `status`, `embedding_look`, ...) is kept as `manifest_<name>`.
+    A column named like one of ours (`width`, `status`, ...), or like one that may come, is kept as `manifest_<name>`.
     """
-    ours = column in RESERVED_COLUMNS or column.startswith(ENCODER_PREFIX)
+    ours = column in RESERVED_COLUMNS or column.startswith(ENCODER_PREFIX) or _KEPT_FREE.fullmatch(column)
     return f"manifest_{column}" if ours else column
 
 
@@ -201,7 +221,7 @@ def has_text(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def candidate_schema(passthrough: list[pa.Field]) -> pa.Schema:
-    """Schema of the manifest snapshot: the candidate columns, then the passthrough columns."""
+    """Schema of the manifest snapshot: the candidate columns, then SOURCE_FIELDS and the passthrough columns."""
     return pa.schema([*CANDIDATE_FIELDS, *passthrough])
 
 

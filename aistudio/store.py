@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from aistudio._backends import Entry, LocalBackend, S3Backend
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
+from aistudio.places import require_place
 from aistudio.schema import with_list_vectors
 from aistudio.storable import storable_text
 
@@ -31,7 +32,7 @@ class Store:
     """Files below one root, addressed by keys such as `scores/00000-000001.parquet`. Picklable."""
 
     def __init__(self, root: str, settings: StoreSettings) -> None:
-        self.root = root.rstrip("/")
+        self.root = root.rstrip("/") or root[:1]
         self.settings = settings
         self._backend: LocalBackend | S3Backend
         self._backend = S3Backend(self.root, settings) if root.startswith("s3://") else LocalBackend(self.root)
@@ -161,5 +162,9 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
 
 
 def open_store(path: str, settings: StoreSettings | None = None) -> Store:
-    """The store at a local folder (made when first written to) or at `s3://bucket/prefix`."""
-    return Store(path, settings or StoreSettings())
+    """The store at a local folder (made when first written to) or at `s3://bucket/prefix`.
+
+    Raises:
+        ConfigError: another kind of place.
+    """
+    return Store(require_place("place", path), settings or StoreSettings())

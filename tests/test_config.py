@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aistudio.config import ManifestSettings, load_config, load_model_config, parse_config
+from aistudio.config import load_config, load_model_config, parse_config
 from aistudio.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,8 +100,42 @@ def test_weights_cache_is_a_place_on_each_node():
         parse_config(data, "c", ["engine.weights_cache=reports/w"])
 
 
-def test_settings_of_data_sets_leave_recorded_manifests_as_they_were() -> None:
-    plain = ManifestSettings(path="x", format="csv")
-    assert {"split", "categories"}.isdisjoint(plain.model_dump(mode="json"))
-    chosen = ManifestSettings(path="x", format="fashioniq", split="val", categories=["dress"])
-    assert ManifestSettings.model_validate(chosen.model_dump(mode="json")) == chosen
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "download: {retries: 1}\nimages: {}\ndownload:\n  retries: 0\n",
+            "download stands there twice (lines 1 and 3)",
+        ),
+        ("output: a\nmanifest: {path: x}\n'output': b\n", "output stands there twice (lines 1 and 3)"),
+        (
+            "manifest:\n  columns:\n    text: a\n    text: b\n",
+            "manifest.columns.text stands there twice (lines 3 and 4)",
+        ),
+        ("x: [{a: 1}, {b: 1, b: 2}]\n", "x[1].b stands there twice (lines 1 and 1)"),
+        ("a: &a\n  k: 1\n  k: 1\nb: *a\n", "a.k stands there twice (lines 2 and 3)"),
+    ],
+)
+def test_a_setting_that_stands_there_twice_is_refused(tmp_path, text, message):
+    conf = tmp_path / "twice.yaml"
+    conf.write_text(text)
+    for load in (load_config, load_model_config):
+        with pytest.raises(ConfigError) as e:
+            load(conf)
+        assert str(e.value).startswith(f"{conf}: ") and message in str(e.value)
+
+
+def test_twice_in_an_override_is_refused_and_a_merge_key_is_not_twice(tmp_path):
+    conf = tmp_path / "c.yaml"
+    conf.write_text(
+        "manifest: &m {path: a.csv, format: csv, limit: 3}\noutput: out\nmodels: {recall: r.yaml}\n"
+        "images: &i {thumbnail_px: 64}\n"
+    )
+    with pytest.raises(ConfigError, match=r"--set .*: text stands there twice"):
+        load_config(conf, ["manifest.columns={text: a, text: b}"])
+    conf.write_text(
+        "manifest: {path: a.csv, format: csv}\noutput: out\nmodels: {recall: r.yaml}\n"
+        "download: {<<: {retries: 1, timeout_s: 3}, retries: 2}\n"
+    )
+    config = load_config(conf)
+    assert (config.download.retries, config.download.timeout_s) == (2, 3)

@@ -17,9 +17,9 @@ from aistudio.catalogue.datasets import (
     vocabulary_texts,
 )
 from aistudio.catalogue.duplicates import find_duplicates
-from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates
+from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates, inspect_folder
 from aistudio.catalogue.manifest import MANIFEST_SUFFIXES, inspect_manifest, read_manifest
-from aistudio.catalogue.table import Batch, Columns
+from aistudio.catalogue.table import Batch, Columns, Reading
 
 __all__ = [
     "DATASET_FORMATS",
@@ -33,10 +33,12 @@ __all__ = [
     "LocalFiles",
     "Pair",
     "Queries",
+    "Reading",
     "TrainingPairs",
     "find_duplicates",
     "folder_candidates",
     "inspect_dataset",
+    "inspect_folder",
     "inspect_manifest",
     "read_gallery",
     "read_manifest",

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 import pyarrow as pa
 
 from aistudio.catalogue.lines import Line, Lines
-from aistudio.catalogue.table import Batch, Columns, Reject, candidate_table, rejected_table, storable
+from aistudio.catalogue.table import Batch, Columns, Gathered, Reading, Reject, Rows, rejected_table, storable
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 
@@ -141,19 +141,25 @@ class Pair(NamedTuple):
 def gallery_batches(listing: Listing, files: DatasetFiles, columns: Columns, names: Sequence[str]) -> Iterator[Batch]:
     """The listing as batches of a manifest; `names`: the format's own columns, as `Picture.kept` has them."""
     kept = [names.index(name) for name, _ in columns.passthrough]
-    rows = []
-    for p in listing.pictures:
-        rows.append((p.row_id, p.item_id, files.url(p.path), None, p.text, None, *(p.kept[i] for i in kept)))
-        if len(rows) == BATCH_ROWS:
-            yield Batch(candidate_table(rows, columns.schema), rejected_table([], files.root))
-            rows = []
+    rows = Gathered(files.root, "")
+    for number, p in enumerate(listing.pictures, 1):
+        row = (p.row_id, p.item_id, files.url(p.path), None, p.text, None, *(p.kept[i] for i in kept))
+        rows.add(Rows(number, [row]))
+        if len(rows.rows) == BATCH_ROWS:
+            yield _batch(rows, rejected_table([], files.root), columns)
+            rows = Gathered(files.root, "")
     refused: dict[str, list[Reject]] = {}
     for file, reject in listing.rejects:
         refused.setdefault(file, []).append(reject)
     tables = [rejected_table(rejects, files.url(file)) for file, rejects in refused.items()]
     rejected = pa.concat_tables(tables) if tables else rejected_table([], files.root)
-    if rows or len(rejected):
-        yield Batch(candidate_table(rows, columns.schema), rejected)
+    if rows.rows or len(rejected):
+        yield _batch(rows, rejected, columns)
+
+
+def _batch(rows: Gathered, rejected: pa.Table, columns: Columns) -> Batch:
+    num, refused = len(rows.rows), len(rejected)
+    return Batch(rows.table(columns.schema), rejected, Reading(num + refused, num, refused))
 
 
 def query_table(queries: Sequence[Query], files: DatasetFiles, left_out: dict[str, int]) -> Queries:

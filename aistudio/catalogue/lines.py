@@ -21,6 +21,22 @@ COMPRESSED_SUFFIXES = (".gz", ".zst")
 NOT_DECODABLE = "not decodable as"
 
 
+# What stands for bytes that cannot be decoded while a stream is turned into UTF-8: no text in a file can hold it, so
+# that U+FFFD in the file itself stays what it is.
+_MARK_ERRORS = "aistudio.mark"
+_MARK = "\udcff".encode("utf-8", "surrogatepass")
+_SHOWN = "\ufffd".encode()
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error(_MARK_ERRORS, _mark)
+
+
 class Line(NamedTuple):
     """A physical line: 1-based number, text with its line end, and why it cannot be read (else None)."""
 
@@ -51,19 +67,19 @@ class Lines:
     """Iterator over the lines of a stream; closes nothing. Lines end at LF (a CR before it belongs to the end).
 
     A line that is longer than MAX_LINE_BYTES, holds a NUL or cannot be decoded comes with its `problem` and
-    the head of its text. A byte order mark at the start is dropped. `num_bytes` counts what was read.
+    the head of its text. A byte order mark at the start is dropped. `num_bytes`, `num_lines` count what was read.
 
     Raises:
         ManifestError: unknown encoding; empty, Parquet, gzip or UTF-16 content; damaged compression.
     """
 
     def __init__(self, stream: BinaryIO, file: str, encoding: str = "utf-8") -> None:
-        self.num_bytes = 0
+        self.num_bytes = self.num_lines = 0
         self._codec = _codec_name(encoding)
         source: BinaryIO = decompressed(stream, file)
         # In UTF-16 and its like a line end is more than one byte: such streams are turned into UTF-8 first.
         self._transcoded = "\n".encode(self._codec) != b"\n"
-        decoder = codecs.getincrementaldecoder(self._codec)("replace") if self._transcoded else None
+        decoder = codecs.getincrementaldecoder(self._codec)(_MARK_ERRORS) if self._transcoded else None
         self._reader = io.BufferedReader(_Source(source, file, None, decoder), BUFFER_BYTES)
         _check_head(self._reader.peek(4)[:4], file, self._codec)
         self._lines = self._read()
@@ -75,7 +91,7 @@ class Lines:
         number = 0
         readline = self._reader.readline
         while data := readline(MAX_LINE_BYTES + 1):
-            number += 1
+            self.num_lines = number = number + 1
             self.num_bytes += len(data)
             if number == 1:
                 data = data.removeprefix(codecs.BOM_UTF8)
@@ -90,9 +106,9 @@ class Lines:
 
     def _decode(self, number: int, data: bytes) -> Line:
         if self._transcoded:
-            text = data.decode("utf-8")
-            problem = f"{NOT_DECODABLE} {self._codec}" if "\ufffd" in text else None
-            return Line(number, text, problem)
+            if _MARK in data:
+                return Line(number, self._head(data), f"{NOT_DECODABLE} {self._codec}")
+            return Line(number, data.decode("utf-8"), None)
         try:
             text = data.decode(self._codec)
             if self._codec != "utf-8":
@@ -103,6 +119,8 @@ class Lines:
         return Line(number, text, None)
 
     def _head(self, data: bytes) -> str:
+        if self._transcoded:
+            data = data.replace(_MARK, _SHOWN)
         return data[:RAW_BYTES].decode("utf-8" if self._transcoded else self._codec, "backslashreplace")
 
 
@@ -146,7 +164,9 @@ class _Source(io.RawIOBase):
         while not self._rest and not self._ended:
             data = self._read(len(buffer))
             self._ended = not data
-            self._rest = self._decoder.decode(data, self._ended).encode("utf-8") if self._decoder else data
+            self._rest = (
+                self._decoder.decode(data, self._ended).encode("utf-8", "surrogatepass") if self._decoder else data
+            )
         piece, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(piece)] = piece
         return len(piece)

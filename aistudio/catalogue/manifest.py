@@ -12,7 +12,7 @@ from aistudio.catalogue.jsonl import inspect_jsonl, jsonl_events
 from aistudio.catalogue.lines import COMPRESSED_SUFFIXES, Lines
 from aistudio.catalogue.pairs import inspect_pairs, pair_events
 from aistudio.catalogue.parquet import inspect_parquet, read_parquet
-from aistudio.catalogue.table import Batch, Columns, batches
+from aistudio.catalogue.table import Batch, Columns, Event, batches
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 
@@ -68,7 +68,6 @@ def read_manifest(
     settings: ManifestSettings,
     columns: Columns,
     *,
-    start_row: int = 0,
     batch_rows: int = 1000,
     id_prefix: str = "",
 ) -> Iterator[Batch]:
@@ -76,9 +75,9 @@ def read_manifest(
 
     Every record ends either in `candidates` (two rows for a ranking pair, else one) or in `rejected`, with its
     1-based physical line (a record of several lines: the first; Parquet: record number) and the reason. Empty
-    lines are neither. row_id is `<id_prefix><n>`, n counting accepted records from `start_row` (ranking pairs:
-    `<n>:a`, `<n>:b`), or the column that `settings.columns` maps to row_id. URLs lose surrounding blanks only.
-    An empty result yields nothing. `settings.limit` is the caller's business.
+    lines are neither. row_id is `<id_prefix><line>` (ranking pairs: `<line>:a`, `<line>:b`; items with a list of
+    images: `<line>:<position>`), or the column that `settings.columns` maps to row_id. URLs lose surrounding blanks
+    only, and a text of blanks is "". An empty result yields nothing. `settings.limit` is the caller's business.
 
     Args:
         stream: the file's bytes, at their start; not closed. Parquet from a stream that cannot seek, or a
@@ -86,25 +85,25 @@ def read_manifest(
         file: name stored with rejects and used in messages; its ending tells the compression.
         settings: as given to `inspect_manifest`.
         columns: what `inspect_manifest` said of this file or of the manifest's first file.
-        start_row: first number to give.
         batch_rows: candidate rows per batch, about.
-        id_prefix: put before the number, to keep ids of several files apart.
+        id_prefix: put before the line's number, to keep ids of several files apart.
 
     Raises:
         ManifestError: the file as a whole is unusable, or lacks a column of `columns`.
     """
     if settings.format == "parquet":
-        yield from read_parquet(stream, file, columns, start_row, batch_rows, id_prefix)
+        yield from read_parquet(stream, file, settings, columns, batch_rows, id_prefix)
         return
     lines = Lines(stream, file, settings.encoding)
+    events: Iterator[Event]
     if settings.format == "jsonl":
-        events = jsonl_events(lines, columns, start_row, id_prefix)
+        events = jsonl_events(lines, settings, columns)
     elif settings.format == "ranking_pairs":
-        events = pair_events(lines, columns, start_row, id_prefix)
+        events = pair_events(lines, columns, id_prefix)
     else:
         _refuse_folders(file, settings)
-        events = delimited_events(lines, file, settings, columns, start_row, id_prefix)
-    yield from batches(events, columns, file, batch_rows, lines)
+        events = delimited_events(lines, file, settings, columns)
+    yield from batches(events, columns, file, batch_rows, lines, id_prefix)
 
 
 def _refuse_folders(file: str, settings: ManifestSettings) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from aistudio.catalogue.columns import resolve
 from aistudio.catalogue.lines import Lines
-from aistudio.catalogue.table import Columns, Event, Reject
+from aistudio.catalogue.table import Columns, Event, Reject, Rows
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 
@@ -44,36 +44,34 @@ def inspect_pairs(lines: Lines, file: str, settings: ManifestSettings) -> Column
     return resolve(_OFFERED, {"ctr": pa.float64()}, settings, file, defaults=_DEFAULTS, fixed=fixed)
 
 
-def pair_events(lines: Lines, columns: Columns, start_row: int, id_prefix: str) -> Iterator[Event]:
-    """Two rows per line, with row ids `<n>:a` and `<n>:b`; pair_id is `<item_id>#<n>`, n counting accepted lines.
+def pair_events(lines: Lines, columns: Columns, id_prefix: str) -> Iterator[Event]:
+    """Two rows per line, with row ids `<line>:a` and `<line>:b`; pair_id is `<item_id>#<line>`.
 
     item_id alone may come twice in a file, and a stream cannot know, so the number is always in pair_id.
     The oss URLs are the durable copies; the others are the fallback, or stand in where there is no oss URL.
     Blanks at both ends of the line are dropped before splitting, so poi_names loses the ones at its end and
     keeps the ones at its start, as in the published data set class.
     """
-    n = start_row
     for line in lines:
         text = line.text.strip()
         if line.problem is not None:
             yield Reject(line.number, line.text.rstrip("\r\n"), line.problem)
         elif line.text.strip("\r\n"):
-            rows = _pair(text.split(SEPARATOR), columns, n, id_prefix)
+            rows = _pair(text.split(SEPARATOR), columns, f"{id_prefix}{line.number}")
             if isinstance(rows, str):
                 yield Reject(line.number, line.text.rstrip("\r\n"), rows)
             else:
-                n += 1
-                yield rows
+                yield Rows(line.number, rows)
 
 
-def _pair(values: list[str], columns: Columns, n: int, id_prefix: str) -> list[tuple[Any, ...]] | str:
+def _pair(values: list[str], columns: Columns, name: str) -> list[tuple[Any, ...]] | str:
     """Both rows of a pair, or the reason why there are none."""
     if len(values) != len(FIELDS):
         return f"wrong field count: {len(values)}, expected {len(FIELDS)}"
     fields: dict[str, Any] = dict(zip(FIELDS, values, strict=True))
     if not fields["item_id"].strip():
         return "empty item_id"
-    fields["pair_id"] = f"{fields['item_id']}#{id_prefix}{n}"
+    fields["pair_id"] = f"{fields['item_id']}#{name}"
     shared = {column: fields[name] for column, name in columns.mapping.items() if name in fields}
     if not shared["item_id"].strip():
         return "empty item_id"
@@ -86,13 +84,13 @@ def _pair(values: list[str], columns: Columns, n: int, id_prefix: str) -> list[t
         if rate is None:
             return f"CTR is not a number: {ctr} is {fields[ctr][:100]!r}"
         own = fields | {"side": side, "ctr": rate}
-        row_id = f"{own[columns.mapping['row_id']]}:{side}" if "row_id" in columns.mapping else f"{id_prefix}{n}:{side}"
+        row_id = f"{own[columns.mapping['row_id']]}:{side}" if "row_id" in columns.mapping else f"{name}:{side}"
         candidate = (
             row_id,
             shared["item_id"],
             urls[0],
             urls[1] if len(urls) == 2 else None,
-            shared.get("text", ""),
+            text if (text := shared.get("text", "")).strip() else "",
             shared.get("poi_names") or None,
         )
         rows.append((*candidate, *(own[name] for name, _ in columns.passthrough)))

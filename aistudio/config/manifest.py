@@ -1,8 +1,8 @@
 """Settings of the section `manifest`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from aistudio.config.base import Settings
 
@@ -14,9 +14,15 @@ class ManifestSettings(Settings):
 
     path: str | list[str]  # file, glob, directory; local, s3:// or http(s)://
     format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder"] | DatasetFormat
-    columns: dict[str, str] = {}  # candidate column -> name in the manifest
+    # Candidate column -> name in the manifest. image_url also takes several, as a list or a pattern such as `img_*`:
+    # each becomes a row of its own. A list in a field (Parquet, JSON) becomes rows as it is.
+    columns: dict[str, str | list[str]] = {}
+    image_separator: Annotated[str, StringConstraints(strip_whitespace=False, min_length=1)] | None = None
     passthrough: list[str] | Literal["all"] = "all"  # manifest columns to keep beside the scores
     encoding: str = "utf-8"
+    # Of csv, tsv and poi_recall. full: a quoted field may hold line ends (RFC 4180); line: quotes count where they
+    # close within their line; none: a quote is a character like any other. auto: tsv line, the others full.
+    quoting: Literal["auto", "full", "line", "none"] = "auto"
     limit: int | None = Field(None, ge=1)  # score only the first N rows
     split: Literal["train", "val", "test"] | None = None  # of a data set; null: the one it is judged on
     categories: list[str] | None = None  # of a data set; null: all

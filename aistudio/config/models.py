@@ -86,6 +86,8 @@ class WeightsFile(Settings):
     @field_validator("url")
     @classmethod
     def _url_scheme(cls, url: str | None) -> str | None:
+        scheme, colon, rest = (url or "").partition(":")
+        url = url and f"{scheme.lower()}{colon}{rest}"
         if url is not None and not url.startswith(("https://", "http://", "s3://")):
             raise ValueError("expected an address that begins with https://, http:// or s3://")
         return url

@@ -1,11 +1,14 @@
 """Reads settings: YAML files and `--set section.key=value`, and nothing else reads YAML.
 
-Every mistake is a ConfigError that names the file, the key and what would be right.
+Every mistake is a ConfigError that names the file, the key and what would be right. Settings that name places are in
+their plain form afterwards (places.py). A relative path in a file means the working directory; where nothing is there
+but something beside the file, that is taken and said.
 """
 
 import copy
 import difflib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +20,28 @@ from aistudio.config.job import JobConfig
 from aistudio.config.models import ModelConfig
 from aistudio.config.train import TASKS, TrainSettings
 from aistudio.errors import ConfigError
+from aistudio.places import BadPlaceError, beside, resolve_place
+
+_LOCAL: tuple[str, ...] = ()
+# Setting -> which addresses it may be beside a local path.
+_JOB_PLACES: dict[str, tuple[str, ...]] = {
+    "manifest.path": ("s3", "https", "http"),
+    "output": ("s3",),
+    "models.recall": _LOCAL,
+    "models.ranking": _LOCAL,
+    "models.encoders.*": _LOCAL,
+    "models.poi_table": ("s3", "https", "http"),
+    "metrics.qrels": ("s3",),
+    "metrics.pairs": ("s3",),
+}
+_MODEL_PLACES: dict[str, tuple[str, ...]] = {
+    "weights.path": _LOCAL,
+    "extra_files.*.path": _LOCAL,
+    "tokenizer": _LOCAL,
+    "arch.model": _LOCAL,
+    "arch.text_model": _LOCAL,
+    "arch.text_weights": _LOCAL,
+}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
@@ -26,6 +51,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
         ConfigError: file missing or not YAML, unknown or invalid setting; names file and key.
     """
     data = _read_yaml(Path(path))
+    _find_beside(data, _JOB_PLACES, Path(path))
     return parse_config(data, str(path), overrides)
 
 
@@ -34,21 +60,29 @@ def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = (
     data = copy.deepcopy(data)
     for item in overrides:
         _apply_override(data, item)
+    _resolve_places(data, _JOB_PLACES, source)
     return _validate(JobConfig, data, source, overrides)
 
 
 def load_model_config(path: str | Path) -> ModelConfig:
     """Settings of one model; `towers` may name other conf files. Raises ConfigError as `load_config` does."""
-    data = _read_yaml(Path(path))
+    data = _model_data(Path(path))
     towers = data.get("towers")
     if isinstance(towers, dict):
         data["towers"] = {key: _tower(value, f"{path}: towers.{key}") for key, value in towers.items()}
     return _validate(ModelConfig, data, str(path))
 
 
+def _model_data(path: Path) -> dict[str, Any]:
+    data = _read_yaml(path)
+    _find_beside(data, _MODEL_PLACES, path)
+    _resolve_places(data, _MODEL_PLACES, str(path))
+    return data
+
+
 def _tower(value: Any, source: str) -> Any:
     """The settings of a tower. Raises ConfigError where it has towers of its own, which could name each other."""
-    data = _read_yaml(Path(value)) if isinstance(value, str) else value
+    data = _model_data(Path(value)) if isinstance(value, str) else value
     if isinstance(data, dict) and data.get("towers"):
         raise ConfigError(f"{source}: {value} has towers of its own; a tower must be a model that stands alone")
     return data
@@ -79,7 +113,7 @@ T = TypeVar("T", bound=Settings)
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _load_once(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
@@ -93,12 +127,81 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _load_once(text: str, source: str) -> Any:
+    """The data of a YAML text. Raises ConfigError where a key stands twice, of which YAML itself drops the first."""
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        _refuse_repeated_keys(root, source)
+        return None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated_keys(root: yaml.Node | None, source: str) -> None:
+    waiting: list[tuple[yaml.Node | None, str]] = [(root, "")]
+    seen: set[int] = set()  # an alias is the same node again, perhaps within itself
+    while waiting:
+        node, path = waiting.pop(0)
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(child, f"{path}[{i}]") for i, child in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[tuple[str, str], int] = {}
+            for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                name, line = f"{path}.{key.value}" if path else key.value, key.start_mark.line + 1
+                if (first := lines.get((key.tag, key.value))) is not None:
+                    raise ConfigError(f"{source}: {name} stands there twice (lines {first} and {line}); keep one")
+                lines[key.tag, key.value] = line
+                waiting.append((value, name))
+
+
+def _find_beside(data: dict[str, Any], places: Mapping[str, tuple[str, ...]], conf: Path) -> None:
+    """Replace relative paths that lead to nothing here by what lies beside the file, and say so."""
+
+    def find(text: str, name: str) -> str:
+        found = beside(text, conf.parent)
+        if found != text:
+            print(f"{conf}: {name}: {text} is taken from beside this file: {found}", file=sys.stderr)
+        return found
+
+    for name in places:
+        if name != "output":
+            _change(data, name.split("."), lambda text, name=name: find(text, name))  # type: ignore[misc]
+
+
+def _resolve_places(data: dict[str, Any], places: Mapping[str, tuple[str, ...]], source: str) -> None:
+    for name, remote in places.items():
+        try:
+            _change(data, name.split("."), lambda text, remote=remote: resolve_place(text, remote))  # type: ignore[misc]
+        except BadPlaceError as e:
+            raise ConfigError(f"{source}: {name}: {e}") from None
+
+
+def _change(node: Any, keys: Sequence[str], change: Callable[[str], str]) -> None:
+    """Replace the text, or each text of a list, at a dotted name; `*` is any key. What is not there is left alone."""
+    if not isinstance(node, dict):
+        return
+    for key in list(node) if keys[0] == "*" else [keys[0]]:
+        value = node.get(key)
+        if len(keys) > 1:
+            _change(value, keys[1:], change)
+        elif isinstance(value, str):
+            node[key] = change(value)
+        elif isinstance(value, list):
+            node[key] = [change(v) if isinstance(v, str) else v for v in value]
+
+
 def _apply_override(data: dict[str, Any], item: str) -> None:
     key, eq, value = item.partition("=")
     if not eq or not key:
         raise ConfigError(f"--set {item}: expected section.key=value")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = _load_once(value, f"--set {item}")
     except yaml.YAMLError as e:
         raise ConfigError(f"--set {item}: the value is not valid YAML: {e}") from None
     *parents, last = key.split(".")

@@ -17,9 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.pipeline.demo import run_demo
     from aistudio.pipeline.summary import print_summary
+    from aistudio.places import require_place
     from aistudio.store import open_store
 
-    demo = run_demo(args.out, images_per_sight=args.images_per_sight, num_pairs=args.num_pairs)
+    out = require_place("--out", args.out, ())
+    demo = run_demo(out, images_per_sight=args.images_per_sight, num_pairs=args.num_pairs)
     for name, part in demo.runs.items():
         print(f"\n{name}")
         print_summary(part.result, open_store(part.folder), part.folder, next_step=False)

@@ -34,8 +34,11 @@ def build_parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    from aistudio.places import require_place, split_place
     from aistudio.store import open_store
 
+    args.out = require_place("--out", args.out)
+    folder, name = split_place(args.out)
     if args.verb == "convert":
         from aistudio.poi_table import convert_published
 
@@ -48,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         counts = read_counts(args.counts) if args.counts else None
         store = open_store(args.run, config.store)
         table = poi_table_of_run(store, config, name_column=args.name_column, counts=counts)
-    folder, _, name = args.out.rpartition("/")
-    open_store(folder or ".").write_table(name, table)
+    open_store(folder).write_table(name, table)
     with_images = len(table) - table["image_vector"].null_count
     print(f"{len(table):,} POIs, {with_images:,} with an image vector: {args.out} ({_size(args.out)})")
     print(f"use it: --set models.poi_table={args.out}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aistudio.config import ImagesSettings, ModelConfig, StoreSettings, load_model_config
 from aistudio.errors import AIStudioError, ConfigError
+from aistudio.places import require_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.weights.cache import WeightsCache, default_folder
 
     store = StoreSettings(endpoint_url=args.endpoint_url)
-    cache = WeightsCache(default_folder(args.cache), store, announce=True)
+    cache = WeightsCache(default_folder(args.cache and require_place("--cache", args.cache, ())), store, announce=True)
     if args.action == "list":
         return _list(configs, cache)
     if args.action == "fetch" and args.cache is not None:

@@ -11,6 +11,7 @@ from aistudio.catalogue import folder_candidates, inspect_manifest, read_manifes
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
+from aistudio.schema import SOURCE_FIELDS
 
 if TYPE_CHECKING:
     from aistudio.pipeline.score import Prepared
@@ -31,7 +32,7 @@ class Sample(NamedTuple):
 def take_sample(prepared: "Prepared", num_rows: int) -> Sample:
     """Rows spread evenly over what is looked at. Raises ManifestError when there is none."""
     config = prepared.config
-    if prepared.columns is None:
+    if config.manifest.format == "folder":
         tables, total, exact = _from_folder(config)
     else:
         tables, total, exact = _from_files(config, prepared.files)
@@ -43,7 +44,8 @@ def take_sample(prepared: "Prepared", num_rows: int) -> Sample:
         total, rows = min(total, limit), rows.slice(0, limit)
     num_rows = min(num_rows, rows.num_rows)
     chosen = [(2 * i + 1) * rows.num_rows // (2 * num_rows) for i in range(num_rows)]
-    return Sample(rows.take(pa.array(chosen)).drop_columns("row_id"), max(total, num_rows), exact)
+    rows = rows.drop_columns(["row_id", *(f.name for f in SOURCE_FIELDS)])
+    return Sample(rows.take(pa.array(chosen)), max(total, num_rows), exact)
 
 
 def _from_folder(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
@@ -70,7 +72,7 @@ def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Tabl
 
 def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], float, bool]:
     """First rows of a file; how many rows it has, and whether they were counted."""
-    with open_input(file, config.store) as stream:
+    with open_input(file, config.store, config.download) as stream:
         columns = inspect_manifest(stream, file.path, config.manifest)
         stream.seek(0)
         known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None

@@ -276,6 +276,8 @@ def _close(store: Store, record: dict[str, Any], config: JobConfig) -> Ledger:
     record["state"] = "complete" if ledger.complete else "incomplete"
     record["finished_at"] = run_record.now()
     record["rows"] = {"manifest": ledger.num_manifest, "rejected": ledger.num_rejected, "stored": ledger.num_stored}
+    if ledger.reading:
+        record["rows"]["read"] = ledger.reading  # lines of the manifest
     record["counts"] = ledger.counts
     record["sources"] = sources(store, config.download)
     for info in record["models"].values():

@@ -7,7 +7,7 @@ import json
 
 import ray.data
 
-from aistudio.catalogue import Columns
+from aistudio.catalogue import Columns, Reading
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs import layout
@@ -22,7 +22,7 @@ _TASK_RETRIES = 20  # Ray's own number is infinite: a file that kills its reader
 
 
 def make_snapshot(
-    config: JobConfig, files: list[InputFile], columns: Columns | None, attempt: int, num_actors: int
+    config: JobConfig, files: list[InputFile], columns: Columns, attempt: int, num_actors: int
 ) -> Snapshot:
     """Write the snapshot through Ray Data and return its index. `num_actors` share the shards.
 
@@ -31,7 +31,7 @@ def make_snapshot(
         ManifestError: unreadable file, no usable row at all, row ids that occur twice (named).
     """
     store = open_store(config.output, config.store)
-    groups = _groups(files, single=config.manifest.limit is not None or columns is None)
+    groups = _groups(files, single=config.manifest.limit is not None or config.manifest.format == "folder")
     rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
     share = num_actors if len(groups) == 1 else 0  # several groups: so much work that every actor gets its share
     task = NormaliseGroup(config.model_dump(mode="json"), files, columns, len(groups) > 1 or len(files) > 1, share)
@@ -41,9 +41,11 @@ def make_snapshot(
     shards: list[Shard] = []
     reasons: dict[str, int] = {}
     fields: set[tuple[tuple[str, str], ...]] = set()
+    reading = Reading()
     for row in dataset.iter_rows():
         shards += [Shard(*s) for s in json.loads(row["shards"])]
         fields.add(tuple((n, t) for n, t in json.loads(row["passthrough"])))
+        reading = reading.plus(Reading(*json.loads(row["reading"])))
         for reason, n in json.loads(row["reasons"]).items():
             reasons[reason] = reasons.get(reason, 0) + n
     shards.sort()
@@ -57,6 +59,7 @@ def make_snapshot(
         num_rejected=sum(reasons.values()),
         rejected_reasons=reasons,
         identity=manifest_identity(config, files),
+        reading=reading._asdict(),
     )
     if "row_id" in config.manifest.columns:
         refuse_duplicates(store, snapshot)

@@ -1,5 +1,6 @@
 """What `score` prints before and after: the plan of a dry run, the closing ledger, the way on after a stop."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -93,6 +94,8 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
         left = "" if changed else "; nothing to do"
         print(f"This run is finished{left} ({output}).")
     print_ledger(ledger.counts, examples(store, ledger), ledger.num_manifest, ledger.num_rejected)
+    for line in reading_lines(ledger.reading):
+        print(line)
     if not result.did_nothing:
         _print_speed(record)
     _print_texts(ledger, record)
@@ -161,6 +164,24 @@ def exit_code(result: "Result") -> int:
         return 1
     limit = result.config.engine.max_failed_share if result.config else None
     return TOO_MANY_FAILED if too_many(result.ledger.counts, limit) else 0
+
+
+def reading_lines(reading: Mapping[str, Any]) -> list[str]:
+    """What the manifest's lines became, and records that look as if a quote had swallowed lines; [] of older runs."""
+    if not reading.get("lines"):
+        return []
+    parts = [f"{reading['records']:,} became rows", f"{reading['rejected']:,} rejected"]
+    if reading["others"]:
+        parts.append(f"{reading['others']:,} header or empty")
+    if reading["continued"]:
+        parts.append(f"{reading['continued']:,} inside quoted fields that began on a line before")
+    lines = [f"manifest: {reading['lines']:,} lines read: {', '.join(parts)}"]
+    if reading["suspicious"]:
+        lines.append(
+            f"warning: {reading['suspicious']:,} records look as if a quote that never closes had swallowed the lines "
+            f"behind it: {', '.join(reading['named'])}; if so, see manifest.quoting"
+        )
+    return lines
 
 
 def print_stopped(store: Store, command: str) -> None:

@@ -6,10 +6,10 @@ verifies every page's checksum and the fingerprint in every file.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,7 @@ class Ledger(NamedTuple):
     bad_manifest: Sequence[str] = ()  # shards whose candidate rows are missing or damaged
     bad_texts: Sequence[str] = ()  # stored shards whose text vectors are missing or damaged
     strangers: Sequence[str] = ()  # keys of files of no shard
+    reading: Mapping[str, Any] = {}  # what the manifest's lines became (catalogue.Reading); empty in older runs
 
     @property
     def complete(self) -> bool:
@@ -106,7 +107,7 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     return Ledger(
         snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems,
         damaged=damaged, bad_manifest=bad_manifest, bad_texts=bad_texts, strangers=strangers,
-        num_without_text=without_text,
+        num_without_text=without_text, reading=snapshot.reading,
     )  # fmt: skip
 
 

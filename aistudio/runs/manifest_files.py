@@ -1,44 +1,59 @@
-"""Manifest files: finding and opening them, local, S3 or HTTP. What is in them is the catalogue's business."""
+"""Manifest files: finding and opening them, local, S3 or HTTP. What is in them is the catalogue's business.
+
+What a run's identity was made from is what is read later: a file that has another size by then, or over HTTP another
+content, is refused.
+"""
 
 import difflib
-import fnmatch
 import glob
 import hashlib
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
-from aistudio.catalogue import MANIFEST_SUFFIXES
-from aistudio.config import ManifestSettings, StoreSettings
+from aistudio.catalogue import IMAGE_SUFFIXES, MANIFEST_SUFFIXES
+from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ManifestError, StoreError
-from aistudio.store import open_store
+from aistudio.runs.manifest_http import Download, fetch_manifest
+from aistudio.runs.manifest_walk import local_glob, matches, visible_keys, walk
+from aistudio.secrets import redact
+from aistudio.store import Entry, open_store
 
-_HTTP_TIMEOUT_S = 60.0
+_HTTP = ("http://", "https://")
 
 
 class InputFile(NamedTuple):
     """One manifest file. `version` changes when the content may have changed (mtime, ETag)."""
 
     path: str
-    size: int  # bytes; -1 when a server does not tell
+    size: int  # bytes
     version: str
+    sha256: str = ""  # of the content, where it was read to find the file (HTTP)
 
 
-def list_inputs(settings: ManifestSettings, store: StoreSettings) -> list[InputFile]:
+# The first copy that list_inputs fetched, kept for who opens it next; it is an unnamed temporary file.
+_kept: dict[InputFile, Download] = {}
+
+
+def list_inputs(
+    settings: ManifestSettings, store: StoreSettings, download: DownloadSettings | None = None
+) -> list[InputFile]:
     """The manifest's files in a fixed order (sorted by path within each pattern).
+
+    Args:
+        download: how http(s) addresses are fetched; None: the defaults.
 
     Raises:
         ManifestError: a path that matches nothing, naming what was looked for.
     """
     patterns = [settings.path] if isinstance(settings.path, str) else settings.path
     files: list[InputFile] = []
+    while _kept:
+        _kept.popitem()[1].stream.close()
     for pattern in patterns:
-        if pattern.startswith(("http://", "https://")):
-            found = [_http_file(pattern)]
+        if pattern.startswith(_HTTP):
+            found = [_http_file(pattern, download or DownloadSettings())]
         elif pattern.startswith("s3://"):
             found = _s3_files(pattern, settings.format, store)
         else:
@@ -50,56 +65,110 @@ def list_inputs(settings: ManifestSettings, store: StoreSettings) -> list[InputF
 
 
 def list_images(settings: ManifestSettings, store: StoreSettings) -> tuple[str, list[str]]:
-    """Root and sorted file paths of a `folder` manifest. Raises ManifestError when it does not exist."""
+    """Root and sorted paths of the images of a `folder` manifest, by their names' endings.
+
+    Raises:
+        ManifestError: the folder does not exist or cannot be read.
+    """
     if not isinstance(settings.path, str):
         raise ManifestError("manifest.path: format folder takes one folder")
-    root = settings.path.rstrip("/")
+    root = settings.path.rstrip("/") or "/"
+    if root.startswith(_HTTP):
+        raise ManifestError(f"manifest.path: {root}: a web address cannot be listed; format folder takes a folder")
     if root.startswith("s3://"):
         place = open_store(root, store)
-        return root, [place.path(e.key) for e in place.list("")]
+        try:
+            keys = visible_keys([e.key for e in place.list("")], "")
+        except StoreError as e:
+            raise ManifestError(f"manifest.path: {root}: cannot be listed: {e}") from None
+        return root, [place.path(key) for key in keys if _is_image(key)]
     if not Path(root).is_dir():
         raise ManifestError(f"manifest.path: {root}: not a folder (manifest.format is folder)")
     absolute = Path(root).absolute()
-    return str(absolute), sorted(str(p) for p in absolute.rglob("*") if p.is_file())
+    return str(absolute), sorted(str(p) for p in walk(absolute) if _is_image(p.name))
 
 
-def open_input(file: InputFile, store: StoreSettings) -> BinaryIO:
-    """Seekable (except .csv-like HTTP streams: those are copied to a temporary file first) binary reader.
+def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings | None = None) -> BinaryIO:
+    """Seekable binary reader; of an HTTP file a temporary copy, so that what is read is whole.
 
     Raises:
-        ManifestError: the file cannot be opened.
+        ManifestError: the file cannot be opened, or is another one than when it was found.
     """
     try:
-        if file.path.startswith(("http://", "https://")):
-            return _http_copy(file.path)
+        if file.path.startswith(_HTTP):
+            return _http_copy(file, download or DownloadSettings())
         if file.path.startswith("s3://"):
             root, _, name = file.path.rpartition("/")
-            return open_store(root, store).open(name)
-        return Path(file.path).open("rb")
+            stream = open_store(root, store).open(name)
+        else:
+            stream = Path(file.path).open("rb")  # noqa: SIM115 - the caller closes it
+        size = stream.seek(0, io.SEEK_END)
     except (OSError, StoreError) as e:
         raise ManifestError(f"manifest.path: {file.path}: cannot be read: {e}") from None
+    if size != file.size:
+        stream.close()
+        raise _changed(file, size)
+    stream.seek(0)
+    return stream
 
 
-def content_sha256(files: Iterable[InputFile], store: StoreSettings) -> str:
+def refuse_if_grown(file: InputFile) -> None:
+    """Raises ManifestError when a local file has another size now than when it was found: it was read half-written."""
+    if "://" in file.path:
+        return  # an object of S3 and a copy of an address are whole
+    try:
+        size = Path(file.path).stat().st_size
+    except OSError as e:
+        raise ManifestError(f"manifest.path: {file.path}: cannot be read: {e}") from None
+    if size != file.size:
+        raise _changed(file, size)
+
+
+def content_sha256(files: Iterable[InputFile], store: StoreSettings, download: DownloadSettings | None = None) -> str:
     """One sha256 over the files' contents, in order; reads everything once."""
+    files = list(files)
+    if len(files) == 1 and files[0].sha256:
+        return files[0].sha256
     digest = hashlib.sha256()
     for file in files:
-        with open_input(file, store) as f:
+        with open_input(file, store, download) as f:
             while chunk := f.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
 
 
+def _changed(file: InputFile, size: int) -> ManifestError:
+    return ManifestError(
+        f"manifest.path: {redact(file.path)}: changed while the run was starting ({file.size:,} bytes when it was "
+        f"found, {size:,} now); start again when it is complete"
+    )
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(tuple(IMAGE_SUFFIXES))
+
+
 def _local_files(pattern: str, format: str) -> list[InputFile]:
-    if Path(pattern).is_dir():
-        paths = sorted(p for p in Path(pattern).rglob("*") if p.name.lower().endswith(MANIFEST_SUFFIXES[format]))
-    elif Path(pattern).exists():
-        paths = [Path(pattern)]
+    path = Path(pattern)
+    if path.is_dir():
+        paths = sorted(p for p in walk(path) if p.name.lower().endswith(MANIFEST_SUFFIXES[format]))
+    elif path.exists():
+        paths = [path]
     elif glob.has_magic(pattern):
-        paths = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (absolute patterns)
+        paths = local_glob(pattern)
     else:
-        raise ManifestError(f"manifest.path: {pattern}: no such file{_near(Path(pattern))}")
-    return [InputFile(str(p.absolute()), p.stat().st_size, str(p.stat().st_mtime_ns)) for p in paths if p.is_file()]
+        raise ManifestError(f"manifest.path: {pattern}: no such file{_near(path)}")
+    return [_local_file(p) for p in paths]
+
+
+def _local_file(path: Path) -> InputFile:
+    try:
+        info = path.stat()
+    except OSError as e:
+        raise ManifestError(f"manifest.path: {path}: cannot be read: {e.strerror or e}") from None
+    if not path.is_file():
+        raise ManifestError(f"manifest.path: {path}: not a regular file; a manifest is read more than once")
+    return InputFile(str(path.absolute()), info.st_size, str(info.st_mtime_ns))
 
 
 def _near(path: Path) -> str:
@@ -119,31 +188,36 @@ def _s3_files(pattern: str, format: str, settings: StoreSettings) -> list[InputF
         entries = open_store(f"s3://{bucket}", settings).list(fixed)
     except StoreError as e:
         raise ManifestError(f"manifest.path: {pattern}: cannot be listed: {e}") from None
-    return [InputFile(f"s3://{bucket}/{e.key}", e.size, str(e.size)) for e in _matching(entries, key, format)]
+    return [InputFile(f"s3://{bucket}/{e.key}", e.size, str(e.size)) for e in _meant(entries, key, format)]
 
 
-def _matching(entries: Iterable, key: str, format: str) -> Iterator:
-    for entry in entries:
-        below = entry.key.startswith(key.rstrip("/") + "/") and entry.key.lower().endswith(MANIFEST_SUFFIXES[format])
-        if entry.key == key or below or (glob.has_magic(key) and fnmatch.fnmatchcase(entry.key, key)):
-            yield entry
+def _meant(entries: list[Entry], key: str, format: str) -> list[Entry]:
+    """The objects that a key means: itself, else what a pattern fits, else what lies below it."""
+    exact = [e for e in entries if key and e.key == key]
+    if exact:
+        return exact
+    if glob.has_magic(key):
+        parts = key.split("/")
+        first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        below = set(visible_keys([e.key for e in entries], "".join(f"{p}/" for p in parts[:first])))
+        return [e for e in entries if e.key in below and matches(e.key.split("/"), parts)]
+    below = set(visible_keys([e.key for e in entries], f"{key.rstrip('/')}/" if key.strip("/") else ""))
+    return [e for e in entries if e.key in below and e.key.lower().endswith(MANIFEST_SUFFIXES[format])]
 
 
-def _http_file(url: str) -> InputFile:
-    try:
-        request = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_S) as answer:
-            headers = answer.headers
-    except (urllib.error.URLError, OSError, ValueError) as e:
-        raise ManifestError(f"manifest.path: {url}: cannot be read: {e}") from None
-    size = int(headers.get("Content-Length") or -1)
-    return InputFile(url, size, headers.get("ETag") or headers.get("Last-Modified") or str(size))
+def _http_file(url: str, download: DownloadSettings) -> InputFile:
+    copy = fetch_manifest(url, download)
+    file = InputFile(url, copy.size, copy.version, copy.sha256)
+    if _kept:
+        copy.stream.close()
+    else:
+        _kept[file] = copy
+    return file
 
 
-def _http_copy(url: str) -> BinaryIO:
-    """The whole file in an unnamed temporary file: Parquet needs seeking, and a stream of hours gets cut."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT_S) as answer:
-        shutil.copyfileobj(answer, copy, 1 << 20)
-    copy.seek(0)
-    return cast(BinaryIO, copy)
+def _http_copy(file: InputFile, download: DownloadSettings) -> BinaryIO:
+    copy = _kept.pop(file, None) or fetch_manifest(file.path, download)
+    if copy.sha256 != file.sha256:
+        copy.stream.close()
+        raise _changed(file, copy.size)
+    return copy.stream

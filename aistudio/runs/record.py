@@ -13,6 +13,7 @@ from typing import Any
 
 from aistudio.config import JobConfig, parse_config
 from aistudio.errors import ConfigError, RunMismatchError, StoreError
+from aistudio.places import require_place
 from aistudio.runs import layout
 from aistudio.runs.shape import differences, fingerprint
 from aistudio.secrets import HIDDEN, hidden_headers, redact, redacted
@@ -128,6 +129,7 @@ def stored_settings(run: str, overrides: Sequence[str] = ()) -> JobConfig:
     Raises:
         ConfigError: no run there, or a wrong override.
     """
+    run = require_place("--run", run)
     opening = [item for item in overrides if item.startswith("store.")]
     base = {"manifest": {"path": "-", "format": "csv"}, "output": run, "models": {"recall": "-"}}
     store = open_store(run, parse_config(base, "--set", opening).store)

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
+from aistudio.catalogue import Reading
 from aistudio.runs import layout
 from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store
@@ -44,7 +45,8 @@ class ShardWriter:
         self._held_back = min(AUTO_ROWS * self._parts, _LOOK_AHEAD_ROWS)
         self.shards: list[Shard] = []
         self.reasons: dict[str, int] = {}
-        self.passthrough: list[tuple[str, str]] = []
+        self.passthrough: list[tuple[str, str]] = []  # SOURCE_FIELDS and the manifest's own columns
+        self.reading = Reading()  # what the rows and rejected lines were made from; the caller adds it up
         self._waiting: list[pa.Table] = []
         self._rejected: list[pa.Table] = []
         self._rejected_files = 0

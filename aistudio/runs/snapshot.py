@@ -15,11 +15,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
-from aistudio.catalogue import Batch, Columns, find_duplicates, folder_candidates, inspect_manifest, read_manifest
+from aistudio.catalogue import (
+    Batch,
+    Columns,
+    find_duplicates,
+    folder_candidates,
+    inspect_folder,
+    inspect_manifest,
+    read_manifest,
+)
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs import layout
-from aistudio.runs.manifest_files import InputFile, content_sha256, list_images, list_inputs, open_input
+from aistudio.runs.manifest_files import (
+    InputFile,
+    content_sha256,
+    list_images,
+    list_inputs,
+    open_input,
+    refuse_if_grown,
+)
 from aistudio.runs.shape import shaping
 from aistudio.runs.shard_writer import Shard, ShardWriter
 from aistudio.secrets import CREDENTIALS_HINT, redact, redacted
@@ -37,6 +52,9 @@ class Snapshot(BaseModel):
     num_rejected: int
     rejected_reasons: dict[str, int]
     identity: dict[str, Any]
+    # What was read, catalogue.Reading as a mapping; empty in snapshots of earlier versions. With manifest.limit it goes
+    # a little beyond the last stored row.
+    reading: dict[str, Any] = {}
 
     @property
     def num_rows(self) -> int:
@@ -49,34 +67,49 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
     The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
     """
     if config.manifest.format != "folder" and _hashable(files):
-        listing = content_sha256(files, config.store)
+        listing = content_sha256(files, config.store, config.download)
     else:
-        listing = hashlib.sha256(json.dumps(redacted(files)).encode()).hexdigest()
-    settings = redacted(shaping(config.manifest))
+        listing = listing_sha256(files)
     return {
-        **settings,
+        **manifest_settings(config),
         "num_files": len(files),
         "num_bytes": sum(max(f.size, 0) for f in files),
         "files_sha256": listing,
     }
 
 
+def listing_sha256(files: list[InputFile]) -> str:
+    """One sha256 over path, size and version of each file."""
+    return hashlib.sha256(json.dumps(redacted([f[:3] for f in files])).encode()).hexdigest()
+
+
 def _hashable(files: list[InputFile]) -> bool:
-    return all(f.size >= 0 for f in files) and sum(f.size for f in files) <= _HASHED_BYTES
+    return sum(f.size for f in files) <= _HASHED_BYTES
 
 
-def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns | None]:
-    """The manifest's files and resolved columns (None for a folder of images), without reading them whole.
+def manifest_settings(config: JobConfig) -> dict[str, Any]:
+    """The section `manifest` as a run's identity holds it: settings that came later are left out at their default."""
+    return dict(redacted(shaping(config.manifest)))
+
+
+def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
+    """The manifest's files and resolved columns, without reading them whole.
 
     Raises:
         ManifestError: nothing there, unreadable, or a needed column is missing.
     """
     if config.manifest.format == "folder":
         root, paths = list_images(config.manifest, config.store)
-        return [InputFile(root, len(paths), hashlib.sha256("\n".join(paths).encode()).hexdigest())], None
-    files = list_inputs(config.manifest, config.store)
-    with open_input(files[0], config.store) as stream:
+        return [_listed(root, paths)], inspect_folder(root, config.manifest)
+    files = list_inputs(config.manifest, config.store, config.download)
+    with open_input(files[0], config.store, config.download) as stream:
         return files, inspect_manifest(stream, files[0].path, config.manifest)
+
+
+def _listed(root: str, paths: list[str]) -> InputFile:
+    """What stands for a folder of images; its "size" is their number."""
+    names = "\n".join(paths).encode("utf-8", "surrogateescape")
+    return InputFile(root, len(paths), hashlib.sha256(names).hexdigest())
 
 
 def load_snapshot(store: Store) -> Snapshot | None:
@@ -94,7 +127,7 @@ class NormaliseGroup:
     """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task."""
 
     def __init__(
-        self, config: dict[str, Any], files: list[InputFile], columns: Columns | None, many: bool, num_actors: int
+        self, config: dict[str, Any], files: list[InputFile], columns: Columns, many: bool, num_actors: int
     ) -> None:
         self.config, self.files, self.columns, self.many = config, files, columns, many
         self.num_actors = num_actors
@@ -111,25 +144,30 @@ class NormaliseGroup:
             "shards": [json.dumps(writer.shards)],
             "reasons": [json.dumps(writer.reasons)],
             "passthrough": [json.dumps(writer.passthrough)],
+            "reading": [json.dumps(writer.reading)],
         }
 
     def _batches(self, config: JobConfig, first: int, last: int, writer: ShardWriter) -> Iterator[pa.Table]:
         for index in range(first, last):
             for batch in self._read(config, index):
+                writer.reading = writer.reading.plus(batch.reading)
                 writer.reject(without_passwords(batch.rejected))
                 yield without_passwords(batch.candidates)
 
     def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
-        if self.columns is None:
+        if config.manifest.format == "folder":
             root, paths = list_images(config.manifest, config.store)
+            if _listed(root, paths) != self.files[0]:
+                raise ManifestError(f"manifest.path: {root}: images came or went while the run was starting; try again")
             yield from folder_candidates(paths, root, config.manifest)
             return
         file = self.files[index]
         prefix = f"{index}-" if self.many else ""
-        with open_input(file, config.store) as stream:
+        with open_input(file, config.store, config.download) as stream:
             columns = self.columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
             stream.seek(0)
             yield from read_manifest(stream, file.path, config.manifest, columns, id_prefix=prefix)
+        refuse_if_grown(file)
 
 
 def without_passwords(table: pa.Table) -> pa.Table:

@@ -25,7 +25,7 @@ def why(result):
 def test_quoting_mark_crlf_and_blank_lines(read):
     data = b'\xef\xbb\xbfitem_id,image_url,text\r\n1,u,"a\r\n""b"", c"\r\n\r\n2, v ,d'
     result = read(data, "csv")
-    assert texts(result) == [("0", "1", 'a\r\n"b", c'), ("1", "2", "d")]
+    assert texts(result) == [("2", "1", 'a\r\n"b", c'), ("5", "2", "d")]
     assert result.rows[1]["image_url"] == "v"
     assert result.rejected == []
 
@@ -44,15 +44,18 @@ def test_tsv_with_mapping_and_passthrough(read):
             "fallback_url": "20",
             "text": "",
             "poi_names": None,
+            "source_line": 2,
+            "image_position": None,
             "column_4": "z",
         }
     ]
 
 
-def test_row_numbers_count_accepted_rows(read):
+def test_row_ids_are_lines_whatever_else_is_rejected(read):
     data = HEADER + b"1,u,a\n,u,b\n2,u,c\n"
-    result = read(data, "csv", start_row=10, id_prefix="f-")
-    assert [r["row_id"] for r in result.rows] == ["f-10", "f-11"]
+    result = read(data, "csv", id_prefix="f-")
+    assert [r["row_id"] for r in result.rows] == ["f-2", "f-4"]
+    assert [r["source_line"] for r in result.rows] == [2, 4] and result.rejected[0]["line_number"] == 3
     assert read(data, "csv", batch_rows=1).sizes == [1, 0, 1]
 
 
@@ -74,7 +77,7 @@ def test_row_numbers_count_accepted_rows(read):
 )
 def test_a_bad_line_is_rejected_alone(read, line, reason):
     result = read(HEADER + b"1,u,a\n" + line + b"\n2,u,b\n", "csv")
-    assert texts(result) == [("0", "1", "a"), ("1", "2", "b")]
+    assert texts(result) == [("2", "1", "a"), ("4", "2", "b")]
     assert why(result) == [(3, reason)]
     assert len(result.rejected[0]["raw"]) <= 10_000
     assert result.rejected[0]["file"] == "m"
@@ -131,12 +134,14 @@ def test_poi_recall_types_and_names(read):
     result = read("7,海,http://h/i.jpg,1,620,,x\n7,海,http://h/j.jpg,1.5,1,1,x\n".encode(), "poi_recall")
     assert result.rows == [
         {
-            "row_id": "0",
+            "row_id": "1",
             "item_id": "7",
             "image_url": "http://h/i.jpg",
             "fallback_url": None,
             "text": "海",
             "poi_names": None,
+            "source_line": 1,
+            "image_position": None,
             "rank_number": 1,
             "manifest_width": 620,
             "manifest_height": None,
@@ -190,7 +195,8 @@ def test_every_line_ends_in_exactly_one_place(read, changes, batch_rows):
     result = read(data, "poi_recall", batch_rows=batch_rows)
     assert len(result.rows) + len(result.rejected) == 2 * len(damaged) + 1
     assert len(result.rows) >= len(damaged) + 1
-    assert [r["row_id"] for r in result.rows] == [str(n) for n in range(len(result.rows))]
+    assert [r["row_id"] for r in result.rows] == [str(r["source_line"]) for r in result.rows]
+    assert {r["source_line"] for r in result.rows}.isdisjoint(r["line_number"] for r in result.rejected)
     numbers = [r["line_number"] for r in result.rejected]
     assert numbers == sorted(set(numbers))
     lines = data.split(b"\n")
@@ -208,7 +214,7 @@ def test_any_bytes_at_all(read, junk):
     result = read(data, "poi_recall")
     filled = [line for line in junk if line.strip(b"\r")]
     assert len(result.rows) + len(result.rejected) <= 1 + len(filled)
-    assert result.rows[0]["row_id"] == "0"
+    assert result.rows[0]["row_id"] == "1"
 
 
 def test_memory_does_not_grow_with_the_file():

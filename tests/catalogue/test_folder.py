@@ -2,7 +2,7 @@
 
 import pytest
 
-from aistudio.catalogue import folder_candidates
+from aistudio.catalogue import folder_candidates, inspect_folder
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 
@@ -44,6 +44,43 @@ def test_many_paths_come_in_batches():
     assert [b.candidates.num_rows for b in batches] == [1000, 1000, 500]
 
 
-def test_no_columns_to_map():
-    with pytest.raises(ManifestError, match="no columns to map"):
-        candidates([], "/r", ManifestSettings(path="x", format="folder", columns={"item_id": "a"}))
+def with_columns(columns, **kw):
+    return ManifestSettings(path="x", format="folder", columns=columns, **kw)
+
+
+def test_columns_are_folder_file_and_path():
+    paths = ["/r/shoes/1/a.jpg", "/r/b.jpg"]
+    batch = next(folder_candidates(paths, "/r", with_columns({"text": "folder", "item_id": "file"})))
+    rows = batch.candidates.to_pylist()
+    assert [(r["item_id"], r["text"], r["row_id"]) for r in rows] == [
+        ("a.jpg", "shoes/1", "shoes/1/a.jpg"),
+        ("b.jpg", "r", "b.jpg"),
+    ]
+    assert [(r["source_file"], r["source_line"], r["image_position"]) for r in rows] == [
+        ("/r", 1, None),
+        ("/r", 2, None),
+    ]
+    assert inspect_folder("/r", SETTINGS).schema.names[-1] == "file"  # what is not mapped is kept
+    assert inspect_folder("/r", with_columns({}, passthrough=[])).passthrough == ()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": "no_such_column"}, r"maps text to 'no_such_column'.*columns found: folder, file, path"),
+        ({"text": "foldr"}, "did you mean 'folder'"),
+        ({"image_url": "path"}, r"columns\.image_url is not a column that can be mapped in format folder"),
+        ({"txt": "folder"}, r"columns\.txt is not a column.*did you mean 'text'"),
+        ({"text": ["folder", "file"]}, "takes one column"),
+    ],
+)
+def test_unknown_mappings_are_refused(columns, message):
+    with pytest.raises(ManifestError, match=message):
+        inspect_folder("/r", with_columns(columns))
+
+
+def test_settings_without_a_meaning_are_refused():
+    with pytest.raises(ManifestError, match="image_separator has no meaning"):
+        inspect_folder("/r", with_columns({}, image_separator="|"))
+    with pytest.raises(ManifestError, match=r"passthrough names 'price'"):
+        inspect_folder("/r", with_columns({}, passthrough=["price"]))

@@ -102,3 +102,29 @@ def test_unknown_encoding(encoding):
 def test_plain_name_keeps_question_marks_of_local_files():
     assert plain_name("A?b.GZ") == "a?b.gz"
     assert plain_name("s3://b/A.csv?x.gz") == "s3://b/a.csv"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8", "gb18030"])
+def test_a_sign_for_unknown_that_stands_in_the_file_is_itself(encoding):
+    text = "a\n\ufffd b \ufffd\nc\n"
+    found = [tuple(x) for x in lines(text.encode(encoding), encoding=encoding)]
+    assert [(number, content.lstrip("\ufeff")) for number, content, _ in found] == [
+        (1, "a\n"), (2, "\ufffd b \ufffd\n"), (3, "c\n"),
+    ]  # fmt: skip
+    assert all(problem is None for _, _, problem in found)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32-le"])
+def test_what_cannot_be_decoded_costs_its_line(encoding):
+    unit = 2 if encoding == "utf-16-le" else 4
+    bad = b"\x00\xd8".ljust(unit, b"\0")  # half of a pair
+    data = "a\n".encode(encoding) + bad + "x\n\ufffd\n".encode(encoding)
+    found = [tuple(x) for x in lines(data, encoding=encoding)]
+    assert [(n, problem is None) for n, _, problem in found] == [(1, True), (2, False), (3, True)]
+    assert found[1][2].startswith("not decodable as utf-") and "\ufffd" in found[1][1]
+    assert found[2][1] == "\ufffd\n"
+
+
+def test_a_half_sign_at_the_end():
+    found = [tuple(x) for x in lines("a\nb".encode("utf-16-le") + b"\x41", encoding="utf-16-le")]
+    assert [(n, problem is None) for n, _, problem in found] == [(1, True), (2, False)]

@@ -15,21 +15,23 @@ def line(**changed):
 
 
 def test_both_sides(read):
-    a, b = read(line().encode(), "ranking_pairs", start_row=3, id_prefix="p").rows
+    a, b = read(line().encode(), "ranking_pairs", id_prefix="p").rows
     assert a == {
-        "row_id": "p3:a",
+        "row_id": "p1:a",
         "item_id": "v1",
         "image_url": "http://oss/a",
         "fallback_url": "http://a",
         "text": "标题",
         "poi_names": "北极村,漠河",
-        "pair_id": "v1#p3",
+        "source_line": 1,
+        "image_position": None,
+        "pair_id": "v1#p1",
         "side": "a",
         "ctr": 0.5,
         "cate_name": "cat",
     }
     assert b == a | {
-        "row_id": "p3:b",
+        "row_id": "p1:b",
         "image_url": "http://oss/b",
         "fallback_url": "http://b",
         "side": "b",
@@ -53,7 +55,7 @@ def test_blanks_around_poi_names(read, written, kept):
 
 def test_pair_ids_tell_equal_item_ids_apart(read):
     rows = read((line() + "bad\n\n" + line()).encode(), "ranking_pairs", batch_rows=1).rows
-    assert [(r["pair_id"], r["side"]) for r in rows] == [("v1#0", "a"), ("v1#0", "b"), ("v1#1", "a"), ("v1#1", "b")]
+    assert [(r["pair_id"], r["side"]) for r in rows] == [("v1#1", "a"), ("v1#1", "b"), ("v1#4", "a"), ("v1#4", "b")]
     assert len({r["row_id"] for r in rows}) == 4
 
 

@@ -39,12 +39,14 @@ def test_types_are_kept_and_nested_becomes_json(read):
     result = read(data, "parquet")
     assert result.rows == [
         {
-            "row_id": "0",
+            "row_id": "1",
             "item_id": "1",
             "image_url": "u",
             "fallback_url": None,
             "text": "张",
             "poi_names": None,
+            "source_line": 1,
+            "image_position": None,
             "manifest_width": 1.5,
             "day": day,
             "tags": '["é"]',
@@ -70,8 +72,8 @@ def test_refused_records_are_numbered_and_the_rest_kept(read):
         }
     )
     for batch_rows in (1, 2, 100):
-        result = read(data, "parquet", batch_rows=batch_rows, start_row=5)
-        assert [(r["row_id"], r["item_id"], r["text"]) for r in result.rows] == [("5", "1", ""), ("6", "6", "f")]
+        result = read(data, "parquet", batch_rows=batch_rows)
+        assert [(r["row_id"], r["item_id"], r["text"]) for r in result.rows] == [("1", "1", ""), ("6", "6", "f")]
         assert [(r["line_number"], r["reason"]) for r in result.rejected] == [
             (2, "empty item_id"),
             (3, "empty image_url"),
@@ -131,7 +133,7 @@ def test_an_empty_table_gives_nothing(read):
     [
         (b"", "not a readable Parquet file"),
         (b"item_id,image_url\n1,u\n", "not a readable Parquet file"),
-        (file_of({"item_id": ["1"], "image_url": [["u"]]}), "'image_url' is list.*needs a column of plain values"),
+        (file_of({"item_id": ["1"], "image_url": [[["u"]]]}), "'image_url' is list.*needs a column of plain values"),
         (file_of({"sku": ["1"]}), "no column for item_id; columns found: sku"),
     ],
 )
@@ -155,3 +157,26 @@ def test_later_files_must_fit_the_first(read):
         read(file_of({"item_id": ["1"], "image_url": ["u"], "n": ["x"]}), "parquet", columns_of=first)
     with pytest.raises(ManifestError, match="column 'n' is missing here"):
         read(file_of({"item_id": ["1"], "image_url": ["u"]}), "parquet", columns_of=first)
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.float16()])
+def test_ids_that_are_whole_floats_are_integers_and_nan_is_missing(read, kind):
+    ids = pa.array([1001.0, float("nan"), None, 1.5], pa.float64()).cast(kind)
+    result = read(file_of({"item_id": ids, "image_url": ["u"] * 4, "text": [" ", "\t", None, "a"]}), "parquet")
+    assert [(r["item_id"], r["text"]) for r in result.rows] == [("1001", ""), ("1.5", "a")]
+    assert [(r["line_number"], r["reason"]) for r in result.rejected] == [(2, "empty item_id"), (3, "empty item_id")]
+
+
+def test_nested_values_are_json_even_with_nan_inside(read):
+    tags = [[1.0, float("nan"), float("inf")]]
+    row = read(file_of({"item_id": ["1"], "image_url": ["u"], "tags": tags}), "parquet").rows[0]
+    assert row["tags"] == '[1.0, null, "Infinity"]'
+
+
+def test_view_types_are_stored_as_plain_ones(read):
+    table = pa.table(
+        {"item_id": ["1", "2"], "image_url": ["u", "u"], "raw": pa.array([b"\0", b"\1"], pa.binary_view())}
+    )
+    result = read(file_of(table), "parquet")
+    assert [r["raw"] for r in result.rows] == [b"\0", b"\1"]
+    assert result.columns.schema.field("raw").type == pa.binary()

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from aistudio.catalogue.lines import Lines
-from aistudio.catalogue.table import MAX_BATCH_BYTES, Columns, Reject, batches, rejected_table
+from aistudio.catalogue.table import MAX_BATCH_BYTES, Columns, Reject, Rows, batches, rejected_table
 from aistudio.errors import ManifestError
 from aistudio.schema import REJECTED_SCHEMA
 
@@ -20,12 +20,12 @@ def cut(events, batch_rows=2, data=b"x"):
     lines = Lines(io.BytesIO(data), "m")
     return [
         (b.candidates["row_id"].to_pylist(), b.rejected["line_number"].to_pylist())
-        for b in batches(events, COLUMNS, "m", batch_rows, lines)
+        for b in batches(events, COLUMNS, "m", batch_rows, lines, "")
     ]
 
 
 def test_rows_of_a_line_stay_together_and_rejects_count_too():
-    events = [[row(1)], [row(2), row(3)], Reject(3, "r", "why"), Reject(4, "r", "why"), [row(4)]]
+    events = [(1, row(1)), Rows(2, [row(2), row(3)]), Reject(3, "r", "why"), Reject(4, "r", "why"), (5, row(4))]
     assert cut(events) == [(["1", "2", "3"], []), ([], [3, 4]), (["4"], [])]
 
 
@@ -39,9 +39,9 @@ def test_much_text_cuts_a_batch_early():
     def events():
         for n in range(4):
             lines.num_bytes += MAX_BATCH_BYTES // 2
-            yield [row(n)]
+            yield n, row(n)
 
-    assert [b.candidates.num_rows for b in batches(events(), COLUMNS, "m", 1000, lines)] == [2, 2]
+    assert [b.candidates.num_rows for b in batches(events(), COLUMNS, "m", 1000, lines, "")] == [2, 2]
 
 
 def test_nothing_decodable_is_a_wrong_encoding():
@@ -49,7 +49,7 @@ def test_nothing_decodable_is_a_wrong_encoding():
     with pytest.raises(ManifestError, match=r"none of the first 2 lines can be decoded.*set manifest.encoding"):
         cut(bad, batch_rows=10)
     assert cut(bad[:1]) == [([], [2])]
-    assert cut([[row(0)], *bad], batch_rows=10) == [(["0"], [2, 3])]
+    assert cut([(1, row(0)), *bad], batch_rows=10) == [(["0"], [2, 3])]
 
 
 def test_raw_is_cut_and_can_be_stored():

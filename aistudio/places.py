@@ -1,0 +1,140 @@
+"""What a place means that a user names in a setting or on the command line: a local path, s3:// or http(s)://.
+
+One function reads them all, so that a place that cannot be meant is refused by name instead of becoming a folder called
+`gs:`. Nothing is created or opened here.
+
+- `~` and `~name` are the home folder; `file:///x` is /x, percent-decoded.
+- Schemes may be written in any case; `s3://`, `http://` and `https://` count where they make sense.
+- Refused: any other scheme, `C:\\x` and `\\\\server\\x` (this runs on Linux), `$NAME/x`, an empty text.
+"""
+
+import difflib
+import glob
+import re
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from aistudio.errors import ConfigError
+
+# Two letters at least, so that a drive letter is no scheme. One slash is enough: `dbfs:/x`, `s3:/x`.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
+_CALLED_S3 = ("s3a", "s3n")  # Hadoop's names
+
+
+class BadPlaceError(ValueError):
+    """The text names no place that can be used; the message says why, and what is possible."""
+
+
+def resolve_place(text: str, remote: Collection[str] = ("s3",)) -> str:
+    """Return the place in its plain form: a local path, or an address whose scheme is lower case.
+
+    Resolving twice changes nothing. A relative path stays relative.
+
+    Args:
+        remote: schemes that are possible beside local paths, of `s3`, `http`, `https`.
+
+    Raises:
+        BadPlaceError: no such place is possible.
+    """
+    text = text.strip()
+    if not text:
+        raise BadPlaceError(f"is empty; {_possible(remote)}")
+    if "\0" in text:
+        raise BadPlaceError(f"{text!r} holds a NUL character; {_possible(remote)}")
+    match = _SCHEME.match(text)
+    if match:
+        return _with_scheme(text, match[1], remote)
+    if _WINDOWS.match(text):
+        raise BadPlaceError(f"{text} is a path of Windows, which means nothing here; {_possible(remote)}")
+    if _VARIABLE.match(text):
+        raise BadPlaceError(f"{text}: variables of the environment are not filled in here; write the path itself")
+    return _home(text) if text.startswith("~") else text
+
+
+def require_place(name: str, text: str, remote: Collection[str] = ("s3",)) -> str:
+    """Return `resolve_place(text)`. Raises ConfigError that begins with `name`, a setting or a flag."""
+    try:
+        return resolve_place(text, remote)
+    except BadPlaceError as e:
+        raise ConfigError(f"{name}: {e}") from None
+
+
+def beside(text: str, folder: Path) -> str:
+    """Return the path, or the one below `folder` where a relative one is there and not in the working directory."""
+    if not is_local(text) or text.startswith(("/", "~", "$")) or not text.strip() or _is_there(Path(text)):
+        return text
+    return str(folder / text) if _is_there(folder / text) else text
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """Return the folder (or prefix) that a file lies in, and its name."""
+    folder, slash, name = place.rpartition("/")
+    return folder or slash or ".", name
+
+
+def is_local(place: str) -> bool:
+    """Whether a place has no scheme."""
+    return _SCHEME.match(place) is None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        found = path.exists()
+    except (OSError, ValueError):
+        return False
+    return found or (glob.has_magic(str(path)) and next(glob.iglob(str(path), recursive=True), None) is not None)  # noqa: PTH207
+
+
+def _with_scheme(text: str, scheme: str, remote: Collection[str]) -> str:
+    scheme, rest = scheme.lower(), text[len(scheme) + 1 :]
+    if scheme == "file":
+        return _file_path(text)
+    if scheme not in remote:
+        near = _near(scheme, remote)
+        raise BadPlaceError(f"{text}: the scheme {scheme}: cannot be used here; {_possible(remote)}{near}")
+    if not rest.startswith("//"):
+        raise BadPlaceError(f"{text}: a slash is missing; write {scheme}://{rest.lstrip('/')}")
+    if not re.match(r"//[^/\s]", rest):
+        what = "bucket; write s3://bucket/prefix" if scheme == "s3" else f"host; write {scheme}://host/path"
+        raise BadPlaceError(f"{text}: names no {what}")
+    return f"{scheme}:{rest}"
+
+
+def _near(scheme: str, remote: Collection[str]) -> str:
+    if scheme in _CALLED_S3 and "s3" in remote:
+        return "; did you mean s3:// ?"
+    close = difflib.get_close_matches(scheme, [*remote, "file"], n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}:// ?" if close else ""
+
+
+def _file_path(text: str) -> str:
+    """The path of file:///x, also written file:/x or file://localhost/x."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise BadPlaceError(f"{text}: not a file address; write file:///path") from None
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise BadPlaceError(f"{text}: a file address has no host; write file:///{parts.netloc}{parts.path}")
+    if parts.query or parts.fragment:
+        raise BadPlaceError(f"{text}: in a file address ? is written %3F and # is written %23; or write the path alone")
+    path = unquote(parts.path)
+    if not path.strip("/") or "\0" in path:
+        raise BadPlaceError(f"{text}: names no path; write file:///path")
+    return "/" + path.lstrip("/")
+
+
+def _home(text: str) -> str:
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        who = text.partition("/")[0]
+        raise BadPlaceError(f"{text}: the home folder {who} is not known; write an absolute path") from None
+    return str(path)
+
+
+def _possible(remote: Collection[str]) -> str:
+    addresses = {"s3": "s3://bucket/prefix", "http": "http://…", "https": "https://…"}
+    return "possible: " + ", ".join(["a local path", *(addresses[name] for name in remote)])
