@@ -60,7 +60,7 @@ def value_text(column: pa.Array | pa.ChunkedArray, row: int) -> str | None:
 
 
 def json_text(scalar: pa.Scalar) -> str | None:
-    """Return a nested value as JSON; NaN and infinities, which JSON lacks, are null. None for null."""
+    """Return a nested value as JSON; NaN, which JSON lacks, is null, infinities are text. None for null."""
     if not scalar.is_valid:
         return None
     try:
@@ -84,7 +84,9 @@ def _json_value(scalar: pa.Scalar) -> Any:
         return _json_value(scalar.value)
     if pa.types.is_floating(kind):
         number = float(scalar.as_py())
-        return number if math.isfinite(number) else None
+        if math.isinf(number):
+            return "Infinity" if number > 0 else "-Infinity"
+        return None if math.isnan(number) else number
     return plain_value(pa.array([scalar], kind) if not _is_text(kind) else _one(scalar), 0)
 
 

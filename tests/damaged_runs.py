@@ -56,7 +56,7 @@ def whole_run(store: Store) -> None:
     for shard in writer.shards:
         table = store.read_table(layout.manifest_key(shard.name))
         images = [image(i) for i in range(ROWS)]
-        scores, texts, _ = ShardScorer(config, FakeEncoders(), 4).score(
+        scores, texts, _ = ShardScorer(FakeEncoders(), "float32", 4).score(
             table, distinct_images(table), images, lambda counts: None
         )
         store_shard(store, shard.name, scores, texts, {"aistudio.fingerprint": record["fingerprint"]})
