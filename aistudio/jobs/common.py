@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from aistudio.errors import AIStudioError
@@ -59,6 +60,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     """
     streams.prepare()
     _keep_warnings_harmless()
+    _name_a_home()
     terminated = _hear_sigterm()
     try:
         code = main(argv)
@@ -89,6 +91,14 @@ def _hear_sigterm() -> list[int]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
     return seen
+
+
+def _name_a_home() -> None:
+    """Where nobody knows a home (no HOME, a user id without a name), have `~` mean a folder that is not there."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"  # as Debian has it; this run's own workers take it over
 
 
 def _keep_warnings_harmless() -> None:

@@ -44,13 +44,19 @@ NOT_LINKED = (".part", ".version", ".sha256")  # ours, beside files that a perso
 
 
 def default_folder(setting: str | None = None) -> Path:
-    """The cache's folder on this node: the setting, else $AISTUDIO_CACHE/weights, else ~/.cache/aistudio/weights."""
+    """The cache's folder on this node: the setting, else $AISTUDIO_CACHE/weights, else ~/.cache/aistudio/weights.
+
+    Where nobody knows a home, a folder of this user in the system's temporary one.
+    """
     if setting:
         return Path(setting).expanduser()
     root = os.environ.get("AISTUDIO_CACHE")
     if root:
         return Path(root).expanduser() / "weights"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aistudio" / "weights"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aistudio" / "weights"
+    except RuntimeError:  # no HOME, and a user id without a name, as containers give
+        return Path(tempfile.gettempdir(), f"aistudio-{os.getuid()}", "weights")
 
 
 class WeightsCache:

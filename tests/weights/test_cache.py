@@ -1,6 +1,7 @@
 """A node's cache: one download for many processes, whatever dies, is damaged or lies."""
 
 import hashlib
+import os
 import signal
 import socket
 import subprocess
@@ -216,3 +217,12 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("AISTUDIO_CACHE", "/mnt/nvme")
     assert default_folder() == Path("/mnt/nvme/weights")
     assert default_folder("~/mine") == Path("/home/someone/mine")
+
+
+def test_a_user_without_a_home_or_a_name_has_a_cache_all_the_same():
+    code = "import os; from aistudio.weights.cache import default_folder; os.setuid(12345); print(default_folder())"
+    if os.getuid():
+        pytest.skip("only root can become another user")
+    without = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME", "AISTUDIO_CACHE", "TMPDIR")}
+    run = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True, timeout=100)
+    assert run.stdout == "/tmp/aistudio-12345/weights\n", run.stderr
