@@ -30,15 +30,10 @@ from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
+from aistudio.runs.earlier_identity import identity_in_run
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
-from aistudio.runs.snapshot import (
-    Snapshot,
-    find_manifest,
-    load_snapshot,
-    manifest_identity,
-    manifest_settings,
-)
+from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_settings
 from aistudio.scoring.pinned_models import PinnedModels, pin_models
 from aistudio.store import Store, open_store
 
@@ -144,7 +139,7 @@ def _manifest(config: JobConfig, store: Store) -> tuple[list[InputFile], Any, di
         if snapshot is None or config.start_over or not settings.items() <= snapshot.identity.items():
             raise
         return [], None, snapshot.identity
-    return files, columns, manifest_identity(config, files)
+    return files, columns, identity_in_run(config, files, store)
 
 
 def _absolute(config: JobConfig) -> JobConfig:
