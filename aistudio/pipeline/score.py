@@ -32,12 +32,13 @@ from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
+from aistudio.runs.earlier_identity import identity_in_run
 from aistudio.runs.failing import FailureWatch, drawn_first
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.repair import refuse_other_scores
 from aistudio.runs.shape import fingerprint, run_shape, shaping
-from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot, manifest_identity
+from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot
 from aistudio.runs.sources import sources
 from aistudio.schema import Status
 from aistudio.scoring.pinned_models import PinnedModels, files_to_fetch, pin_models
@@ -184,7 +185,7 @@ def _manifest(
             raise
         return [], None, known
     check_network(config, files, columns)
-    return files, columns, manifest_identity(config, files)
+    return files, columns, identity_in_run(config, files, record)
 
 
 def _absolute(config: JobConfig) -> JobConfig:

@@ -59,7 +59,7 @@ def make_snapshot(
         num_rejected=sum(reasons.values()),
         rejected_reasons=reasons,
         identity=manifest_identity(config, files),
-        reading=reading._asdict(),
+        reading={**reading._asdict(), "named": list(reading.named)},
     )
     if "row_id" in config.manifest.columns:
         refuse_duplicates(store, snapshot)

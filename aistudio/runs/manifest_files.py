@@ -48,6 +48,8 @@ def list_inputs(
         ManifestError: a path that matches nothing, naming what was looked for.
     """
     patterns = [settings.path] if isinstance(settings.path, str) else settings.path
+    if not patterns:
+        raise ManifestError("manifest.path: an empty list; expected a file, a folder, a pattern or an address")
     files: list[InputFile] = []
     while _kept:
         _kept.popitem()[1].stream.close()

@@ -137,7 +137,7 @@ def test_the_pairs_give_the_references_accuracy(golden, models, urls, tmp_path, 
     score(prepare(config))
     rows = pq.read_table(f"{config.output}/scores").to_pandas().set_index("row_id")
     for side in "ab":
-        got = rows.loc[[f"{k}:{side}" for k in range(len(lines))], "rank_score"].to_numpy()
+        got = rows.loc[[f"{k}:{side}" for k in range(1, len(lines) + 1)], "rank_score"].to_numpy()
         assert np.abs(got - golden["want"][f"pair_scores_{side}"]).max() <= 5e-4
     metrics = aggregate(open_store(config.output), config.metrics)["metrics"]
     assert metrics["pairwise_accuracy"]["value"] == pytest.approx(float(golden["want"]["pair_accuracy"]), abs=1e-9)

@@ -45,7 +45,7 @@ def write_manifest(path: Path, urls: list[str]) -> Path:
 def assert_only_the_deadly_row_failed(rows: pd.DataFrame, deadly: int, num_rows: int) -> None:
     assert len(rows) == num_rows
     failed = rows[rows["status"] != "ok"]
-    assert failed["status"].to_dict() == {str(deadly): "unsupported_image"}
+    assert failed["status"].to_dict() == {str(deadly + 2): "unsupported_image"}
     assert "killed the process" in failed["error"].iloc[0] and failed["recall_score"].isna().all()
 
 

@@ -44,7 +44,9 @@ def test_every_manifest_row_is_stored_once_with_its_outcome(image_server, tmp_pa
     result = score(prepare(config))
     rows = stored(config)
     assert result.ledger.complete and result.record["state"] == "complete"
-    assert list(rows["row_id"].sort_values(key=lambda s: s.astype(int))) == [str(i) for i in range(31)]
+    assert list(rows["row_id"].sort_values(key=lambda s: s.astype(int))) == [
+        str(i) for i in range(2, 33)
+    ]  # lines; 1 is the header
     assert Counter(rows["status"]) == {"ok": 27, "http_error": 1, "not_an_image": 1, "empty": 1, "bad_url": 1}
     assert result.record["counts"] == Counter(rows["status"])
     ok = rows[rows.status == "ok"]
@@ -148,11 +150,11 @@ def test_retry_replaces_only_failed_rows_of_the_wanted_status(image_server, tmp_
     result = score(prepare(config), retry=(parse_status("http_error:4xx"),))
     after = stored(config).set_index("row_id")
     assert result.ledger.complete
-    assert before.loc["9", "status"] == "http_error" and after.loc["9", "status"] == "ok"
-    assert after.loc["9", "recall_score"] == pytest.approx(after.loc["0", "recall_score"], abs=2)
-    assert after.loc["3", "status"] == "http_error"  # still 404
-    assert after.loc["7", "status"] == "not_an_image"
-    assert before.drop(index="9")["recall_score"].equals(after.drop(index="9")["recall_score"])
+    assert before.loc["11", "status"] == "http_error" and after.loc["11", "status"] == "ok"
+    assert after.loc["11", "recall_score"] == pytest.approx(after.loc["2", "recall_score"], abs=2)
+    assert after.loc["5", "status"] == "http_error"  # still 404
+    assert after.loc["9", "status"] == "not_an_image"
+    assert before.drop(index="11")["recall_score"].equals(after.drop(index="11")["recall_score"])
 
 
 def test_a_fallback_stands_in_for_an_image_that_does_not_decode(image_server, tmp_path, make_config):

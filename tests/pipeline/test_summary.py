@@ -3,10 +3,11 @@
 import pyarrow as pa
 import pytest
 
+from aistudio.catalogue import Reading
 from aistudio.config import parse_config
 from aistudio.pipeline.progress import where_time_went
 from aistudio.pipeline.score import Result
-from aistudio.pipeline.summary import exit_code, print_summary
+from aistudio.pipeline.summary import exit_code, print_summary, reading_lines
 from aistudio.runs.ledger import Ledger
 from aistudio.runs.record import without_secrets
 from aistudio.runs.sources import sources
@@ -119,3 +120,17 @@ def test_the_host_that_does_not_answer(tmp_path):
     assert found == {"looked_at": 100, "kinds": {"http": 100}, "silent_host": {"host": "dead.example", "rows": 20}}
     store.write_table("scores/0.parquet", table.slice(17))  # three time-outs are no limit
     assert sources(store, CONFIG.download)["silent_host"] is None
+
+
+def test_what_the_lines_of_the_manifest_became():
+    assert reading_lines({}) == []  # of a run that was scored before lines were counted
+    reading = Reading(12, 8, 1, 2, 1, 1, ("m.csv lines 4 to 6",))._asdict()
+    said, warning = reading_lines(reading)
+    assert said == (
+        "manifest: 12 lines read: 8 became rows, 1 rejected, 1 header or empty, "
+        "2 inside quoted fields that began on a line before"
+    )
+    assert (
+        warning.startswith("warning: 1 records") and "m.csv lines 4 to 6" in warning and "manifest.quoting" in warning
+    )
+    assert reading_lines(Reading(3, 3)._asdict()) == ["manifest: 3 lines read: 3 became rows, 0 rejected"]

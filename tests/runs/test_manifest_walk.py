@@ -233,5 +233,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "m.csv")
     with pytest.raises(ManifestError, match="not a regular file"):
         inputs(tmp_path / "m.csv")
+    with pytest.raises(ManifestError, match="an empty list"):
+        list_inputs(ManifestSettings(path=[], format="csv"), STORE)
     with pytest.raises(ManifestError, match="cannot be listed"):
         list_images(ManifestSettings(path="https://h/x", format="folder"), STORE)
