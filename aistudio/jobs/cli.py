@@ -18,7 +18,7 @@ VERBS = {
     "poi_table": "build or convert the POI table that ranking needs",
     "submit": "run a job on a Ray cluster",
     "demo": "the whole job on a drawn catalogue, end to end",
-    "train": "train the demo weights again",
+    "train": "train a model on your own data",
 }
 
 
