@@ -60,9 +60,8 @@ def campaign(conf: dict[str, Any], kills: int, in_commit: int, rng: random.Rando
     assert run(conf, None) == 0
     mine, theirs = (weights(c["output"]) for c in (conf, straight))
     different = [name for name in theirs if not torch.equal(mine[name], theirs[name])]
-    print(
-        f"{kills} kills ({counts['commit']} in a commit): {len(theirs) - len(different)} of {len(theirs)} tensors equal"
-    )
+    equal = len(theirs) - len(different)
+    print(f"{kills} kills ({counts['commit']} in a commit): {equal} of {len(theirs)} tensors equal")
     return 1 if different else 0
 
 

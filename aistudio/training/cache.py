@@ -77,7 +77,7 @@ class Cache:
         Raises:
             ConfigError: what is in use alone is larger.
         """
-        sizes = {folder: _size(folder) for folder in self.root.iterdir() if folder.is_dir()}
+        sizes = {folder: _size(folder) for folder in self.root.iterdir() if folder.with_suffix(".lock").is_file()}
         total = sum(sizes.values())
         for folder in sorted(sizes, key=lambda f: f.stat().st_mtime):
             if total <= self._max_bytes:
