@@ -60,6 +60,7 @@ def test_the_cache_stays_below_its_limit_and_spares_what_is_used(tmp_path):
         assert again is None, "one who reads does not keep another from reading"
     cache.make_room(third)
     assert first.exists() and not second.exists() and third.exists()
+    other.use("c" * 40)
     with pytest.raises(ConfigError, match="the data sets in use take"):
         made(cache, "d" * 40, 100)
         cache.make_room(cache.folder("d" * 40))
@@ -103,7 +104,7 @@ def test_pairs_are_those_of_the_evaluation(tmp_path):
     odd = {
         "side": lambda p, s: {3: "a", 4: "c", 5: s.upper(), 6: f" {s} "}.get(p, s),
         "pair_id": lambda p, s: None if p == 7 else f"p{8 if p == 9 else p}",
-        "ctr": lambda p, s: None if p == 11 and s == "b" else float(p % 5) / 10 + (s == "a") * 0.05,
+        "ctr": lambda p, s: None if p == 11 and s == "b" else float((p * 7 + (s == "a") * 3) % 5),
     }
     tiny.write_pairs_run(tmp_path / "train_run", 12, 40, seed=1, **odd)
     tiny.write_pairs_run(tmp_path / "val_run", 12, 30, seed=2)
