@@ -23,8 +23,9 @@ bench: $(READY)  ## images per second beside the limit and what else one would u
 	$(BIN)/python benchmarks/throughput.py $(if $(IMAGES),--images $(IMAGES)) --num 1000 --ways ours limit reference dataloader ray_data
 	$(BIN)/python benchmarks/topk.py
 
-train: $(READY)  ## the demo weights again, from nothing
-	$(BIN)/python -m jobs.train
+train: $(READY)  ## the demo's models again, from nothing, into reports/training
+	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_recall.yaml
+	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_ranking.yaml
 
 # The stamp is made last, so that an interrupted installation is taken up again.
 $(READY): pyproject.toml

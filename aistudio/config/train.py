@@ -194,7 +194,9 @@ class TrainSettings(Settings):
         return self.data.cache_px or math.ceil(CACHE_MARGIN * size)
 
 
-_SHAPES_NOTHING = {"output", "name", "workers", "download", "store", "threads", "device", "log_every_steps"}
+_SHAPES_NOTHING = {
+    "output", "name", "workers", "download", "store", "threads", "device", "log_every_steps", "checkpoint_every_steps",
+}  # fmt: skip
 
 
 class RankingTraining(TrainSettings):

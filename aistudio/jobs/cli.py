@@ -21,7 +21,7 @@ VERBS = {
     "submit": "run a job on a Ray cluster",
     "demo": "the whole job on a drawn catalogue, end to end",
     "survey": "ask people which recommendations they prefer, and analyse the answers",
-    "train": "train the demo weights again",
+    "train": "train a model on your own data",
 }
 
 

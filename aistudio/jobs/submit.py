@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from aistudio.config import JobConfig, load_config, load_model_config
+from aistudio.config import JobConfig, TrainSettings, load_config, load_model_config, load_train_config
 from aistudio.errors import ConfigError
 from aistudio.jobs.common import add_set
 from aistudio.pipeline.shipping import is_elsewhere, leaves, requirements, ships, stage
 from aistudio.secrets import refuse_secrets
 
-JOBS = ("score", "aggregate", "report", "select", "verify", "retry")
+JOBS = ("score", "aggregate", "report", "select", "verify", "retry", "train")
 DESCRIPTION = """\
 Run a job on a Ray cluster, with the conf file that runs it here.
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--address", help="the head node's dashboard, e.g. http://head:8265; default: RAY_API_SERVER_ADDRESS"
     )
     parser.add_argument("--job", choices=JOBS, default="score", help="which job (default: score)")
-    parser.add_argument("--conf", metavar="FILE", help="settings of a scoring job, inside the working directory")
+    parser.add_argument("--conf", metavar="FILE", help="settings of score or train, inside the working directory")
     parser.add_argument("--run", metavar="R", help="run folder of the other jobs, as the cluster sees it")
     add_set(parser)
     parser.add_argument("--working-dir", type=Path, default=Path(), help="what is shipped (default: here)")
@@ -103,10 +103,10 @@ def _entrypoint(args: argparse.Namespace) -> str:
     """
     refuse_secrets([*args.overrides, *args.extra])
     command = ["python", "-m", "aistudio", args.job]
-    if args.job == "score":
+    if args.job in ("score", "train"):
         if not args.conf or args.run:
-            raise ConfigError("--job score takes --conf, not --run")
-        command += ["--conf", _checked_conf(args)]
+            raise ConfigError(f"--job {args.job} takes --conf, not --run")
+        command += ["--conf", _checked_conf(args) if args.job == "score" else _checked_training(args)]
     else:
         if not args.run or args.conf:
             raise ConfigError(f"--job {args.job} takes --run, not --conf")
@@ -117,23 +117,60 @@ def _entrypoint(args: argparse.Namespace) -> str:
     return shlex.join([*command, *args.extra])
 
 
-def _checked_conf(args: argparse.Namespace) -> str:
-    root = args.working_dir.resolve()
+def _conf_inside(args: argparse.Namespace, root: Path) -> Path:
     conf = Path(args.conf)
     conf = (conf if conf.exists() else root / conf).resolve()
     if not conf.is_relative_to(root):
         raise ConfigError(f"--conf {args.conf}: not inside the working directory {root}, so it would not be shipped")
-    config = load_config(conf, args.overrides)
-    refuse_secrets(leaves(config.model_dump(mode="json")))
-    if config.engine.address:
-        raise ConfigError("engine.address: a submitted job runs on the cluster it is submitted to; leave it null")
-    _refuse_here_only("output", config.output)
-    for name, path in _inputs(config, root):
+    return conf
+
+
+def _checked_training(args: argparse.Namespace) -> str:
+    root = args.working_dir.resolve()
+    conf = _conf_inside(args, root)
+    settings = load_train_config(conf, args.overrides)
+    refuse_secrets(leaves(settings.model_dump(mode="json")))
+    if settings.workers.address:
+        raise ConfigError("workers.address: a submitted job runs on the cluster it is submitted to; leave it null")
+    _refuse_here_only("output", settings.output)
+    _require_shipped(_training_inputs(settings, root), args)
+    return str(conf.relative_to(root))
+
+
+def _training_inputs(settings: TrainSettings, root: Path) -> Iterable[tuple[str, str]]:
+    """Files that the training will read, under the name of their setting."""
+    for name, source in (("data", settings.data), ("data.validation", settings.data.validation)):
+        if source.run:
+            yield f"{name}.run", source.run
+        if source.manifest:
+            paths = source.manifest.path if isinstance(source.manifest.path, list) else [source.manifest.path]
+            yield from ((f"{name}.manifest.path", path) for path in paths)
+    table = getattr(settings, "poi_table", None)
+    if table and table != "build":
+        yield "poi_table", table
+    for name, conf in (("model", settings.model), ("towers_from", getattr(settings, "towers_from", None))):
+        if conf is not None:
+            yield from _model_inputs(name, conf, root)
+
+
+def _require_shipped(inputs: Iterable[tuple[str, str]], args: argparse.Namespace) -> None:
+    for name, path in inputs:
         if not is_elsewhere(path) and not ships(Path(path), args.ship):
             raise ConfigError(
                 f"{name}: {path} is not shipped with the job: use s3://, an absolute path that every node has, "
                 "or --ship it"
             )
+
+
+def _checked_conf(args: argparse.Namespace) -> str:
+    root = args.working_dir.resolve()
+    conf = _conf_inside(args, root)
+    config = load_config(conf, args.overrides)
+    refuse_secrets(leaves(config.model_dump(mode="json")))
+    if config.engine.address:
+        raise ConfigError("engine.address: a submitted job runs on the cluster it is submitted to; leave it null")
+    _refuse_here_only("output", config.output)
+    _require_shipped(_inputs(config, root), args)
     return str(conf.relative_to(root))
 
 
@@ -144,14 +181,17 @@ def _inputs(config: JobConfig, root: Path) -> Iterable[tuple[str, str]]:
     if config.models.poi_table:
         yield "models.poi_table", config.models.poi_table
     for stage_name, conf in (("recall", config.models.recall), ("ranking", config.models.ranking)):
-        if conf is None:
-            continue
-        yield f"models.{stage_name}", conf
-        if is_elsewhere(conf):
-            continue
-        model = load_model_config(root / conf)
-        refuse_secrets(f"{conf}: url={f.url}" for f in model.files if f.url)
-        yield from ((f"{conf}: {f.path}", f.path) for f in model.files if not f.url)  # with one, the nodes fetch it
+        if conf is not None:
+            yield from _model_inputs(f"models.{stage_name}", conf, root)
+
+
+def _model_inputs(name: str, conf: str, root: Path) -> Iterable[tuple[str, str]]:
+    yield name, conf
+    if is_elsewhere(conf):
+        return
+    model = load_model_config(root / conf)
+    refuse_secrets(f"{conf}: url={f.url}" for f in model.files if f.url)
+    yield from ((f"{conf}: {f.path}", f.path) for f in model.files if not f.url)  # with one, the nodes fetch it
 
 
 def _refuse_here_only(name: str, path: str) -> None:

@@ -12,6 +12,7 @@ from aistudio.config.train import DataSettings
 from aistudio.errors import ConfigError, StoreError
 
 INDEX = "index.json"  # written last: a data set without it is unfinished
+BUILT, USED = ".building", ".used"  # lock files: who makes a data set holds the one, who reads it shares the other
 
 
 def cache_root(settings: DataSettings) -> Path:
@@ -43,7 +44,7 @@ class Cache:
         folder = self.folder(fingerprint)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = folder.with_suffix(".lock").open("ab")
+            lock = folder.with_suffix(BUILT).open("ab")
         except OSError as e:
             raise StoreError(f"{self.root}: cannot be written: {e.strerror or e}; set data.cache") from None
         with lock:
@@ -58,7 +59,7 @@ class Cache:
     def use(self, fingerprint: str) -> Path:
         """Keep a data set from being removed as long as this process lives; returns its folder."""
         folder = self.folder(fingerprint)
-        lock = folder.with_suffix(".lock").open("ab")
+        lock = folder.with_suffix(USED).open("ab")
         fcntl.flock(lock, fcntl.LOCK_SH)
         self._held.append(lock)
         with contextlib.suppress(OSError):
@@ -77,7 +78,7 @@ class Cache:
         Raises:
             ConfigError: what is in use alone is larger.
         """
-        sizes = {folder: _size(folder) for folder in self.root.iterdir() if folder.is_dir()}
+        sizes = {folder: _size(folder) for folder in self.root.iterdir() if folder.with_suffix(BUILT).is_file()}
         total = sum(sizes.values())
         for folder in sorted(sizes, key=lambda f: f.stat().st_mtime):
             if total <= self._max_bytes:
@@ -92,11 +93,12 @@ class Cache:
 
 
 def _remove_unused(folder: Path) -> bool:
-    with folder.with_suffix(".lock").open("ab") as lock:
+    with folder.with_suffix(BUILT).open("ab") as built, folder.with_suffix(USED).open("ab") as used:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for lock in (built, used):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return False  # in use
+            return False  # in use, or in the making
         shutil.rmtree(folder, ignore_errors=True)
         return True
 

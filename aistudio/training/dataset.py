@@ -24,7 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from aistudio.errors import StoreError
+from aistudio.errors import ConfigError, StoreError
 from aistudio.training.arrays import ArrayInfo, ArrayReader, ArrayWriter
 from aistudio.training.cache import INDEX, Cache
 from aistudio.training.images import ImageMaker
@@ -154,11 +154,14 @@ def prepare(recipe: Recipe, cache: Cache, say: Callable[[str], None]) -> Dataset
         StoreError: full disk, or a source that cannot be read.
         ConfigError: a column is missing, or the cache is too small.
     """
-    with cache.building(recipe.fingerprint) as folder:
-        if folder is not None:
-            say(f"preparing data for {recipe.part}, from {recipe.source.name}, in {folder}")
-            _Builder(recipe, folder, cache, say).build()
-    return Dataset(cache.use(recipe.fingerprint))
+    while True:
+        with cache.building(recipe.fingerprint) as folder:
+            if folder is not None:
+                say(f"preparing data for {recipe.part}, from {recipe.source.name}, in {folder}")
+                _Builder(recipe, folder, cache, say).build()
+        used = cache.use(recipe.fingerprint)
+        if (used / INDEX).is_file():  # else another process made room between the two locks
+            return Dataset(used)
 
 
 class _Builder:
@@ -211,26 +214,39 @@ class _Builder:
 
     def _vectors(self, table: pa.Table, problem: list[str | None]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Append the vectors of a run's rows; a missing or broken vector is a problem of its row."""
-        column = table["vector"].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
-        width = column.type.list_size
-        rows = np.zeros((len(column), width), np.float32)
-        known = column.is_valid().to_numpy(zero_copy_only=False)
-        if known.any():
-            flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-            rows[known] = flat.reshape(-1, width).astype(np.float32)
-        for i, row in enumerate(rows):
-            if problem[i] is None and not known[i]:
+        width = self._width(table["vector"])
+        rows = np.zeros((table.num_rows, width), np.float32)
+        for i, vector in enumerate(table["vector"]):
+            if problem[i] is not None:
+                continue
+            if not vector.is_valid:
                 problem[i] = "no vector is stored"
-            elif problem[i] is None and not np.isfinite(row).all():
+                continue
+            values = vector.values.to_numpy(zero_copy_only=False)
+            if len(values) != width:
+                problem[i] = f"the stored vector is {len(values)} wide, others {width}"
+            elif not np.isfinite(values).all():
                 problem[i] = "the stored vector is not finite"
+            else:
+                rows[i] = values
         good = np.array([p is None for p in problem], bool)
         place = np.full(len(rows), -1, np.int64)
         place[good] = self._num_images + np.arange(good.sum())
-        self._append("vectors", rows[good])
+        if good.any():
+            self._append("vectors", rows[good])
         self._keep_thumbnails(table[THUMBNAIL].filter(pa.array(good)).to_pylist())
         return place, hashes(table["content_hash"])
+
+    def _width(self, column: pa.ChunkedArray) -> int:
+        """Return the width of the source's vectors: that of the first one. Raises ConfigError for other columns."""
+        kind = column.type
+        if not (pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            raise ConfigError(f"{self._recipe.source.name}: column {self._recipe.source.vectors} is {kind}, no vectors")
+        if "vectors" in self._writers:
+            return self._writers["vectors"].info.row_shape[0]
+        if pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        return next((len(vector) for vector in column if vector.is_valid), 0)
 
     def _numbered(self, table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Number the distinct images without fetching them, for a dry run."""

@@ -128,6 +128,7 @@ def _begin(settings: TrainSettings, team: Team, store: Store, setup: Setup, comm
     inputs = json.loads(json.dumps(setup.shape))
     if store.exists(layout.TRAIN):
         _refuse_other(store.read_json(layout.TRAIN)["inputs"], inputs, store)
+    store.sweep(layout.CHECKPOINTS)  # what killed attempts left half-written
     record: dict[str, Any] = {
         "state": "running", "started_at": now(), "attempt": claim_attempt(store), "command": redact(command),
         "settings": _settings_shape(settings), "inputs": inputs, "config": redacted(settings.model_dump(mode="json")),

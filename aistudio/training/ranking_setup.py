@@ -63,6 +63,7 @@ def set_up_ranking(settings: RankingTraining, team: Team, device: torch.device, 
         return _vector_column(settings, opener.source(source, None), start) if head_only and source.run else None
 
     data = opener.open(pixels, vectors)
+    _require_width(data, start)
     rows, judged, counts = _pairs(data)
     poi_images, table = _pois(settings, data, start)
     poi_table = PoiTable.empty(start.dim) if table is None else PoiTable.from_arrow(table)
@@ -77,6 +78,15 @@ def set_up_ranking(settings: RankingTraining, team: Team, device: torch.device, 
     task = RankingTask(settings, model, export, found, team, device)
     counts = data.counts() | {"pairs": counts, "pois": len(pois.pictures) - 1}
     return Setup(task, name, counts, _shape(data, start, table), opener.cache, keeping)
+
+
+def _require_width(data: Data, start: SiameseRanking) -> None:
+    for name, found in (("data", data.train), ("data.validation", data.validation)):
+        vectors = found.arrays.get("vectors")
+        if vectors is not None and vectors.info.row_shape != (start.dim,):
+            raise ConfigError(
+                f"{name}: vectors are {vectors.info.row_shape[0]} wide, but the ranking model works with {start.dim}"
+            )
 
 
 def _folder(keeping: Any, name: str) -> Path:

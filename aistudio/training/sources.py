@@ -22,6 +22,7 @@ from aistudio.runs.manifest_files import list_images, open_input
 from aistudio.runs.record import stored_settings
 from aistudio.runs.snapshot import find_manifest, manifest_identity
 from aistudio.schema import Status
+from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
 from aistudio.training.drawn import drawn_catalogue
 
@@ -167,7 +168,7 @@ def _completed(table: pa.Table, problem: list[str | None], label: str | None, ve
         columns[name] = found if name == "fallback_url" else pc.fill_null(found.cast(pa.string()), "")
     for name, kind in OPTIONAL.items():
         columns[name] = _cast(table[name], kind) if name in table.column_names else pa.nulls(num, kind)
-    columns["label"] = table[label].cast(pa.string()) if label else pa.nulls(num, pa.string())
+    columns["label"] = _text(table[label]) if label else pa.nulls(num, pa.string())
     columns["problem"] = pa.array(problem, pa.string())
     if vectors:
         columns["vector"] = table[vectors]
@@ -178,9 +179,19 @@ def _completed(table: pa.Table, problem: list[str | None], label: str | None, ve
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
     """Cast a column; what is no number becomes null."""
-    if kind != pa.float64() or pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+    if pa.types.is_string(kind):
+        return _text(column)
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         return column.cast(kind)
     return pa.array([_number(v) for v in column.to_pylist()], kind)
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Return a column as text, whatever its type."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException:  # nested values, bytes that are no text
+        return pa.array([None if v is None else storable_text(str(v)) for v in column.to_pylist()], pa.string())
 
 
 def _number(value: Any) -> float | None:

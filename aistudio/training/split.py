@@ -52,8 +52,8 @@ def separate(train: Dataset, validation: Dataset, settings: DataSettings) -> Ove
         raise ConfigError(
             f"data.validation: {found.num_items} items and {found.num_contents} images are in the training data too "
             f"(training rows {names}{', …' if bad.sum() > _SHOWN else ''}), so the validation would flatter; "
-            "set data.overlap: remove to leave them out of the training, or same_items where the model is for new "
-            "images of known items"
+            "set data.overlap: remove to leave them out of the training, or same_items where the model is meant for "
+            "new images of known items"
         )
     return found
 

@@ -96,4 +96,5 @@ class Team:
         distributed.broadcast_object_list(held, src=0)
         if held[1] is not None:
             raise held[1]
-        return held[0]
+        found: T = held[0]
+        return found

@@ -20,7 +20,7 @@ def test_files_are_those_that_were_measured(folder, facts):
     total = 0
     for name, recorded in facts["files"].items():
         body = (folder / name).read_bytes()
-        assert hashlib.sha256(body).hexdigest() == recorded["sha256"], f"{name}: run python -m jobs.train --evaluate"
+        assert hashlib.sha256(body).hexdigest() == recorded["sha256"], f"{name}: not the file of metrics.json"
         total += len(body)
     assert total < 15_000_000
 

@@ -1,63 +1,66 @@
 """A training that is killed and typed again ends with the same weights, bit for bit, on one CPU thread."""
 
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-import yaml
 
 from aistudio.errors import FencedError, RunMismatchError
 from aistudio.runs.attempts import claim_attempt
-from aistudio.store import open_store
+from aistudio.store import Store, open_store
 from aistudio.training import layout, programs
 from aistudio.training.checkpoints import Checkpoints
 from aistudio.training.team import Team
 from tests.training import tiny_training as tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFS = {
-    "ranking": lambda tmp, **changes: tiny.ranking(tmp, **({"epochs": 6, "vector_dropout": 0.2} | changes)),
-    "recall": lambda tmp, **changes: tiny.recall(tmp, **({"epochs": 6, "click_weight": 0.5} | changes)),
+    "ranking": lambda tmp, **more: tiny.ranking(tmp, **({"epochs": 2, "vector_dropout": 0.2} | RARELY | more)),
+    "recall": lambda tmp, **more: tiny.recall(tmp, **({"epochs": 4, "click_weight": 0.5} | RARELY | more)),
 }
-SLOW = {"every_epochs": 3}
-
-# Runs the job and kills itself, as kill -9 does, in the N-th commit of a checkpoint: before, in or after the write.
-KILLER = """
-import os, signal, sys
-from aistudio.training import checkpoints
-from aistudio.store import Store
-number, moment, conf = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-commit, write, seen = checkpoints.Checkpoints.commit, Store.write_bytes, [0, False]
-def counted(self, step, state, best):
-    seen[0] += 1
-    seen[1] = seen[0] == number
-    commit(self, step, state, best)
-def killing(self, key, data, **kw):
-    now = seen[1] and key.startswith("checkpoints/")
-    if now and moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if now and moment == "half":
-        path = self._backend.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name("." + path.name + ".x.tmp").write_bytes(data[: len(data) // 2])
-        os.kill(os.getpid(), signal.SIGKILL)
-    done = write(self, key, data, **kw)
-    if now and moment == "after":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return done
-checkpoints.Checkpoints.commit, Store.write_bytes = counted, killing
-from aistudio.jobs.cli import main
-main(["train", "--conf", conf])
-"""
+RARELY = {"validation": {"every_epochs": 2}}
 
 
-def job(conf: Path, *killer: str) -> subprocess.CompletedProcess[str]:
-    command = ["-c", KILLER, *killer, str(conf)] if killer else ["-m", "jobs.train", "--conf", str(conf)]
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=200)
+@pytest.fixture
+def one_thread():
+    """One thread of torch, before the child is forked: a pool of several would not be there in it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def killed(conf: dict[str, Any], number: int, moment: str) -> int:
+    """Train in a child that kills itself, as kill -9 does, in its N-th commit; returns the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _kill_in_commit(number, moment)
+            programs.train(tiny.parsed(conf), Team(), print, "-")
+        finally:
+            os._exit(3)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+def _kill_in_commit(number: int, moment: str) -> None:
+    seen, write = [0], Store.write_bytes
+
+    def killing(self: Store, key: str, data: bytes, **options: Any) -> bool:
+        seen[0] += key.startswith(layout.CHECKPOINTS)
+        due = seen[0] == number and key.startswith(layout.CHECKPOINTS)
+        path = Path(self.path(key))
+        if due and moment == "half":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_name(f".{path.name}.x.tmp").write_bytes(data[: len(data) // 2])
+        done = moment == "after" and write(self, key, data, **options)
+        if due:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done or write(self, key, data, **options)
+
+    Store.write_bytes = killing  # type: ignore[method-assign]
 
 
 def weights(out: str) -> dict[str, torch.Tensor]:
@@ -66,26 +69,18 @@ def weights(out: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("task", sorted(CONFS))
-def test_killed_and_typed_again_gives_the_same_weights(task, tmp_path):
-    straight = CONFS[task](tmp_path, validation=SLOW)
+def test_killed_and_typed_again_gives_the_same_weights(task, tmp_path, one_thread):
+    straight = CONFS[task](tmp_path, output=str(tmp_path / "straight"))
+    killed_conf = straight | {"output": str(tmp_path / "killed"), "checkpoint_every_steps": 2}
     programs.train(tiny.parsed(straight), Team(), print, "-")
-    killed = straight | {"output": str(tmp_path / "killed"), "checkpoint_every_steps": 2}
-    straight_again = straight | {"output": str(tmp_path / "straight"), "checkpoint_every_steps": 2}
-    programs.train(tiny.parsed(straight_again), Team(), print, "-")
-    conf = tmp_path / "conf.yaml"
-    conf.write_text(yaml.safe_dump(killed), encoding="utf-8")
-    for moment in ("half", "after"):
-        assert job(conf, "2", moment).returncode == -signal.SIGKILL
-    found = job(conf)
-    assert found.returncode == 0, found.stderr
-    assert "going on after step" in found.stderr
-    mine, theirs, plain = (weights(c["output"]) for c in (killed, straight_again, straight))
-    assert mine.keys() == theirs.keys()
-    for name in mine:
-        assert torch.equal(mine[name], theirs[name]), name
-        assert torch.equal(mine[name], plain[name]), name  # nor does it matter how often a checkpoint is committed
-    again = job(conf)
-    assert again.returncode == 0 and "finished already" in again.stdout
+    for number, moment in ((2, "half"), (1, "after"), (2, "before")):
+        assert killed(killed_conf, number, moment) == signal.SIGKILL
+    steps = layout.checkpoint_steps(open_store(killed_conf["output"]))
+    assert steps, "there is something to go on from"
+    programs.train(tiny.parsed(killed_conf), Team(), print, "-")
+    mine, theirs = weights(killed_conf["output"]), weights(straight["output"])
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert programs.train(tiny.parsed(killed_conf), Team(), print, "-").was_finished
 
 
 def test_a_change_of_settings_is_refused_by_name(tmp_path):
