@@ -14,6 +14,7 @@ from aistudio.config.metrics import MetricsSettings
 from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
 from aistudio.config.reading import load_config, load_model_config, parse_config
 from aistudio.config.report import ReportSettings
+from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.store import StoreSettings
 
@@ -30,6 +31,7 @@ __all__ = [
     "ModelsSettings",
     "ReportSettings",
     "Resize",
+    "SearchSettings",
     "SelectSettings",
     "Settings",
     "StoreSettings",
