@@ -258,7 +258,10 @@ class _Chunk:
         self.relevant = ordered[:, 0], ordered[:, 1]
 
     def _tell(self, state: _State, row_id: int, reason: str) -> None:
-        if (row_id, reason) not in state.told and sum(r == reason for _, r in state.told) < self.rules.explain:
+        if (
+            all(row_id != told for told, _ in state.told)
+            and sum(r == reason for _, r in state.told) < self.rules.explain
+        ):
             state.told.append((row_id, reason))
 
     def _take(self, found: Pass, subs: Ints) -> None:

@@ -43,7 +43,8 @@ def random_rows(rng, num, num_items):
         failed = rng.random() < 0.1
         rows.append(
             {
-                "row_id": f"r{i}", "item_id": f"i{int(num_items * rng.random() ** 2)}", "image_url": f"u{i}", "text": "",
+                "row_id": f"r{i}", "item_id": f"i{int(num_items * rng.random() ** 2)}", "image_url": f"u{i}",
+                "text": "",
                 "status": "timeout" if failed else "ok", "embedding": None if failed else pool[which],
                 "content_hash": None if failed else f"h{which if rng.random() < 0.6 else i + 1000}",
                 "category": rng.choice(["hat", "coat", "ring", None]), "colour": int(rng.integers(3)),
