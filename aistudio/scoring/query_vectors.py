@@ -107,4 +107,4 @@ class QueryEncoder:
 
 
 def _unusable(vectors_ND: Vectors) -> list[str | None]:
-    return [None if good else NOT_FINITE for good in np.isfinite(vectors_ND).all(axis=1)]
+    return [None if good else NOT_FINITE for good in np.atleast_1d(np.isfinite(vectors_ND).all(axis=1))]

@@ -119,7 +119,7 @@ def _lines(stream: BinaryIO, place: str, kind: str) -> Iterator[dict[str, Any] |
                 yield line.problem or _object(line.text)
         return
     header: list[str] | None = None
-    for record in split_records(iter(lines), "," if kind == "csv" else "\t"):
+    for record in split_records(lines, "," if kind == "csv" else "\t"):
         if record.problem is not None:
             yield f"line {record.lines[0].number}: {record.problem}"
         elif header is None:

@@ -201,7 +201,7 @@ def _vectors(
             else:
                 sums = np.zeros((len(stored), width))
                 np.add.at(sums, owner, rows.astype(np.float64))  # one after the other, in the order of the gallery
-                out[places] = unit_rows(sums)  # type: ignore[arg-type]
+                out[places] = unit_rows(sums)
         for place, vector in given:
             out[place] = vector
         return out

@@ -23,9 +23,17 @@ Where = tuple[tuple[str, pa.Array], ...]  # column, the texts that it may have
 class Searchable(Protocol):
     """What a search streams over."""
 
-    store: Store
-    files: Sequence[File]
-    vectors: VectorColumn
+    @property
+    def store(self) -> Store:
+        """The run's folder."""
+
+    @property
+    def files(self) -> Sequence[File]:
+        """The run's score files."""
+
+    @property
+    def vectors(self) -> VectorColumn:
+        """The column that is searched."""
 
     def blocks(self, files: Sequence[File], block_rows: int, columns: Sequence[str]) -> Iterator[Vectors]:
         """Yield the vectors of some of the files with the values of some columns, ids ascending."""

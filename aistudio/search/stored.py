@@ -3,7 +3,7 @@
 Leaves out: the search itself (listing.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,11 @@ class Rows:
 
 
 def find_rows(
-    store: Store, files: Sequence[File], named: dict[str, Sequence[str]] | None, columns: Sequence[str], mapper: Mapper
+    store: Store,
+    files: Sequence[File],
+    named: Mapping[str, Sequence[str]] | None,
+    columns: Sequence[str],
+    mapper: Mapper,
 ) -> Rows:
     """Find rows.
 
