@@ -14,7 +14,8 @@ from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
 from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_scores
-from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, selection, slices
+from aistudio.pipeline.report_searches import Search, choose_searches
+from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, searches, selection, slices
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
@@ -57,7 +58,9 @@ class _Report:
             old = {e.key for e in self.store.list(layout.REPORT)}
             queries = choose_queries(self.store, self.settings)
             pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
+            self.searches = choose_searches(self.store, self.settings)
             row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
+            row_ids = row_ids.union(*(search.row_ids() for search in self.searches))
             self.scan = scan_scores(self.store, row_ids)
             numbers = {key: i for i, key in enumerate(self.scan.files)}
             places = queries.places() | {*self.scan.places.values()}
@@ -66,6 +69,7 @@ class _Report:
             self._cards("gallery", *self._gallery(queries))
             self._cards("pairs", *self._pair_cards(pairs_shown))
             self._cards("selection", *self._selection_cards(items))
+            self._cards("searches", *self._search_cards())
             shown = self._map()
             self._render(shown)
             self._finish(old)
@@ -128,6 +132,28 @@ class _Report:
                 row["thumb"], row["fields"] = self._picture(self.scan.places.get(row["row_id"]), row)
             cards.append(selection.item_card(item_id, rows, position, self.settings.images_per_query))
         return selection.deck(items.total, self.settings.queries_per_page), cards
+
+    def _search_cards(self) -> tuple[Deck, list[Card]]:
+        cards = []
+        for search in self.searches:
+            for position, query in search.shown.items():
+                picture = self._query_picture(search, query, position)
+                shown = search.results.get(query["query_id"], []), search.left_out.get(query["query_id"], [])
+                for row in (*shown[0], *shown[1]):
+                    row["thumb"], row["fields"] = self._picture(self.scan.places.get(row["row_id"]), row)
+                cards.append(searches.query_card(search.name, query, position, picture, *shown))
+        total = sum(search.total for search in self.searches)
+        return searches.deck([s.name for s in self.searches], total, self.settings.queries_per_page), cards
+
+    def _query_picture(self, search: Search, query: dict[str, Any], position: int) -> dict[str, Any]:
+        """The query's picture: a fresh one is stored with the query, others are rows of the run."""
+        if thumbnail := query.pop("thumbnail", None):
+            path = f"thumbs/search_{search.name}/{position}.jpg"
+            self.put(path, thumbnail)
+            return {"thumb": path, "fields": {}}
+        place = self.scan.places.get(query["row_id"] or "") if search.own else None
+        thumb, fields = self._picture(place, query)
+        return {"thumb": thumb, "fields": fields if place else {}}
 
     def _cards(self, page: str, deck: Deck, cards: list[Card]) -> None:
         if cards:
@@ -200,9 +226,10 @@ class _Report:
             self.put_all({c["csv_path"]: c["csv"] for c in comparisons if c["csv_path"]})
         if map_facts:
             self.put("map.html", render(site, "map", **map_facts))
-        for page in ("gallery", "pairs", "selection"):
+        for page in ("gallery", "pairs", "selection", "searches"):
             if page in self.pages:
-                self.put(f"{page}.html", render(site, page))
+                more = {"searches": [s.summary for s in self.searches]} if page == "searches" else {}
+                self.put(f"{page}.html", render(site, page, **more))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})
         self.put("report.md", markdown(site, ledger, rows, speed, failures))
 
