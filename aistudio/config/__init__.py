@@ -14,6 +14,7 @@ from aistudio.config.metrics import MetricsSettings
 from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
 from aistudio.config.reading import load_config, load_model_config, load_train_config, parse_config, parse_train_config
 from aistudio.config.report import ReportSettings
+from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.store import StoreSettings
 from aistudio.config.train import RankingTraining, RecallTraining, TrainConfig, TrainSettings
@@ -33,6 +34,7 @@ __all__ = [
     "RecallTraining",
     "ReportSettings",
     "Resize",
+    "SearchSettings",
     "SelectSettings",
     "Settings",
     "StoreSettings",

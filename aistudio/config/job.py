@@ -8,6 +8,7 @@ from aistudio.config.manifest import ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.models import ModelsSettings
 from aistudio.config.report import ReportSettings
+from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.store import StoreSettings
 
@@ -25,4 +26,5 @@ class JobConfig(Settings):
     metrics: MetricsSettings = MetricsSettings()
     select: SelectSettings = SelectSettings()
     report: ReportSettings = ReportSettings()
+    search: SearchSettings = SearchSettings()
     start_over: bool = False  # together with --yes: empties a run folder made with other settings

@@ -13,6 +13,7 @@ VERBS = {
     "aggregate": "metrics from a run's stored rows",
     "report": "HTML report of a run",
     "select": "the best images of each item, from stored scores",
+    "search": "items like items, pictures like a picture or a text",
     "compare": "is run B better than run A?",
     "verify": "prove from the stored files that every row has exactly one outcome",
     "retry": "score the failed rows of a finished run again",

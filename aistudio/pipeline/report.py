@@ -15,7 +15,8 @@ from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
 from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_scores
-from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, selection, slices
+from aistudio.pipeline.report_searches import Search, choose_searches
+from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, searches, selection, slices
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
@@ -60,8 +61,10 @@ class _Report:
             queries = choose_queries(self.store, self.settings)
             pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
             self.compared = {e.key: self.store.read_json(e.key) for e in _comparisons(self.store)}
+            self.searches = choose_searches(self.store, self.settings)
             row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
             row_ids |= {r for data in self.compared.values() for r in compare.row_ids(data)}
+            row_ids = row_ids.union(*(search.row_ids() for search in self.searches))
             self.scan = scan_scores(self.store, row_ids)
             numbers = {key: i for i, key in enumerate(self.scan.files)}
             places = queries.places() | {*self.scan.places.values()}
@@ -70,6 +73,7 @@ class _Report:
             self._cards("gallery", *self._gallery(queries))
             self._cards("pairs", *self._pair_cards(pairs_shown))
             self._cards("selection", *self._selection_cards(items))
+            self._cards("searches", *self._search_cards())
             shown = self._map()
             self._render(shown)
             self._finish(old)
@@ -136,6 +140,28 @@ class _Report:
     def _pictures(self, row_id: str) -> str | None:
         place = self.scan.places.get(row_id)
         return None if place is None else self.thumbs.get(place)
+
+    def _search_cards(self) -> tuple[Deck, list[Card]]:
+        cards = []
+        for search in self.searches:
+            for position, query in search.shown.items():
+                picture = self._query_picture(search, query, position)
+                shown = search.results.get(query["query_id"], []), search.left_out.get(query["query_id"], [])
+                for row in (*shown[0], *shown[1]):
+                    row["thumb"], row["fields"] = self._picture(self.scan.places.get(row["row_id"]), row)
+                cards.append(searches.query_card(search.name, query, position, picture, *shown))
+        total = sum(search.total for search in self.searches)
+        return searches.deck([s.name for s in self.searches], total, self.settings.queries_per_page), cards
+
+    def _query_picture(self, search: Search, query: dict[str, Any], position: int) -> dict[str, Any]:
+        """The query's picture: a fresh one is stored with the query, others are rows of the run."""
+        if thumbnail := query.pop("thumbnail", None):
+            path = f"thumbs/search_{search.name}/{position}.jpg"
+            self.put(path, thumbnail)
+            return {"thumb": path, "fields": {}}
+        place = self.scan.places.get(query["row_id"] or "") if search.own else None
+        thumb, fields = self._picture(place, query)
+        return {"thumb": thumb, "fields": fields if place else {}}
 
     def _cards(self, page: str, deck: Deck, cards: list[Card]) -> None:
         if cards:
@@ -211,10 +237,13 @@ class _Report:
         if map_facts:
             self.put("map.html", render(site, "map", **map_facts))
         about_selection = _json(store, layout.SELECTION_ABOUT) or {}
-        selected = {k: about_selection.get(k) for k in ("ordered_by", "num_doubtful")}
-        for page in ("gallery", "pairs", "selection"):
+        more: dict[str, dict[str, Any]] = {
+            "selection": {k: about_selection.get(k) for k in ("ordered_by", "num_doubtful")},
+            "searches": {"searches": [s.summary for s in self.searches]},
+        }
+        for page in ("gallery", "pairs", "selection", "searches"):
             if page in self.pages:
-                self.put(f"{page}.html", render(site, page, **(selected if page == "selection" else {})))
+                self.put(f"{page}.html", render(site, page, **more.get(page, {})))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})
         self.put("report.md", markdown(site, ledger, rows, speed, failures))
 

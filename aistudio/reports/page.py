@@ -19,6 +19,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "gallery": "Gallery",
     "pairs": "Pairs",
     "selection": "Selection",
+    "searches": "Searches",
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",

@@ -93,6 +93,11 @@ def selection_key(bucket: int, suffix: str) -> str:
     return f"{SELECTION if suffix == 'parquet' else SELECTION_CSV}{bucket:05d}.{suffix}"
 
 
+def search_key(name: str, file: str) -> str:
+    """Return the key of a file of the search `name`, e.g. `results.parquet`."""
+    return f"{SEARCHES}{name}/{file}"
+
+
 def report_key(path: str) -> str:
     """Return the key of a file of the report."""
     return f"{REPORT}{path}"

@@ -130,7 +130,7 @@ def matrix(
     return rows_ND if vectors.normalised else unit_rows(rows_ND)
 
 
-def unit_rows(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(rows_ND: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Divide each row by its length, computed in float64; a row of zeros stays."""
     length_N1 = np.linalg.norm(rows_ND.astype(np.float64), axis=1, keepdims=True)
     return (rows_ND / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)

@@ -1,0 +1,59 @@
+"""Settings of the section `search`."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from aistudio.config.base import Settings
+
+Value = str | int | float | bool
+
+
+class SearchSettings(Settings):
+    """What `search` finds for each query, and what it leaves out. No part of a run's shape."""
+
+    top_n: int = Field(10, ge=1)  # results of a query
+    per: Literal["item", "row"] | None = None  # what a result is; null: an item, for queries of a data set an image
+    item_score: Literal["max", "mean"] = "max"  # best pair of images, or the items' mean vectors
+    # of the query's picture; null: item and copies, for queries of a data set what was published
+    leave_out: list[Literal["item", "row", "copies"]] | None = None
+    duplicate_cosine: float | None = Field(None, gt=-1, le=1)  # more alike to the query than this: a copy; null: bytes
+    filter: list[str] = []  # columns whose value must be the query's; `theirs=ours` where the names differ
+    filter_separator: str | None = None  # a row's value holds several, separated by this; any of them may be equal
+    where: dict[str, Value | list[Value]] = {}  # column -> value or values that a row must have
+    diversify: dict[str, int] = {}  # column -> at most so many results of each value; rows without a value do not count
+    text: Literal["modification", "complete"] = "modification"  # of a data set's queries
+    relevant_by: Literal["auto", "row_id", "item_id"] = "auto"  # what the column `relevant` holds
+    k: list[int] | None = None  # of the metrics; null: 1, 5, 10, for queries of a data set 50 and 100 too
+    explain: int = Field(10, ge=0)  # rows told for each query and reason of leaving out
+    block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
+    batch_size: int = Field(16, ge=1)  # fresh images encoded at once
+
+    @field_validator("k")
+    @classmethod
+    def _k_positive(cls, k: list[int] | None) -> list[int] | None:
+        if k is None:
+            return None
+        if not k or any(x < 1 for x in k):
+            raise ValueError("needs at least one K, each 1 or more")
+        return sorted(set(k))
+
+    @field_validator("diversify")
+    @classmethod
+    def _at_least_one(cls, diversify: dict[str, int]) -> dict[str, int]:
+        if any(n < 1 for n in diversify.values()):
+            raise ValueError("each column's number of results is 1 or more")
+        return diversify
+
+    @field_validator("filter_separator")
+    @classmethod
+    def _some_text(cls, separator: str | None) -> str | None:
+        if separator == "":
+            raise ValueError("expected a text such as ','; a blank is taken away from settings")
+        return separator
+
+    @property
+    def filter_columns(self) -> tuple[tuple[str, str], ...]:
+        """The columns of `filter`: (the query's, the gallery's)."""
+        pairs = (entry.partition("=") for entry in self.filter)
+        return tuple((theirs, ours or theirs) for theirs, _, ours in pairs)

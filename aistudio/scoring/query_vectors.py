@@ -1,0 +1,110 @@
+"""Query vectors from a run's own models: texts, fresh images, and a picture with a text that changes it.
+
+Distinct texts and distinct images are encoded once. A text or picture that cannot be used costs its own query.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aistudio.config import JobConfig, ModelConfig
+from aistudio.models import ImageEncoder, Kind, LoadKeywords, kind, load_composer, load_model, load_recall
+from aistudio.schema import Status
+from aistudio.scoring.image_source import ImageRow, ImageSource, Request
+from aistudio.scoring.pinned_models import PinnedModel, load_pinned
+
+Vectors = NDArray[np.float32]
+TEXTS_AT_ONCE = 4_096
+NOT_FINITE = "the model gave a vector that is not finite"
+
+
+class Encoded(NamedTuple):
+    """N vectors, (N, D) float32 as the model gives them, and why a row has none (else None)."""
+
+    vectors_ND: Vectors
+    problems: list[str | None]
+
+
+class FreshImage(NamedTuple):
+    """Outcome of one distinct picture; its vector is there when its status is ok."""
+
+    row: ImageRow
+    vector_D: Vectors | None
+
+
+class QueryEncoder:
+    """The model whose vectors are searched, loaded to encode queries."""
+
+    def __init__(self, config: JobConfig, model: PinnedModel, device: str = "cpu") -> None:
+        """Load the model. Raises WeightsError and ConfigError as `load_pinned`."""
+        self._config, self.kind = config, kind(model.config)
+        options: LoadKeywords = {"device": device, "precision": config.engine.precision}
+        load = {Kind.RECALL: load_recall, Kind.COMPOSER: load_composer}.get(self.kind, load_model)
+
+        def opened(settings: ModelConfig) -> ImageEncoder:
+            found: ImageEncoder = load(settings, **options)
+            return found
+
+        self._model: Any = load_pinned(model, config, opened)
+        self.dim: int = self._model.dim
+
+    def texts(self, texts: Sequence[str]) -> Encoded:
+        """Encode texts into the space of the images; for a recall model. N may be 0."""
+        distinct = list(dict.fromkeys(texts))
+        rows = [
+            self._model.encode_texts(distinct[i : i + TEXTS_AT_ONCE]) for i in range(0, len(distinct), TEXTS_AT_ONCE)
+        ]
+        return self._spread(texts, distinct, np.concatenate([np.zeros((0, self.dim), np.float32), *rows]))
+
+    def compose(self, images_ND: Vectors, texts: Sequence[str]) -> Encoded:
+        """Compose image vectors, as `encode_images` gave them, with texts; for a composer. N may be 0."""
+        problems = self._model.refusals(texts) if hasattr(self._model, "refusals") else [None] * len(texts)
+        if not len(texts):
+            return Encoded(np.zeros((0, self.dim), np.float32), [])
+        if hasattr(self._model, "text_vectors"):
+            distinct = list(dict.fromkeys(texts))
+            place = {text: i for i, text in enumerate(distinct)}
+            encoded = self._model.text_vectors(distinct)
+            vectors = self._model.compose_vectors(images_ND, encoded[[place[t] for t in texts]])
+        else:
+            vectors = self._model.compose(images_ND, texts)
+        return Encoded(vectors, [p or q for p, q in zip(problems, _unusable(vectors), strict=True)])
+
+    def images(self, requests: Sequence[Request], batch_size: int) -> Iterator[FreshImage]:
+        """Fetch, decode and encode pictures; each outcome once, in completion order."""
+        source = ImageSource(self._config, [self._model.image_spec])
+        try:
+            held: list[ImageRow] = []
+            for row in source.images(requests):
+                if row.status != Status.OK:
+                    yield FreshImage(row, None)
+                    continue
+                held.append(row)
+                if len(held) == batch_size:
+                    yield from self._encoded(held)
+                    held = []
+            yield from self._encoded(held)
+        finally:
+            source.close()
+
+    def _encoded(self, rows: list[ImageRow]) -> Iterator[FreshImage]:
+        if not rows:
+            return
+        vectors = self._model.encode_images(np.stack([row.pixels[0] for row in rows]))
+        for row, vector, problem in zip(rows, vectors, _unusable(vectors), strict=True):
+            plain = row._replace(pixels=())
+            if problem is None:
+                yield FreshImage(plain, vector)
+            else:
+                yield FreshImage(plain._replace(status=Status.MODEL_ERROR, error=problem), None)
+
+    def _spread(self, texts: Sequence[str], distinct: list[str], vectors: Vectors) -> Encoded:
+        place, problems = {text: i for i, text in enumerate(distinct)}, _unusable(vectors)
+        rows = [place[text] for text in texts]
+        return Encoded(vectors[rows], [problems[i] for i in rows])
+
+
+def _unusable(vectors_ND: Vectors) -> list[str | None]:
+    return [None if good else NOT_FINITE for good in np.atleast_1d(np.isfinite(vectors_ND).all(axis=1))]

@@ -1,0 +1,194 @@
+"""Reads a query table: CSV, TSV, JSON lines or Parquet, local or S3, plain or compressed; or a data set's queries.
+
+Columns: query_id (else the queries are numbered from 1), and any of text, image_url, row_id, item_id; `relevant` with
+row ids or item ids as a list or separated by `|`; further columns are kept for filters. A line that cannot be used is a
+query with a problem: it costs itself, never the search.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aistudio.catalogue import DATASET_FORMATS, LocalFiles
+from aistudio.catalogue import read_queries as read_dataset
+from aistudio.catalogue.lines import Lines, plain_name
+from aistudio.catalogue.records import split_records
+from aistudio.config import ManifestSettings, SearchSettings, StoreSettings
+from aistudio.errors import ConfigError, ManifestError, StoreError
+from aistudio.schema import has_text
+from aistudio.search.searched import text_of
+from aistudio.storable import error_text, storable_text
+from aistudio.store import open_store
+from aistudio.values import table_rows
+
+ASKED_COLUMNS = ("text", "image_url", "row_id", "item_id")
+SEPARATOR = "|"  # of several relevant ids in one text
+MAX_CHARS = 10_000  # of a text or address
+SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """One line of a query table. `problem`: why it cannot be asked, None where it can."""
+
+    query_id: str
+    text: str | None = None
+    image_url: str | None = None
+    row_id: str | None = None
+    item_id: str | None = None
+    relevant: tuple[str, ...] | None = None  # None: not known
+    values: Mapping[str, str | None] = field(default_factory=dict)  # further columns
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class QueryTable:
+    """Queries with distinct ids, and the data set that they are of, if any."""
+
+    queries: list[Query]
+    dataset: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_query_table(place: str, settings: SearchSettings, store: StoreSettings) -> QueryTable:
+    """Read the queries of a file, or of `fashioniq:ROOT` and its like.
+
+    Raises:
+        ConfigError: no such file, not a table, or no column that could be asked with.
+    """
+    name, _, root = place.partition(":")
+    if name in DATASET_FORMATS and root:
+        return _dataset(name, root, settings)
+    kind = _kind(place)
+    try:
+        folder, _, file = place.rpartition("/")
+        with open_store(folder or ("/" if place.startswith("/") else "."), store).open(file) as stream:
+            rows = list(_parquet(stream) if kind == "parquet" else _lines(stream, place, kind))
+    except (StoreError, ManifestError, OSError, EOFError, pa.ArrowException) as e:
+        raise ConfigError(f"--queries {place}: cannot be read: {error_text(e)}") from None
+    known = {column for row in rows if isinstance(row, dict) for column in row}
+    if not known & set(ASKED_COLUMNS):
+        raise ConfigError(
+            f"--queries {place}: needs a column to ask with: {', '.join(ASKED_COLUMNS)}; found "
+            f"{', '.join(sorted(known)[:20]) or 'no queries'}"
+        )
+    return QueryTable(_distinct([_query(number, row) for number, row in enumerate(rows, 1)]))
+
+
+def _kind(place: str) -> str:
+    name = plain_name(place).removesuffix(".gz").removesuffix(".zst")
+    for suffix, kind in SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    sets = ", ".join(f"{name}:ROOT" for name in DATASET_FORMATS)
+    raise ConfigError(f"--queries {place}: expected a file that ends in {', '.join(SUFFIXES)}, or {sets}")
+
+
+def _dataset(name: str, root: str, settings: SearchSettings) -> QueryTable:
+    asked = ManifestSettings.model_validate({"path": root, "format": name})
+    try:
+        found = read_dataset(LocalFiles(root), asked)
+    except ManifestError as e:
+        raise ConfigError(f"--queries {name}:{root}: {e}") from None
+    queries = []
+    for row in found.table.to_pylist():
+        text = row["complete_text"] if settings.text == "complete" else row["text"]
+        values = {c: row[c] for c in ("category", "source_caption", "target_caption")}
+        problem = None if text else f"{name} has no complete text (search.text)"
+        relevant = None if row["relevant"] is None else tuple(row["relevant"])
+        queries.append(Query(row["query_id"], text, None, row["row_id"], None, relevant, values, problem))
+    notes = tuple(f"{count:,} queries of {name} left out: {reason}" for reason, count in found.left_out.items())
+    return QueryTable(queries, name, notes)
+
+
+def _parquet(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    for batch in pq.ParquetFile(stream).iter_batches(10_000):
+        yield from table_rows(pa.Table.from_batches([batch]))
+
+
+def _lines(stream: BinaryIO, place: str, kind: str) -> Iterator[dict[str, Any] | str]:
+    """Each record as a dict, or why it is none."""
+    lines = Lines(stream, place)
+    if kind == "jsonl":
+        for line in lines:
+            if line.problem is not None or line.text.strip():
+                yield line.problem or _object(line.text)
+        return
+    header: list[str] | None = None
+    for record in split_records(lines, "," if kind == "csv" else "\t"):
+        if record.problem is not None:
+            yield f"line {record.lines[0].number}: {record.problem}"
+        elif header is None:
+            header = [name.strip() for name in record.fields]
+        elif len(record.fields) != len(header):
+            yield f"line {record.lines[0].number}: {len(record.fields)} fields, expected {len(header)}"
+        else:
+            yield dict(zip(header, record.fields, strict=True))
+
+
+def _object(text: str) -> dict[str, Any] | str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        return f"not valid JSON: {error_text(e)}"
+    return value if isinstance(value, dict) else f"not a JSON object but {type(value).__name__}"
+
+
+def _query(number: int, row: dict[str, Any] | str) -> Query:
+    if isinstance(row, str):
+        return Query(str(number), problem=row)
+    asked = {c: _text(row.get(c)) for c in ("query_id", *ASKED_COLUMNS)}
+    problem = None
+    for column in ASKED_COLUMNS:
+        if isinstance(row.get(column), list | dict):
+            problem = f"{column} is not a text"
+    text = asked["text"]
+    if text is not None and not has_text(pa.array([text], pa.string()))[0].as_py():
+        text = None
+    if problem is None and not (text or asked["image_url"] or asked["row_id"] or asked["item_id"]):
+        problem = f"nothing to ask with: {', '.join(ASKED_COLUMNS)} are all empty"
+    values = {c: _text(v) for c, v in row.items() if c not in ("query_id", "relevant", *ASKED_COLUMNS)}
+    return Query(
+        asked["query_id"] or str(number), text, asked["image_url"], asked["row_id"], asked["item_id"],
+        _relevant(row.get("relevant")), values, problem,
+    )  # fmt: skip
+
+
+def _text(value: Any) -> str | None:
+    """A cell as storable text without blanks around it, None where it is empty."""
+    if value is None:
+        return None
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else text_of(value)
+    return storable_text((text or "").strip(), MAX_CHARS) or None
+
+
+def _relevant(value: Any) -> tuple[str, ...] | None:
+    """The ids of a cell: a list, its JSON, or texts separated by `|`; None for an empty cell."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return (value.strip(),)
+    if isinstance(value, list):
+        ids = [_text(v) for v in value]
+    else:
+        ids = [_text(part) for part in (text_of(value) or "").split(SEPARATOR)]
+    found = tuple(dict.fromkeys(one for one in ids if one is not None))
+    return found or (() if isinstance(value, list) else None)
+
+
+def _distinct(queries: list[Query]) -> list[Query]:
+    """Queries whose id was there before get a number behind it."""
+    seen: set[str] = set()
+    out = []
+    for query in queries:
+        name, number = query.query_id, 2
+        while name in seen:
+            name, number = f"{query.query_id}#{number}", number + 1
+        seen.add(name)
+        out.append(query if name == query.query_id else Query(**{**query.__dict__, "query_id": name}))
+    return out
