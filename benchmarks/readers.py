@@ -50,9 +50,9 @@ _READ = {
 }
 _REPORT = """# Readers of a run with failed rows
 
-`make readers` (benchmarks/readers.py; written with pyarrow {version}). float32 and float16: every stored column, nulls and
-vectors compared. "kept extremes": the same beside columns of the user's, one of each type that is stored, with values at
-the type's ends; a reader that stops there stops at a value that the user's own file held, and reads all other columns.
+`make readers` (benchmarks/readers.py; written with pyarrow {version}). float32 and float16: every column of
+every file read; rows, nulls and vectors compared with what was written. "kept extremes": the same beside columns of the
+user's, one of each type that is stored, with values at the type's ends, such as years that pandas and Polars cannot show.
 
 {table}
 """
