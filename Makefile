@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench train clean
+.PHONY: demo test check bench readers train clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
@@ -22,6 +22,9 @@ check: $(READY)  ## style, types, import rule
 bench: $(READY)  ## images per second beside the limit and what else one would use; top-K beside FAISS
 	$(BIN)/python benchmarks/throughput.py $(if $(IMAGES),--images $(IMAGES)) --num 1000 --ways ours limit reference dataloader ray_data
 	$(BIN)/python benchmarks/topk.py
+
+readers: $(READY)  ## which Parquet readers read a run with failed rows, each in an environment of its own (needs a package index)
+	$(BIN)/python benchmarks/readers.py
 
 train: $(READY)  ## the demo's models again, from nothing, into reports/training
 	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_recall.yaml

@@ -33,11 +33,10 @@ class Damage(NamedTuple):
     in_index: bool = False
 
 
-def whole_run(store: Store) -> None:
+def whole_run(store: Store, dtype: str = "float32") -> None:
     """Three shards of four rows, one row of each failed; vectors, texts, thumbnails, a column of the user's."""
-    config = parse_config(
-        {"manifest": {"path": "m.csv", "format": "csv"}, "output": store.root, "models": {"recall": "-"}}, "test"
-    )
+    data = {"manifest": {"path": "m.csv", "format": "csv"}, "output": store.root, "models": {"recall": "-"}}
+    config = parse_config(data | {"store": {"embedding_dtype": dtype}}, "test")
     writer = ShardWriter(store, "00000", ROWS, 0)
     num = ROWS * len(SHARDS)
     columns = [[f"r{i}" for i in range(num)], [f"i{i // 2}" for i in range(num)], [f"u{i}" for i in range(num)],

@@ -125,7 +125,7 @@ def _nested(rng: random.Random, kind: str, num: int, depth: int) -> pa.Array:
         "dictionary": lambda: pa.DictionaryArray.from_arrays(
             pa.array([i % 2 for i in range(num)], pa.int8()), inner(2)
         ),
-        "run_end": lambda: pa.RunEndEncodedArray.from_arrays(pa.array([1, num], pa.int32()), inner(2)),
+        "run_end": lambda: _run_ends(num, inner(2)),
         "list_view": lambda: pa.ListViewArray.from_arrays(
             pa.array(ends[:-1], pa.int32()), pa.array(sizes, pa.int32()), inner(ends[-1])
         ),
@@ -141,6 +141,14 @@ def _nested(rng: random.Random, kind: str, num: int, depth: int) -> pa.Array:
         ),
     }
     return makers[kind]()
+
+
+def _run_ends(num: int, values: pa.Array) -> pa.Array:
+    ends = pa.array([1, num], pa.int32())
+    try:
+        return pa.RunEndEncodedArray.from_arrays(ends, values)
+    except pa.ArrowInvalid:  # looks at texts whether they are UTF-8
+        return pa.RunEndEncodedArray.from_arrays(ends, pa.array([b"\xff", None]))
 
 
 def _opaque(storage: pa.Array) -> pa.Array:

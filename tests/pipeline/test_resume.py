@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from aistudio.errors import AIStudioError, FencedError, ManifestError, RunMismatchError
+from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline import dataset as dataset_module
 from aistudio.pipeline import score as score_module
 from aistudio.pipeline.actors import FusedWorker
@@ -201,3 +203,41 @@ def test_a_run_whose_output_manifest_and_images_are_on_s3(s3, image_server, tmp_
     assert result.ledger.complete and result.record["attempt"] == 2
     assert_same(before, stored(config))
     assert score(prepare(config)).did_nothing
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_a_run_whose_name_is_not_ascii(s3, image_server, tmp_path, make_config, where):
+    write_manifest(tmp_path / "清单.csv", [image_server.url(f"ok/{i}.jpg") for i in range(6)])
+    output = str(tmp_path / "图片打分 é") if where == "local" else "s3://bucket/运行/été 1"
+    config = make_config(tmp_path / "清单.csv", store={"endpoint_url": s3.url}, output=output, ranking=None)
+    result = score(prepare(config))
+    assert result.ledger.complete and result.ledger.counts == {"ok": 6}
+    assert score(prepare(config)).did_nothing
+
+
+def test_a_run_of_before_november_2026_is_resumed_and_retried(image_server, tmp_path, make_config):
+    """Its vectors are fixed-size lists; what is scored now lies beside them, in today's layout."""
+    image_server.add("later.jpg", b"gone", status=404)
+    urls = [image_server.url(f"ok/{i}.jpg") for i in range(15)] + [image_server.url("later.jpg")]
+    config = make_config(write_manifest(tmp_path / "m.csv", urls), engine={"shard_rows": 4})
+    score(prepare(config))
+    store, want = open_store(config.output), aggregate(open_store(config.output), config.metrics)["metrics"]
+    for entry in (*store.list("scores/"), *store.list("texts/")):
+        table, metadata = store.read_table(entry.key), store.read_metadata(entry.key)[2]
+        position = table.column_names.index("embedding")
+        kind = pa.list_(pa.float32(), 16)
+        store.write_table(entry.key, table.set_column(position, "embedding", table["embedding"].cast(kind)), metadata)
+    files = [e.key for e in store.list("scores/")]
+    assert score(prepare(config)).did_nothing
+    store.delete(files[0])
+    assert score(prepare(config)).ledger.complete
+    kinds = [store.read_metadata(key)[0].field("embedding").type for key in files]
+    assert kinds == [pa.list_(pa.float32()), *[pa.list_(pa.float32(), 16)] * 3]
+    again = aggregate(store, config.metrics)["metrics"]
+    values = [{k: v["value"] for k, v in metrics.items()} for metrics in (again, want)]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    image_server.add("later.jpg", image_server.image)
+    result = score(prepare(config), retry=())
+    assert result.ledger.complete and result.ledger.counts == {"ok": 16}
+    assert store.read_metadata(files[3])[0].field("embedding").type == pa.list_(pa.float32())
+    assert check_run(store, deep=True).complete
