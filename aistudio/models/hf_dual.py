@@ -102,7 +102,7 @@ class _Tokenizer:
 
     def __init__(self, folder: Path, arch: HfArch, config: Any) -> None:
         with explained(folder):
-            self._tokenizer = transformers.AutoTokenizer.frompretrained(folder, local_files_only=True)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         config = getattr(config, "text_config", config)
         self._limit = arch.max_tokens or min(config.max_position_embeddings, self._tokenizer.model_max_length)
         self._padding = "max_length" if arch.padding == "max_length" else False
@@ -119,7 +119,7 @@ def _text_tower(arch: HfArch, folders: Folders) -> Any:
     if arch.text_weights is None:
         return pretrained(auto, folders.text)
     with explained(folders.text):
-        model = auto.from_config(transformers.AutoConfig.frompretrained(folders.text, local_files_only=True))
+        model = auto.from_config(transformers.AutoConfig.from_pretrained(folders.text, local_files_only=True))
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     state = read_state_dict(arch.text_weights)
     extra = {name: value for name, value in state.items() if name in wanted or name not in BERT_LEFTOVERS}
@@ -138,7 +138,7 @@ def check(cfg: ModelConfig) -> WeightsInfo:
     folders = Folders(cfg, arch)
     with explained(folders.model), torch.device("meta"):
         model = transformers.AutoModel.from_config(
-            transformers.AutoConfig.frompretrained(folders.model, local_files_only=True)
+            transformers.AutoConfig.from_pretrained(folders.model, local_files_only=True)
         )
     tensors = list(model.state_dict().values())
     spec = image_spec(folders.model)
