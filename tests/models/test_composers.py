@@ -55,6 +55,11 @@ def composers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelConfig
     return {family: saved(folder, family) for family in FAMILIES}
 
 
+@pytest.fixture(scope="module")
+def loaded(composers: dict[str, ModelConfig]) -> Any:
+    return load_model(composers["compose_ae"])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loaded_equals_the_differentiable_model(composers: dict[str, ModelConfig], family: str) -> None:
     cfg = composers[family]
@@ -85,33 +90,28 @@ def test_check_finds_what_loading_finds(composers: dict[str, ModelConfig], famil
     assert (info.dim, info.image_spec) == (model.dim, model.image_spec)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("family", "threads"), [*((family, 1) for family in FAMILIES), ("tirg", 2), ("compose_ae", 3)])
 def test_no_row_depends_on_its_neighbours(composers: dict[str, ModelConfig], family: str, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         together, alone = load_model(composers[family]), load_model(composers[family])
-        z = together.encode_images(PIXELS)
-        apart = np.concatenate([alone.encode_images(PIXELS[i : i + 2]) for i in range(len(PIXELS) - 2, -1, -1)])
-        np.testing.assert_array_equal(z[-2:], apart[:2])
+        z = together.encode_images(PIXELS[:6])
+        np.testing.assert_array_equal(alone.encode_images(PIXELS[5:6]), z[5:6])
+        np.testing.assert_array_equal(alone.encode_images(PIXELS[4::-1]), z[4::-1])
         texts = [" ".join(RNG.choice(WORDS[1:], n % 9 + 1)) for n in range(300)]
         images = z[RNG.integers(0, len(z), 300)]
         whole = together.compose(images, texts)
-        backwards = alone.compose(images[::-1], texts[::-1])[::-1]
-        np.testing.assert_array_equal(whole, backwards)
-        for i in (0, 77, 299):
-            np.testing.assert_array_equal(load_model(composers[family]).compose(images[[i]], [texts[i]]), whole[[i]])
+        np.testing.assert_array_equal(alone.compose(images[[77]], [texts[77]]), whole[[77]])
+        np.testing.assert_array_equal(alone.compose(images[::-1], texts[::-1])[::-1], whole)
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("text", ["", "?!", "雪", " \n", "word " * (MAX_WORDS + 1)])
-def test_a_text_that_cannot_be_read_costs_its_own_row(
-    composers: dict[str, ModelConfig], text: str, position: int
-) -> None:
-    model = load_model(composers["compose_ae"])
+def test_a_text_that_cannot_be_read_costs_its_own_row(loaded: Any, text: str, position: int) -> None:
+    model = loaded
     z, texts = model.encode_images(PIXELS[:3]), ["red dress", "blue dress", "a long collar"]
     whole = model.compose(z, texts)
     texts[position] = text
