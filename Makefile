@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench readers train clean
+.PHONY: demo test test-all check bench readers train clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
 
 test: $(READY)  ## every test that needs no GPU, network or cloud account
 	$(BIN)/python -m pytest -q
+
+# Campaigns draw at random and are short here; each tells in its file how to run it longer.
+test-all: test  ## the tests, then short campaigns: kills of runs and trainings, mutated images, odd tables
+	$(BIN)/python benchmarks/fuzz_images.py --count 300 --max-seconds 60
+	$(BIN)/python benchmarks/fuzz_tables.py --tables 40
+	$(BIN)/python benchmarks/train_kills.py --kills 4 --in-commit 1
+	$(BIN)/python benchmarks/faults.py --minutes 3 --kinds driver,worker --target local
 
 check: $(READY)  ## style, types, import rule
 	$(BIN)/ruff check .
