@@ -4,9 +4,8 @@
 
 Writes three runs with failed rows (vectors as float32, as float16, and float32 beside kept columns of every type that
 is stored, full of values at its ends: years beyond 9999, times of -1 s, zones such as -09:30), lets each reader read
-every file of scores/, texts/ and manifest/ whole, and compares rows, nulls and vectors with what was written. Needs
-pip's package index; about 600 MB below the temporary folder. Exit code 1 when a reader fails in one of the first two
-runs.
+every file of scores/, texts/ and manifest/ whole, and compares rows, nulls and vectors with what was written. Needs a
+package index; about 600 MB below the temporary folder. Exit code 1 when a reader fails in one of the first two runs.
 """
 
 import argparse

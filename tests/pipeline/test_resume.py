@@ -11,7 +11,7 @@ import pytest
 from aistudio.errors import AIStudioError, FencedError, ManifestError, RunMismatchError
 from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline import dataset as dataset_module
-from aistudio.pipeline import score as score_module
+from aistudio.pipeline import run_folder
 from aistudio.pipeline.actors import FusedWorker
 from aistudio.pipeline.score import prepare, score
 from aistudio.runs import attempts
@@ -163,7 +163,7 @@ def test_starting_over_that_breaks_off_leaves_a_folder_that_is_still_known(image
             super().delete(key)
 
     with pytest.raises(AIStudioError, match="power"):
-        score_module._empty(Breaks(config.output, config.store))
+        run_folder.empty(Breaks(config.output, config.store))
     assert store.exists("run.json")
     other = config.model_copy(update={"images": config.images.model_copy(update={"thumbnail_px": 32})})
     with pytest.raises(RunMismatchError, match=r"thumbnail_px"):
