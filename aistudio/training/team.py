@@ -14,6 +14,24 @@ from aistudio.errors import AIStudioError
 T = TypeVar("T")
 
 
+class _Gather(torch.autograd.Function):
+    """Gathers (N, ...) of all workers; each gets back the sum of the gradients that they have for its rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows)
+        ctx.num = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        gradient = gradients[0].contiguous()
+        distributed.all_reduce(gradient)
+        start = distributed.get_rank() * ctx.num
+        return gradient[start : start + ctx.num]
+
+
 class Team:
     """One of `size` workers; the first has rank 0 and alone writes files."""
 
@@ -67,9 +85,8 @@ class Team:
         """
         if self.size == 1:
             return rows
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(rows.contiguous()))
+        gathered: torch.Tensor = _Gather.apply(rows.contiguous())
+        return gathered
 
     def gather_list(self, values: list[Any]) -> list[Any]:
         """Concatenate plain lists of every worker, by rank."""

@@ -57,9 +57,8 @@ def test_an_export_encodes_as_the_trained_module(family, tmp_path):
     dual, _ = opened(tmp_path, family)
     with torch.no_grad():
         for parameter in dual.module.parameters():
-            parameter.add_(
-                0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
-            )
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+            parameter.add_(0.01 * noise)
     dual.module.eval()
     out = tmp_path / "export"
     out.mkdir()
