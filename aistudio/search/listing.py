@@ -5,21 +5,20 @@ most n of a diversity value, none that is nearly equal to it. Where that leaves 
 skips what is settled (the items found, the values that are full) and goes on, so that each pass adds at least one
 result and memory does not grow with the size of an item. A query with several vectors scores a row by the best of them.
 
-One answer, whatever the blocks, files and mapper: scores and order are those of index/, and a list is taken only up to
-the place where all its vectors have been searched.
+One answer, whatever the blocks, files and mapper: scores and order are those of index/.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from aistudio.runs.mapper import Mapper
 from aistudio.search.lookup import rows_at
-from aistudio.search.qrels import Relevance, relevance
+from aistudio.search.naming import relation_of, sure_rows, whole
+from aistudio.search.qrels import Relevance
 from aistudio.search.scanning import Filter, Floats, Ints, Part, Pass, scan_files
 from aistudio.search.searched import Searchable, texts_of
 
@@ -86,11 +85,7 @@ class Lists:
 
 
 def best_lists(gallery: Searchable, asking: Asking, rules: Rules, mapper: Mapper) -> Iterator[Lists]:
-    """Yield the results of consecutive queries, some thousands at a time.
-
-    Raises:
-        StoreError: a damaged file.
-    """
+    """Yield the results of consecutive queries, some thousands at a time. Raises StoreError for a damaged file."""
     for start, stop in _chunks(asking.query_S):
         yield from _searched(gallery, asking, rules, mapper, (start, stop))
 
@@ -132,14 +127,6 @@ class _State:
 
     def full(self, column: int, most: int) -> list[str]:
         return [value for value, count in self.counts[column].items() if count >= most]
-
-
-class _ByText(Relevance):
-    """Names compared with a column's values as texts."""
-
-    def values_of(self, values: Mapping[str, pa.Array]) -> pa.Array:
-        """Return the column as texts."""
-        return texts_of(values[self.columns[0]])
 
 
 class _Chunk:
@@ -200,7 +187,7 @@ class _Chunk:
     def _naming(self, naming: Naming, query_S: Ints) -> Relevance:
         """The names of the queries that are asked, each for all vectors of its query."""
         low, high = np.searchsorted(naming.query_I, [self.start, self.stop])
-        return _relation(naming.column, naming.names[low:high], naming.query_I[low:high] - self.start, query_S)
+        return relation_of(naming.column, naming.names[low:high], naming.query_I[low:high] - self.start, query_S)
 
     def _settled(self, query_S: Ints) -> list[Relevance]:
         """Items that were found and diversity values that are full, of the queries that go on."""
@@ -208,10 +195,10 @@ class _Chunk:
         found = []
         if self.rules.key == "item_id":
             pairs = [(key, q) for q in asked for key in self.states[q].keys]
-            found.append(_relation("item_id", [k for k, _ in pairs], np.array([q for _, q in pairs], int), query_S))
+            found.append(relation_of("item_id", [k for k, _ in pairs], np.array([q for _, q in pairs], int), query_S))
         for number, (column, most) in enumerate(self.rules.diversify):
             pairs = [(value, q) for q in asked for value in self.states[q].full(number, most)]
-            found.append(_relation(column, [v for v, _ in pairs], np.array([q for _, q in pairs], int), query_S))
+            found.append(relation_of(column, [v for v, _ in pairs], np.array([q for _, q in pairs], int), query_S))
         return found
 
     def _settled_ids(self, query_S: Ints) -> tuple[Ints, Ints]:
@@ -269,13 +256,13 @@ class _Chunk:
         columns = list(dict.fromkeys([self.rules.key, *(column for column, _ in self.rules.diversify)]))
         ids = np.unique(found.ids_SK[found.ids_SK >= 0])
         table = rows_at(self.gallery.store, self.gallery.files, ids, columns, self.mapper)
-        texts = {c: texts_of(_whole(table[c])).to_pylist() for c in columns}
+        texts = {c: texts_of(whole(table[c])).to_pylist() for c in columns}
         query_S = self.query_S[subs]
         cuts = np.flatnonzero(np.diff(query_S)) + 1
         for a, b in zip([0, *cuts.tolist()], [*cuts.tolist(), len(subs)], strict=True):
             q = int(query_S[a])
             first_sub = int(np.searchsorted(self.query_S, q))
-            rows, complete = _sure(found.scores_SK[a:b], found.ids_SK[a:b], subs[a:b] - first_sub)
+            rows, complete = sure_rows(found.scores_SK[a:b], found.ids_SK[a:b], subs[a:b] - first_sub)
             places = np.searchsorted(ids, [row_id for row_id, _, _ in rows])
             state = self.states[q]
             for row, place in zip(rows, places.tolist(), strict=True):
@@ -309,40 +296,3 @@ class _Chunk:
             np.array(score, np.float64), np.array(vector, np.int64), left_out,
             (self.relevant[0] + self.start, self.relevant[1]), rows,
         )  # fmt: skip
-
-
-def _sure(scores_VK: Floats, ids_VK: Ints, vectors_V: Ints) -> tuple[list[tuple[int, float, int]], bool]:
-    """Rows of one query in order, up to the place where all its vectors have been searched; and whether that is all.
-
-    A vector whose K places are all taken may have more rows behind its last one.
-    """
-    num, k = ids_VK.shape
-    full = ids_VK[:, -1] >= 0
-    score, row_id = scores_VK.ravel(), ids_VK.ravel()
-    vector = np.repeat(vectors_V, k)
-    order = np.lexsort((vector, row_id, -score))
-    order = order[row_id[order] >= 0]
-    if num > 1:
-        _, first = np.unique(row_id[order], return_index=True)  # the best of the query's vectors counts
-        order = order[np.sort(first)]
-    if full.any():
-        last = min((-s, i) for s, i in zip(scores_VK[full, -1].tolist(), ids_VK[full, -1].tolist(), strict=True))
-        behind = (-score[order] > last[0]) | ((-score[order] == last[0]) & (row_id[order] > last[1]))
-        order = order[~behind]
-    rows = list(zip(row_id[order].tolist(), score[order].tolist(), vector[order].tolist(), strict=True))
-    return rows, not full.any()
-
-
-def _relation(column: str, names: Sequence[str], query_I: Ints, query_S: Ints) -> Relevance:
-    """Names of queries as names of their vectors, which stand together: query_S[i] is the query of vector i."""
-    order = np.argsort(query_S, kind="stable")
-    low, high = (np.searchsorted(query_S[order], query_I, side) for side in ("left", "right"))
-    which = np.repeat(np.arange(len(query_I)), high - low)
-    start = np.repeat(low - np.concatenate([[0], np.cumsum(high - low)[:-1]]) if len(low) else low, high - low)
-    made = relevance([column], [names[i] for i in which.tolist()], order[start + np.arange(len(which))])
-    return _ByText(made.columns, made.names, made.start_I1, made.query_J, made.gain_J)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole

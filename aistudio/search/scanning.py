@@ -7,28 +7,22 @@ are nearly equal to the query are collected beside; the caller leaves them out. 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from aistudio.errors import StoreError
 from aistudio.index import Sieve, TopK, exact_scores
-from aistudio.index.sieve import Block, Survivors
 from aistudio.search.gallery import File, Vectors
 from aistudio.search.keyed import SEPARATOR
+from aistudio.search.pairs import NONE, Floats, Ints, Near, best_of, first_of_each, joined, runs, together
 from aistudio.search.qrels import Relevance
 from aistudio.search.searched import Searchable, texts_of
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating[Any]]
-
 MAX_PAIRS = 2_000_000  # pairs of a query and a row held at once: 32 MB
 SCAN_PAIRS = 65_536  # a filter value with fewer pairs in a block is compared pair by pair: a scan costs a millisecond
-
-_NONE: Ints = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -60,10 +54,10 @@ class Part:
     vectors_SD: NDArray[np.float32]
     k: int
     skips: tuple[Relevance, ...] = ()  # rows that a query's gallery lacks, by a column
-    skip_ids_J: Ints = field(default_factory=lambda: _NONE)  # and by id, ascending
-    skip_subs_J: Ints = field(default_factory=lambda: _NONE)
+    skip_ids_J: Ints = field(default_factory=lambda: NONE)  # and by id, ascending
+    skip_subs_J: Ints = field(default_factory=lambda: NONE)
     filter: Filter | None = None
-    code_S: Ints = field(default_factory=lambda: _NONE)  # where there is a filter; ascending
+    code_S: Ints = field(default_factory=lambda: NONE)  # where there is a filter; ascending
     ceiling: float | None = None  # a row with a higher score is nearly equal to the query
     wanted: tuple[Relevance, ...] = ()  # relevant rows, to be found among the eligible ones
     explain: int = 0  # rows told for each vector and skip
@@ -86,18 +80,18 @@ class Pass:
         k, explain = part.k, part.explain
         scores = np.concatenate([self.scores_SK, other.scores_SK], axis=1)
         ids = np.concatenate([self.ids_SK, other.ids_SK], axis=1)
-        near = None if self.near is None or other.near is None else _together(self.near, other.near)
+        near = None if self.near is None or other.near is None else together(self.near, other.near)
         if near is not None and part.most_near is not None and len(near[0]) > part.most_near:
             near = None
-        skipped = [first_of_each(_together(a, b), explain) for a, b in zip(self.skipped, other.skipped, strict=True)]
-        wanted = [_together(a, b) for a, b in zip(self.wanted, other.wanted, strict=True)]
-        return Pass(*_best(scores, ids, k), near, skipped, wanted, self.rows + other.rows)
+        skipped = [first_of_each(together(a, b), explain) for a, b in zip(self.skipped, other.skipped, strict=True)]
+        wanted = [together(a, b) for a, b in zip(self.wanted, other.wanted, strict=True)]
+        return Pass(*best_of(scores, ids, k), near, skipped, wanted, self.rows + other.rows)
 
 
 def scan_files(
     files: Sequence[File], gallery: Searchable, part: Part, block_rows: int, device: str | None = None
 ) -> Pass:
-    """Search some files. Raises StoreError for a damaged file, ValueError for vectors of another width."""
+    """Search some files. Raises StoreError for a damaged file or vectors of another width."""
     scan = _Scan(part, device)
     columns = [c for relation in (*part.skips, *part.wanted) for c in relation.columns]
     columns += part.filter.columns if part.filter is not None else ()
@@ -107,44 +101,6 @@ def scan_files(
     return scan.result()
 
 
-def first_of_each(pairs: tuple[Ints, Ints], most: int) -> tuple[Ints, Ints]:
-    """Keep the first `most` pairs of each vector, in the order given within a vector."""
-    sub, row = pairs
-    order = np.argsort(sub, kind="stable")
-    ordered = sub[order]
-    start = np.searchsorted(ordered, ordered)
-    kept = order[np.arange(len(order)) - start < most]
-    return sub[kept], row[kept]
-
-
-class _Near:
-    """Collects the rows whose true score is above the ceiling; a consumer of a sieve."""
-
-    num_best = 1  # its threshold is always known
-
-    def __init__(self, ceiling: float, num: int, most: int | None) -> None:
-        self._ceiling, self._lowest_Q, self._most = ceiling, np.full(num, ceiling), most
-        self.count = 0  # threads may lose a few of these: it is there to end the collecting some time
-        self.found: list[tuple[Ints, Ints]] = []  # appended by several threads
-
-    def thresholds(self, part: slice) -> Floats:
-        return self._lowest_Q[part]
-
-    def take(self, found: Survivors, part: slice, block: Block) -> None:
-        error_S, score_S = block.error_Q[found.query_S], found.score_S.astype(np.float64)
-        near_S = score_S > self._ceiling + error_S
-        unsure = np.flatnonzero(~near_S & (score_S >= self._ceiling - error_S))
-        near_S[unsure] = block.rescore(found.query_S[unsure], found.row_S[unsure]) > self._ceiling
-        self.count += int(near_S.sum())
-        if self._most is not None and self.count > self._most:
-            self.found.clear()
-        elif near_S.any():
-            self.found.append((found.query_S[near_S], block.ids_N[found.row_S[near_S]]))
-
-    def finish(self, part: slice, block: Block) -> None:
-        """Nothing of a block is kept."""
-
-
 class _Group:
     """The queries of one filter value, from `start` on, while rows stream by."""
 
@@ -152,7 +108,7 @@ class _Group:
         self.start, self.stop = start, stop
         vectors = part.vectors_SD[start:stop]
         self.sieve, self.top = Sieve(vectors, device), TopK(part.k, vectors)
-        self.near = None if part.ceiling is None else _Near(part.ceiling, stop - start, part.most_near)
+        self.near = None if part.ceiling is None else Near(part.ceiling, stop - start, part.most_near)
 
     def scan(self, rows_ND: NDArray[np.float32], ids_N: Ints, skip: tuple[Ints, Ints]) -> None:
         self.sieve.scan(rows_ND, ids_N, [self.top] if self.near is None else [self.top, self.near], skip)
@@ -168,7 +124,7 @@ class _Scan:
         self._groups: dict[int, _Group] = {}
         self._near: list[tuple[Ints, Ints]] = []
         self._rows = 0
-        self._skipped: list[tuple[Ints, Ints]] = [(_NONE, _NONE) for _ in part.skips]
+        self._skipped: list[tuple[Ints, Ints]] = [(NONE, NONE) for _ in part.skips]
         self._wanted: list[list[tuple[Ints, Ints]]] = [[] for _ in part.wanted]
 
     def add(self, block: Vectors) -> None:
@@ -177,13 +133,14 @@ class _Scan:
             return
         part, num = self.part, len(block.ids_N)
         if num and block.rows_ND.shape[1] != part.vectors_SD.shape[1]:
-            raise ValueError(f"gallery has {block.rows_ND.shape[1]} dimensions, queries {part.vectors_SD.shape[1]}")
+            have, asked = block.rows_ND.shape[1], part.vectors_SD.shape[1]
+            raise StoreError(f"stored vectors have {have} dimensions, queries {asked}: vectors of different models")
         row, code = (np.arange(num), np.zeros(num, np.int64)) if part.filter is None else part.filter.rows(block)
         skip_sub, skip_row = self._skips(block)
         self._find_wanted(block, (row, code), skip_sub * num + skip_row)
         self._rows += num
         small: list[tuple[Ints, int, int]] = []
-        for start, stop in _runs(code):
+        for start, stop in runs(code):
             first, last = self._queries(int(code[start]))
             if part.filter is not None and (last - first) * (stop - start) < SCAN_PAIRS:
                 small.append((row[start:stop], first, last))
@@ -204,7 +161,7 @@ class _Scan:
             row, sub, _ = relation.pairs(block.values)
             found.append(sub * num + row)
             if part.explain:
-                told = _together(self._skipped[number], (sub, block.ids_N[row]))
+                told = together(self._skipped[number], (sub, block.ids_N[row]))
                 self._skipped[number] = first_of_each(told, part.explain)
         low, high = np.searchsorted(part.skip_ids_J, [block.ids_N[0], block.ids_N[-1] + 1]) if num else (0, 0)
         named = part.skip_ids_J[low:high]
@@ -268,7 +225,7 @@ class _Scan:
     def _merge(self, subs: Ints, scores: Floats, ids: Ints) -> None:
         both_scores = np.concatenate([self._scores_SK[subs], scores], axis=1)
         both_ids = np.concatenate([self._ids_SK[subs], ids], axis=1)
-        self._scores_SK[subs], self._ids_SK[subs] = _best(both_scores, both_ids, self.part.k)
+        self._scores_SK[subs], self._ids_SK[subs] = best_of(both_scores, both_ids, self.part.k)
 
     def _too_many(self) -> bool:
         """Whether more nearly equal pairs were found than can be held."""
@@ -283,8 +240,8 @@ class _Scan:
             self._merge(np.arange(group.start, group.stop), *group.top.result())
             if group.near is not None:
                 near += [(sub + group.start, row_id) for sub, row_id in group.near.found]
-        wanted = [_joined(found) for found in self._wanted]
-        together = None if self._too_many() else _joined(near)
+        wanted = [joined(found) for found in self._wanted]
+        together = None if self._too_many() else joined(near)
         return Pass(self._scores_SK, self._ids_SK, together, self._skipped, wanted, self._rows)
 
 
@@ -298,7 +255,7 @@ def _pieces(block: Vectors, part: Part) -> Iterator[Vectors]:
         yield block
         return
     step = np.cumsum(count) // MAX_PAIRS
-    for start, stop in _runs(step):
+    for start, stop in runs(step):
         values = {c: v.slice(start, stop - start) for c, v in block.values.items()}
         yield Vectors(block.rows_ND[start:stop], block.ids_N[start:stop], values)
 
@@ -309,27 +266,3 @@ def _pair_counts(relation: Relevance, block: Vectors) -> Ints:
     known = pc.fill_null(pc.index_in(own, value_set=relation.names), -1).to_numpy(zero_copy_only=False)
     per_name = np.append(np.diff(relation.start_I1), 0)  # -1 finds the 0 at the end
     return per_name[known]
-
-
-def _runs(values: Ints) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run of equal values."""
-    cuts = np.flatnonzero(np.diff(values)) + 1
-    starts = np.concatenate([[0], cuts, [len(values)]]) if len(values) else np.zeros(1, np.int64)
-    yield from ((a, b) for a, b in pairwise(starts.tolist()))
-
-
-def _together(a: tuple[Ints, Ints], b: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
-    return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
-
-
-def _joined(parts: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    return (
-        np.concatenate([_NONE, *(sub for sub, _ in parts)]),
-        np.concatenate([_NONE, *(row for _, row in parts)]),
-    )
-
-
-def _best(scores: Floats, ids: Ints, k: int) -> tuple[Floats, Ints]:
-    """The K best of each query in order: scores downwards, then ids upwards; what is missing is last."""
-    order = np.lexsort((np.where(ids < 0, np.iinfo(np.int64).max, ids), -scores), axis=-1)[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
