@@ -139,6 +139,8 @@ def test_relative_paths_mean_the_working_directory_and_else_the_folder_of_the_co
     assert (
         len(said) == 3 and "manifest.path: data/rows.csv is taken from beside this file: confs/data/rows.csv" in said[0]
     )
+    load_config(conf, ["manifest={path: x.csv, format: csv}", "models.recall=y.yaml"])
+    assert capsys.readouterr().err == ""  # what is replaced anyway is not talked about
     assert beside("https://h/x", confs) == "https://h/x" and beside("~", confs) == "~"
 
 

@@ -8,7 +8,7 @@ but something beside the file, that is taken and said.
 import copy
 import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,7 +51,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
         ConfigError: file missing or not YAML, unknown or invalid setting; names file and key.
     """
     data = _read_yaml(Path(path))
-    _find_beside(data, _JOB_PLACES, Path(path))
+    overridden = {item.partition("=")[0] for item in overrides}
+    _find_beside(data, [name for name in _JOB_PLACES if not {name, name.partition(".")[0]} & overridden], Path(path))
     return parse_config(data, str(path), overrides)
 
 
@@ -160,7 +161,7 @@ def _refuse_repeated_keys(root: yaml.Node | None, source: str) -> None:
                 waiting.append((value, name))
 
 
-def _find_beside(data: dict[str, Any], places: Mapping[str, tuple[str, ...]], conf: Path) -> None:
+def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> None:
     """Replace relative paths that lead to nothing here by what lies beside the file, and say so."""
 
     def find(text: str, name: str) -> str:
