@@ -1,7 +1,6 @@
 """The weights job: what it prints and how it ends."""
 
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,9 +15,6 @@ from PIL import Image
 from aistudio.errors import ConfigError
 from aistudio.jobs.weights import main
 from aistudio.models._checkpoint import save_weights
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-
 from tests.models import tiny_golden
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_hf_dual
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from aistudio.models import load_model
 from aistudio.models._encode import BoundedCache, LoadOptions, Padding, TextEncoder
 from aistudio.models._exact import FLOAT64_BITS, ExactDice, ExactLinear, on_grid
 from aistudio.poi_table import PoiTable
-from tests.models import tiny_golden
+from tests.models import test_hf_dual, tiny_golden
 
 BATCHES = (1, 2, 7, 16, 33)
 ROOT = Path(__file__).parents[2]
