@@ -22,7 +22,7 @@ def column_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
         return [plain_value(column, i) for i in range(len(column))]
 
 
-def table_rows(table: pa.Table) -> list[dict[str, Any]]:
+def table_rows(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows as dicts, as `to_pylist()` does, text in place of each value that Python cannot hold."""
     columns = {name: column_values(table.column(i)) for i, name in enumerate(table.column_names)}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -16,6 +16,7 @@ from aistudio.pipeline.report_rows import Place, batches
 from aistudio.reports import gallery, pairs, selection
 from aistudio.runs import layout
 from aistudio.store import Store
+from aistudio.values import table_rows
 
 _SHOWN_RIGHT_PAIRS = 200  # beside the mistakes, to see what the model gets right
 Row = dict[str, Any]
@@ -73,7 +74,7 @@ def choose_queries(store: Store, settings: ReportSettings) -> Queries:
     ids = pa.array([q["query_id"] for q in shown.values()], pa.string())
     images: dict[str, list[Row]] = {}
     for batch in batches(store, top):
-        for row in batch.filter(pc.is_in(batch["query_id"], value_set=ids)).to_pylist():
+        for row in table_rows(batch.filter(pc.is_in(batch["query_id"], value_set=ids))):
             images.setdefault(row["query_id"], []).append(row)
     images = {
         q: [r for part in gallery.parts(rows, settings.images_per_query) for r in part] for q, rows in images.items()
@@ -109,7 +110,7 @@ def choose_items(store: Store, settings: ReportSettings) -> Items:
             seen.update(fresh)
             items |= {i: [] for i in fresh[: max(0, settings.max_queries - len(items))]}
             shown = pa.array(list(items), pa.string())
-            for row in batch.filter(pc.is_in(batch["item_id"], value_set=shown)).to_pylist():
+            for row in table_rows(batch.filter(pc.is_in(batch["item_id"], value_set=shown))):
                 items[row["item_id"]].append(row)
     return Items(len(seen), items)
 
@@ -120,7 +121,7 @@ def _take(parts: Iterable[pa.RecordBatch], wanted: set[int]) -> list[tuple[int, 
     numbers = np.array(sorted(wanted), np.int64)
     for batch in parts:
         inside = numbers[(numbers >= start) & (numbers < start + batch.num_rows)]
-        found += list(zip(inside.tolist(), batch.take(pa.array(inside - start)).to_pylist(), strict=True))
+        found += list(zip(inside.tolist(), table_rows(batch.take(pa.array(inside - start))), strict=True))
         start += batch.num_rows
     return found
 

@@ -12,6 +12,7 @@ from aistudio.pipeline.report_rows import batches
 from aistudio.reports import gallery, searches
 from aistudio.runs import layout
 from aistudio.store import Store
+from aistudio.values import table_rows
 
 Row = dict[str, Any]
 _COLUMNS = ["query_id", "kind", "status", "error", "text", "item_id", "row_id", "num_relevant", "first_rank", "quality"]
@@ -67,7 +68,7 @@ def _chosen(store: Store, name: str, most: int, settings: ReportSettings) -> Sea
 def _of_queries(store: Store, name: str, file: str, ids: pa.Array, most: int) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for batch in batches(store, layout.search_key(name, file)):
-        for row in batch.filter(pc.is_in(batch["query_id"], value_set=ids)).to_pylist():
+        for row in table_rows(batch.filter(pc.is_in(batch["query_id"], value_set=ids))):
             rows = found.setdefault(row["query_id"], [])
             if len(rows) < most:
                 rows.append(row)

@@ -24,6 +24,7 @@ from aistudio.schema import EMBEDDING, Status, has_text
 from aistudio.search.vectors import vector_column
 from aistudio.selection import NEEDED_COLUMNS, select_images
 from aistudio.store import Store, open_store
+from aistudio.values import column_values
 
 _BUCKET_ROWS = 100_000  # with 512-d embeddings about 200 MB
 
@@ -97,7 +98,7 @@ def _select_bucket(
         chosen = chosen.append_column(field, column.take(rows))
     store.write_table(layout.selection_key(bucket, "parquet"), chosen)
     if csv:
-        columns = {name: chosen[name].to_pylist() for name in chosen.column_names}
+        columns = {name: column_values(chosen[name]) for name in chosen.column_names}
         header, lines = list(columns), list(zip(*columns.values(), strict=True))
         store.write_bytes(layout.selection_key(bucket, "csv"), csv_bytes(header, lines))
     kinds = Counter(reason.partition(":")[0] for reason in chosen["reason"].to_pylist())

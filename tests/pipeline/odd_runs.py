@@ -74,7 +74,7 @@ def batches_of(rng: random.Random, table: pa.Table, config: JobConfig) -> tuple[
         types = {f.name: stored_type(f.type) for f in table.schema}
         columns = resolve(table.column_names, types, config.manifest, "m")
         batch = table.combine_chunks().to_batches()[0]
-        return [_Records(batch, columns, "m").batch(0, 1, "")], [f.name for f in columns.passthrough_fields]
+        return [_Records(batch, columns, "m", None).batch(1, "")], [f.name for f in columns.passthrough_fields]
     file.seek(0)
     columns = inspect_manifest(file, "m.parquet", config.manifest)
     file.seek(0)
@@ -132,7 +132,9 @@ def score_and_retry(rng: random.Random, store: Store, config: JobConfig, name: s
 def _score(rng: random.Random, config: JobConfig, rows: pa.Table, failing: float) -> tuple[pa.Table, pa.Table]:
     distinct = distinct_images(rows)
     images = [_image(i, rng.random() < failing) for i in range(len(distinct.requests))]
-    return ShardScorer(config, FakeEncoders(), 4).score(rows, distinct, images, lambda counts: None)[:2]
+    return ShardScorer(FakeEncoders(), config.store.embedding_dtype, 4).score(
+        rows, distinct, images, lambda counts: None
+    )[:2]
 
 
 def _image(number: int, failed: bool) -> ImageRow:
