@@ -377,11 +377,6 @@ def test_empty_input() -> None:
     assert _fetch() == []
 
 
-def test_a_mistake_of_ours_reaches_the_consumer() -> None:
-    with Downloader(_settings(), STORE) as downloader, pytest.raises(TypeError):
-        list(downloader.stream([("http://h.example/", None), (None, None, None)]))  # type: ignore[list-item]
-
-
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

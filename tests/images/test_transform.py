@@ -137,5 +137,5 @@ def test_bilinear_centre_crop_is_torchvisions(size: tuple[int, int]) -> None:
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     theirs = v2.CenterCrop(224)(v2.Resize(224, interpolation=v2.InterpolationMode.BILINEAR)(image))
-    ours = resize(image, ImageSpec(size=224, resize="pil_bilinear_center_crop"))
+    ours = resize(image, ImageSpec(size=224, resize="torchvision_bilinear_center_crop"))
     np.testing.assert_array_equal(ours, np.asarray(theirs))

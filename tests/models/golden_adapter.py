@@ -22,7 +22,7 @@ from aistudio.config import ImagesSettings, ManifestSettings, ModelConfig, Weigh
 from aistudio.images.decode import decode
 from aistudio.metrics import pairs as pair_metrics
 from aistudio.metrics import retrieval
-from aistudio.models import load_model
+from aistudio.models import load_model, load_ranking
 from aistudio.poi_table import PoiTable, convert_published
 from aistudio.schema import Status
 
@@ -62,7 +62,7 @@ def setup(golden_dir: str, set_dir: str, **options: Any) -> None:
     names = ("poi_2_pic_num.npy", "poi_imgs_avg10_vector.npy", "poi_name_vector.npy")
     table = PoiTable.from_arrow(convert_published(*(case / name for name in names)))
     _state["recall"] = load_model(_state["configs"]["recall"], **options)
-    _state["ranking"] = load_model(_state["configs"]["ranking"], poi_table=table, **options)
+    _state["ranking"] = load_ranking(_state["configs"]["ranking"], table, **options)
 
 
 def read_pixels(paths: list[str]) -> np.ndarray:

@@ -188,7 +188,7 @@ def test_vocabularies_that_do_not_fit(composers: dict[str, ModelConfig], tmp_pat
     torch.save(open_trainable(cfg).model().state_dict(), tmp_path / "bare.pth")
     with pytest.raises(WeightsError, match="holds no vocabulary"):
         check_weights(bare)
-    with pytest.raises(WeightsError, match=r"10 words, but .*bare.pth has 9 word embeddings"):
+    with pytest.raises(WeightsError, match=r"11 words, but .*bare.pth has 10 word embeddings"):
         check_weights(beside(bare, tmp_path, [*WORDS, "more"]))
     assert check_weights(beside(bare, tmp_path, WORDS)).dim == DIM
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from aistudio.config import ModelConfig
-from aistudio.models import load_model
+from aistudio.models import load_model, load_ranking
 from aistudio.poi_table import PoiTable, to_arrow
 from tests.models import tiny_golden
 
@@ -45,7 +45,7 @@ def test_tiny_recall_model(tiny: dict[str, ModelConfig], expected: dict[str, Any
 def test_tiny_ranking_model(
     tiny: dict[str, ModelConfig], expected: dict[str, Any], table: PoiTable, optimize: bool
 ) -> None:
-    model = load_model(tiny["ranking"], poi_table=table, optimize=optimize)
+    model = load_ranking(tiny["ranking"], table, optimize=optimize)
     titles, pois = (list(column) for column in zip(*tiny_golden.RANK_CASES, strict=True))
     for vector, want in zip(model.encode_images(tiny_golden.pixels()), expected["rank"], strict=True):
         got = model.rank(np.repeat(vector[None], len(titles), axis=0), titles, pois)
@@ -57,7 +57,7 @@ def test_published_models_pass_the_shared_check(golden_dir: Path, capsys: pytest
     assert spec is not None and spec.loader is not None
     check = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check)
-    code = check.main("golden_adapter", ["public"])
+    code = check.main("tests.models.golden_adapter", ["public"])
     assert code == 0, capsys.readouterr().out
 
 

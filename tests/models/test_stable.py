@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from aistudio.config import ModelConfig, load_model_config
-from aistudio.models import load_model
+from aistudio.models import load_model, load_ranking
 from aistudio.models._encode import BoundedCache, LoadOptions, Padding, TextEncoder
 from aistudio.models._exact import FLOAT64_BITS, ExactDice, ExactLinear, on_grid
 from aistudio.poi_table import PoiTable
@@ -154,7 +154,7 @@ def test_rank_scores_are_the_same_bytes_in_every_batch(ranking: ModelConfig) -> 
 
 def test_exact_head_is_the_modules_score(ranking: ModelConfig) -> None:
     """Against the module that training uses, in float64: closer than float32 itself comes."""
-    model = load_model(ranking, poi_table=table_of(load_model(ranking).dim))
+    model = load_ranking(ranking, table_of(load_model(ranking).dim))
     rows = rank_rows(model.dim, 120)
     vectors, texts, pois = zip(*rows, strict=True)
     got = model.rank(np.stack(vectors), texts, pois)

@@ -12,7 +12,7 @@ import torch
 from aistudio.config import load_model_config
 from aistudio.demo.catalogue import write_catalogue
 from aistudio.errors import ConfigError, WeightsError
-from aistudio.models import load_model
+from aistudio.models import load_model, load_ranking
 from aistudio.poi_table import PoiTable
 from aistudio.training.card import update_metrics, write_card, write_metrics
 from aistudio.training.demo_weights import Recipe, train_demo
@@ -55,7 +55,7 @@ def test_files_load_and_share_their_image_tower(trained, request):
     out, _, _ = trained
     recall_cfg, ranking_cfg = (_in_folder(cfg, out) for cfg in _configs(request))
     table = PoiTable.from_arrow(pq.read_table(out / "poi_table.parquet"))
-    recall, ranking = load_model(recall_cfg), load_model(ranking_cfg, poi_table=table)
+    recall, ranking = load_model(recall_cfg), load_ranking(ranking_cfg, table)
     assert recall.image_tower_fingerprint == ranking.image_tower_fingerprint
     assert len(table.pictures) == len(table.names) == 4 * 3
     info = write_catalogue(out / "catalogue", seed=9, num_sights=4, images_per_sight=3, num_pairs=5)
