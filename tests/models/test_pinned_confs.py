@@ -9,7 +9,7 @@ from aistudio.config import load_model_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFS = sorted((ROOT / "conf/models").glob("*.yaml"))
-# A commit of a hub's repository, a release whose files its publisher does not exchange, a name that ends in its checksum.
+# A commit of a hub's repository, a release whose files its publisher does not exchange, a name that ends in its sum.
 FIXED = re.compile(r"/resolve/[0-9a-f]{40}/|/releases/download/[^/]+/|-[0-9a-f]{8}\.pth$")
 
 

@@ -235,7 +235,7 @@ def test_notes_stay_and_the_view_is_a_csv(report, page, kind):
     page.goto(f"{report}/{kind}.html")
     assert page.locator("[data-card] .note").first.input_value() == '=odd, "one"'
     page.locator("[name=q]").fill("odd")
-    page.wait_for_function("document.querySelector('[data-status]').textContent.startsWith('1 of')")
+    _until(page, "document.querySelector('[data-status]').textContent.startsWith('1 of')")
     with page.expect_download() as download:
         page.locator("[data-csv]").click()
     lines = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
