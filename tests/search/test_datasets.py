@@ -31,7 +31,9 @@ def tirg(tmp_path_factory):
 def write_run(folder, rows, model, conf):
     files = [decode(open(r["image_url"], "rb").read(), [model.image_spec], ImagesSettings()) for r in rows]  # noqa: SIM115, PTH123
     vectors = model.encode_images(np.stack([f.pixels[0] for f in files]))
-    extra = [pa.field(c, pa.string()) for c in rows[0] if c not in score_schema([], {}).names]
+    known = score_schema([], {}).names
+    extra = [f if not pa.types.is_null(f.type) else f.with_type(pa.string())
+             for f in pa.Table.from_pylist(rows).schema if f.name not in known]  # fmt: skip
     schema = score_schema(extra, {"embedding_compose": DIM})
     store = open_store(str(folder))
     full = [r | {"status": "ok", "embedding_compose": v} for r, v in zip(rows, vectors, strict=True)]
