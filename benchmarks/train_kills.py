@@ -22,6 +22,8 @@ import torch
 from aistudio.store import Store, open_store
 from aistudio.training import layout, loop, programs
 from aistudio.training.team import Team
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.training import tiny_training as tiny
 
 
