@@ -13,7 +13,7 @@ class ManifestSettings(Settings):
     """Where the catalogue is and how its columns are named."""
 
     path: str | list[str]  # file, glob, directory; local, s3:// or http(s)://
-    format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder"] | DatasetFormat
+    format: Literal["poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "folder", DatasetFormat]
     # Candidate column -> name in the manifest. image_url also takes several, as a list or a pattern such as `img_*`:
     # each becomes a row of its own. A list in a field (Parquet, JSON) becomes rows as it is.
     columns: dict[str, str | list[str]] = {}

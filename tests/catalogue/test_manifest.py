@@ -10,7 +10,7 @@ from aistudio.catalogue import MANIFEST_SUFFIXES, inspect_manifest
 from aistudio.config import DatasetFormat, ManifestSettings
 
 DATASETS = get_args(DatasetFormat)  # a root folder of a published data set: other doors (datasets.py)
-FORMATS = [f for kind in get_args(ManifestSettings.model_fields["format"].annotation) for f in get_args(kind) or [kind]]
+FORMATS = get_args(ManifestSettings.model_fields["format"].annotation)
 
 
 def test_every_format_has_suffixes():
