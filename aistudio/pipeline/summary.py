@@ -211,5 +211,5 @@ def examples(store: Store, ledger: Ledger) -> dict[str, str]:
         except StoreError:
             continue  # the ledger names it
         for row in table.filter(pc.not_equal(table["status"], "ok")).to_pylist():
-            found.setdefault(row["status"], f"{row['error'] or ''} ({row['image_url']})".strip())
+            found.setdefault(row["status"], f"{row.get('error') or ''} ({row.get('image_url', 'no address')})".strip())
     return found
