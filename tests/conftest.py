@@ -32,3 +32,11 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    folder = Path(__file__).resolve().parents[2] / "shared" / "golden"
+    if not (folder / "check.py").is_file():
+        pytest.skip("the golden fixtures are not on this machine")
+    return folder

@@ -61,7 +61,7 @@ def _write_run(store: Store, model: RecallModel, data: Dataset) -> None:
         store.write_table(layout.texts_key(shard), table)
 
 
-def _vectors(rows: np.ndarray) -> pa.FixedSizeListArray:
+def _vectors(rows: np.ndarray) -> pa.ListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1), pa.float32()), rows.shape[1]).cast(
-        vector_type(rows.shape[1])
+        vector_type("float32")
     )

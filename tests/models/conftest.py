@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -51,11 +50,3 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         monkeypatch.setenv(name, "test")
     with S3Server() as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def golden_dir() -> Path:
-    folder = Path(__file__).parents[2].parent / "shared" / "golden"
-    if not (folder / "check.py").is_file():
-        pytest.skip("the golden fixtures are not on this machine")
-    return folder
