@@ -99,7 +99,10 @@ def test_info_nce_equals_a_plain_loop():
 
 def test_no_text_and_one_item_are_refused(tmp_path):
     data = tiny.recall(tmp_path)
-    data["data"]["manifest"]["columns"] = {"item_id": "item_id", "image_url": "image_url"}
-    data["data"]["manifest"]["passthrough"] = []
+    manifest = Path(data["data"]["manifest"]["path"])
+    header, *lines = manifest.read_text(encoding="utf-8").splitlines()
+    place = header.split(",").index("text")
+    blank = [",".join("" if i == place else field for i, field in enumerate(line.split(","))) for line in lines]
+    manifest.write_text("\n".join([header, *blank]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="no row with a text is left"):
         programs.set_up(tiny.parsed(data), Team(), CPU, print)
