@@ -13,11 +13,10 @@ test: $(READY)  ## every test that needs no GPU, network or cloud account
 	$(BIN)/python -m pytest -q
 
 # Campaigns draw at random and are short here; each tells in its file how to run it longer.
-test-all: test  ## the tests, then short campaigns: kills of runs and trainings, mutated images, odd tables
+test-all: test  ## the tests, then short campaigns: mutated images, odd tables, kills of trainings
 	$(BIN)/python benchmarks/fuzz_images.py --count 300 --max-seconds 60
 	$(BIN)/python benchmarks/fuzz_tables.py --tables 40
 	$(BIN)/python benchmarks/train_kills.py --kills 4 --in-commit 1
-	$(BIN)/python benchmarks/faults.py --minutes 3 --kinds driver,worker --target local
 
 check: $(READY)  ## style, types, import rule
 	$(BIN)/ruff check .

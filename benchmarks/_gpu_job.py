@@ -101,7 +101,7 @@ def steady_rate(timeline: list[list[float]], timings: dict[str, Any]) -> float:
     """Rows per second between the first and the last row; the whole run's where it was over too soon to tell."""
     points = list(_moving(timeline))
     if len(points) < 2 or points[-1][0] - points[0][0] < 1:
-        return float(timings["images_per_s"])
+        return float(timings["images_per_s"] or timings["num_rows"] / timings["wall_s"])
     (t0, n0), (t1, n1) = points[0], points[-1]
     return (n1 - n0) / (t1 - t0)
 
