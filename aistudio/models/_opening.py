@@ -80,29 +80,67 @@ def open_published(
     files = require_files(cfg)
     vocabulary = require_vocabulary(cfg) / "vocab.txt"
     files[str(vocabulary)] = file_sha256(vocabulary)
-    with torch.device("meta"):
-        skeleton = build()
-    names = published_names(skeleton)
-    shapes = {names[key]: value.shape for key, value in skeleton.state_dict().items() if key in names}
-    tensors = fit(read_state_dict(cfg.weights.path), shapes, cfg.weights.path)
+    _, names, tensors = read_published(cfg, build, published_names)
     tower = {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
         if name.removeprefix(prefix).startswith(("image_model.", "image_hidden_layer."))
     }
     sizes = {"arch": arch.image.model_dump(mode="json", exclude={"dropout", "drop_connect"}), "dim": dim}
-    info = WeightsInfo(
+    used = tensors_fingerprint(tower, sizes | {"image": cfg.image.identity()})
+    info = file_info(cfg, files, arch.model_dump(mode="json"), tensors, used, dim)
+    return OpenedFile(cfg, info, tensors, names, build)
+
+
+def read_published(
+    cfg: ModelConfig,
+    build: Callable[[], M],
+    published_names: Callable[[M], dict[str, str]],
+    ignored: Callable[[str], bool] | None = None,
+) -> tuple[M, dict[str, str], Mapping[str, torch.Tensor]]:
+    """Read the file's tensors and check their names and shapes; no tower is built.
+
+    Args:
+        ignored: true for the names in the file that are no part of this model.
+
+    Returns:
+        the model without numbers, its own keys' names in the file, the tensors by name.
+
+    Raises:
+        WeightsError: the file is not what it should be.
+    """
+    with torch.device("meta"):
+        skeleton = build()
+    names = published_names(skeleton)
+    shapes = {names[key]: value.shape for key, value in skeleton.state_dict().items() if key in names}
+    state: Mapping[str, torch.Tensor] = read_state_dict(cfg.weights.path)
+    if ignored is not None:
+        state = {name: tensor for name, tensor in state.items() if not ignored(name)}
+    return skeleton, names, fit(state, shapes, cfg.weights.path)
+
+
+def file_info(
+    cfg: ModelConfig,
+    files: dict[str, str],
+    settings: dict[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    image_tower_fingerprint: str,
+    dim: int,
+    normalised: bool = True,
+) -> WeightsInfo:
+    """Return what a run records of a model of one weights file; `files`: sha256 by path, `settings`: its arch."""
+    return WeightsInfo(
         name=cfg.name,
         family=cfg.family,
-        fingerprint=model_fingerprint(cfg, list(files.values()), arch.model_dump(mode="json")),
-        image_tower_fingerprint=tensors_fingerprint(tower, sizes | {"image": cfg.image.identity()}),
+        fingerprint=model_fingerprint(cfg, list(files.values()), settings),
+        image_tower_fingerprint=image_tower_fingerprint,
         dim=dim,
         image_spec=cfg.image,
         num_tensors=len(tensors),
         num_parameters=sum(t.numel() for t in tensors.values()),
         files=files,
+        normalised=normalised,
     )
-    return OpenedFile(cfg, info, tensors, names, build)
 
 
 def tensors_fingerprint(tensors: Mapping[str, torch.Tensor], settings: Any) -> str:

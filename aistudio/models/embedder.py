@@ -6,8 +6,6 @@ the head's, each of length 1, side by side: training on categories hurts finding
 joint vector is best or nearly best at both. It is the default where the trunk was frozen.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,9 +27,9 @@ from aistudio.models._backbones import (
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._device import torch_dtype
 from aistudio.models._encode import ImageEncoder, LoadOptions
-from aistudio.models._opening import OpenedFile, parse_arch, tensors_fingerprint
+from aistudio.models._opening import OpenedFile, file_info, parse_arch, read_published, tensors_fingerprint
 from aistudio.models._optimise import one_dnn_available
-from aistudio.weights.files import WeightsInfo, model_fingerprint, require_files
+from aistudio.weights.files import WeightsInfo, require_files
 
 KIND = Kind.ENCODER
 
@@ -210,27 +208,11 @@ def _open(cfg: ModelConfig) -> OpenedFile[EmbedderModel]:
     def build() -> EmbedderModel:
         return EmbedderModel(arch, cfg.image.size)
 
-    with torch.device("meta"):
-        skeleton = build()
-    names = published_names(skeleton)
-    shapes = {names[key]: value.shape for key, value in skeleton.state_dict().items() if key in names}
-    state: Mapping[str, torch.Tensor] = read_state_dict(cfg.weights.path)
-    if arch.dim is None:
-        state = {name: tensor for name, tensor in state.items() if not is_classifier(name)}
-    tensors = fit(state, shapes, cfg.weights.path)
+    ignored = is_classifier if arch.dim is None else None
+    skeleton, names, tensors = read_published(cfg, build, published_names, ignored)
     settings = arch.model_dump(mode="json")
-    info = WeightsInfo(
-        name=cfg.name,
-        family=cfg.family,
-        fingerprint=model_fingerprint(cfg, list(files.values()), settings),
-        image_tower_fingerprint=tensors_fingerprint(tensors, {"arch": settings, "image": cfg.image.identity()}),
-        dim=skeleton.dim,
-        image_spec=cfg.image,
-        num_tensors=len(tensors),
-        num_parameters=sum(t.numel() for t in tensors.values()),
-        files=files,
-        normalised=arch.normalise,
-    )
+    tower = tensors_fingerprint(tensors, {"arch": settings, "image": cfg.image.identity()})
+    info = file_info(cfg, files, settings, tensors, tower, skeleton.dim, arch.normalise)
     return OpenedFile(cfg, info, tensors, names, build)
 
 

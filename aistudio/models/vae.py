@@ -15,12 +15,11 @@ from torch import nn
 from aistudio.config import ModelConfig, Settings
 from aistudio.errors import ConfigError
 from aistudio.models import Kind
-from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._device import torch_dtype
 from aistudio.models._encode import ImageEncoder, LoadOptions
-from aistudio.models._opening import OpenedFile, parse_arch, tensors_fingerprint
+from aistudio.models._opening import OpenedFile, file_info, parse_arch, read_published, tensors_fingerprint
 from aistudio.models._optimise import Foldable, one_dnn_available
-from aistudio.weights.files import WeightsInfo, model_fingerprint, require_files
+from aistudio.weights.files import WeightsInfo, require_files
 
 KIND = Kind.ENCODER
 
@@ -181,26 +180,11 @@ def _open(cfg: ModelConfig) -> OpenedFile[VaeModel]:
     def build() -> VaeModel:
         return VaeModel(arch, cfg.image.size)
 
-    with torch.device("meta"):
-        skeleton = build()
-    names = published_names(skeleton)
-    shapes = {name: skeleton.state_dict()[key].shape for key, name in names.items()}
-    tensors = fit(read_state_dict(cfg.weights.path), shapes, cfg.weights.path)
+    _, names, tensors = read_published(cfg, build, published_names)
     settings = arch.model_dump(mode="json")
     tower = {name: t for name, t in tensors.items() if name.startswith(("encoder.", "mean."))}
     use = {"widths": settings["widths"], "normalise": arch.normalise, "image": cfg.image.identity()}
-    info = WeightsInfo(
-        name=cfg.name,
-        family=cfg.family,
-        fingerprint=model_fingerprint(cfg, list(files.values()), settings),
-        image_tower_fingerprint=tensors_fingerprint(tower, use),
-        dim=arch.latent_dim,
-        image_spec=cfg.image,
-        num_tensors=len(tensors),
-        num_parameters=sum(t.numel() for t in tensors.values()),
-        files=files,
-        normalised=arch.normalise,
-    )
+    info = file_info(cfg, files, settings, tensors, tensors_fingerprint(tower, use), arch.latent_dim, arch.normalise)
     return OpenedFile(cfg, info, tensors, names, build)
 
 
