@@ -2,10 +2,9 @@
 
 Ray Train (V2) places the workers, joins them by torch.distributed (gloo on CPUs, NCCL on GPUs) and starts all of them
 anew when one or its node fails. Checkpoints are ours: the first worker commits them through the store, and every start,
-after a failure or typed again, goes on from the newest. What Ray Train reports holds numbers only.
+after a failure or typed again, goes on from the newest.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -91,30 +90,31 @@ def _fit(settings: TrainSettings, command: str, num: int, use_gpu: bool, storage
         raise AIStudioError(
             f"the training failed on its workers: {error_text(e)}; the same command goes on from the last checkpoint"
         ) from None
-    return _finished(dict(result.metrics or {}))
+    return _finished(result.return_value or {})
 
 
-def _finished(metrics: dict[str, Any]) -> programs.Finished:
-    if "error" in metrics:
-        raise _KINDS.get(str(metrics["kind"]), AIStudioError)(str(metrics["error"]))
-    if "record" not in metrics:
+def _finished(outcome: dict[str, Any]) -> programs.Finished:
+    if "error" in outcome:
+        raise _KINDS.get(str(outcome["kind"]), AIStudioError)(str(outcome["error"]))
+    if "record" not in outcome:
         raise AIStudioError("the training ended without a result; the same command goes on from the last checkpoint")
-    return programs.Finished(json.loads(metrics["record"]), False)
+    return programs.Finished(outcome["record"], False)
 
 
-def _worker(config: dict[str, Any]) -> None:
-    """Run on each worker. An error of ours is reported, for Ray Train would start the same again."""
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Run on each worker; what the first one returns is the result.
+
+    An error of ours is returned, for Ray Train would start the same again. Not by `ray.train.report`: Ray Train keeps
+    what is reported only beside a checkpoint of its own, and there is none.
+    """
     context = ray.train.get_context()
     settings = parse_train_config(config["settings"], "settings")
     device = ray.train.torch.get_device()
     team = Team(context.get_world_rank(), context.get_world_size(), device)
-    report: dict[str, Any]
     try:
-        done = programs.train(settings, team, _say, config["command"])
-        report = {"record": json.dumps(done.record)}
+        return {"record": programs.train(settings, team, _say, config["command"]).record}
     except AIStudioError as e:
-        report = {"error": str(e), "kind": type(e).__name__}
-    ray.train.report(report)
+        return {"error": str(e), "kind": type(e).__name__}
 
 
 def _say(text: str) -> None:
