@@ -10,7 +10,7 @@ from aistudio.config import MetricsSettings
 from aistudio.evaluation.aggregate import aggregate
 from aistudio.models import RecallModel
 from aistudio.runs import layout
-from aistudio.schema import EMBEDDING, Status, score_schema, text_schema, vector_type
+from aistudio.schema import EMBEDDING, Status, score_schema, text_schema, vector_array
 from aistudio.store import Store, open_store
 from aistudio.training.dataset import Dataset
 
@@ -46,22 +46,17 @@ def _write_run(store: Store, model: RecallModel, data: Dataset) -> None:
         vectors = np.concatenate(parts)
         texts = data.readable(rows, "text")
         distinct = list(dict.fromkeys(texts))
+        place = {text: i for i, text in enumerate(distinct)}
         text_vectors = model.encode_texts(distinct)
-        score = np.einsum("nd,nd->n", vectors, text_vectors[[distinct.index(t) for t in texts]])
+        score = np.einsum("nd,nd->n", vectors, text_vectors[[place[t] for t in texts]])
         columns = {c: data.readable(rows, c) for c in ("row_id", "item_id", "image_url")} | {"text": texts}
-        columns |= {"status": [Status.OK.value] * len(rows), "recall_score": score, EMBEDDING: _vectors(vectors)}
+        columns |= {"status": [Status.OK.value] * len(rows), "recall_score": score, EMBEDDING: vector_array(vectors)}
         arrays = [
             pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(len(rows), f.type) for f in schema
         ]
         shard = f"{number:05d}"
         store.write_table(layout.scores_key(shard), pa.Table.from_arrays(arrays, schema=schema))
         table = pa.table(
-            {"text": pa.array(distinct), "embedding": _vectors(text_vectors)}, schema=text_schema(model.dim)
+            {"text": pa.array(distinct), "embedding": vector_array(text_vectors)}, schema=text_schema(model.dim)
         )
         store.write_table(layout.texts_key(shard), table)
-
-
-def _vectors(rows: np.ndarray) -> pa.ListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1), pa.float32()), rows.shape[1]).cast(
-        vector_type("float32")
-    )
