@@ -8,7 +8,14 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from aistudio.config import JobConfig, TrainSettings, load_config, load_model_config, load_train_config
+from aistudio.config import (
+    JobConfig,
+    ManifestSettings,
+    TrainSettings,
+    load_config,
+    load_model_config,
+    load_train_config,
+)
 from aistudio.errors import ConfigError
 from aistudio.jobs.common import add_set
 from aistudio.pipeline.shipping import is_elsewhere, leaves, requirements, ships, stage
@@ -106,7 +113,7 @@ def _entrypoint(args: argparse.Namespace) -> str:
     if args.job in ("score", "train"):
         if not args.conf or args.run:
             raise ConfigError(f"--job {args.job} takes --conf, not --run")
-        command += ["--conf", _checked_conf(args) if args.job == "score" else _checked_training(args)]
+        command += ["--conf", _checked_conf(args)]
     else:
         if not args.run or args.conf:
             raise ConfigError(f"--job {args.job} takes --run, not --conf")
@@ -117,23 +124,30 @@ def _entrypoint(args: argparse.Namespace) -> str:
     return shlex.join([*command, *args.extra])
 
 
-def _conf_inside(args: argparse.Namespace, root: Path) -> Path:
+def _checked_conf(args: argparse.Namespace) -> str:
+    """Return the conf's path inside the working directory; everything that it names has been looked at."""
+    root = args.working_dir.resolve()
     conf = Path(args.conf)
     conf = (conf if conf.exists() else root / conf).resolve()
     if not conf.is_relative_to(root):
         raise ConfigError(f"--conf {args.conf}: not inside the working directory {root}, so it would not be shipped")
-    return conf
-
-
-def _checked_training(args: argparse.Namespace) -> str:
-    root = args.working_dir.resolve()
-    conf = _conf_inside(args, root)
-    settings = load_train_config(conf, args.overrides)
+    settings: JobConfig | TrainSettings
+    if args.job == "train":
+        settings = load_train_config(conf, args.overrides)
+        section, address, inputs = "workers", settings.workers.address, _training_inputs(settings, root)
+    else:
+        settings = load_config(conf, args.overrides)
+        section, address, inputs = "engine", settings.engine.address, _inputs(settings, root)
     refuse_secrets(leaves(settings.model_dump(mode="json")))
-    if settings.workers.address:
-        raise ConfigError("workers.address: a submitted job runs on the cluster it is submitted to; leave it null")
+    if address:
+        raise ConfigError(f"{section}.address: a submitted job runs on the cluster it is submitted to; leave it null")
     _refuse_here_only("output", settings.output)
-    _require_shipped(_training_inputs(settings, root), args)
+    for name, path in inputs:
+        if not is_elsewhere(path) and not ships(Path(path), args.ship):
+            raise ConfigError(
+                f"{name}: {path} is not shipped with the job: use s3://, an absolute path that every node has, "
+                "or --ship it"
+            )
     return str(conf.relative_to(root))
 
 
@@ -143,8 +157,7 @@ def _training_inputs(settings: TrainSettings, root: Path) -> Iterable[tuple[str,
         if source.run:
             yield f"{name}.run", source.run
         if source.manifest:
-            paths = source.manifest.path if isinstance(source.manifest.path, list) else [source.manifest.path]
-            yield from ((f"{name}.manifest.path", path) for path in paths)
+            yield from ((f"{name}.manifest.path", path) for path in _paths(source.manifest))
     table = getattr(settings, "poi_table", None)
     if table and table != "build":
         yield "poi_table", table
@@ -153,31 +166,13 @@ def _training_inputs(settings: TrainSettings, root: Path) -> Iterable[tuple[str,
             yield from _model_inputs(name, conf, root)
 
 
-def _require_shipped(inputs: Iterable[tuple[str, str]], args: argparse.Namespace) -> None:
-    for name, path in inputs:
-        if not is_elsewhere(path) and not ships(Path(path), args.ship):
-            raise ConfigError(
-                f"{name}: {path} is not shipped with the job: use s3://, an absolute path that every node has, "
-                "or --ship it"
-            )
-
-
-def _checked_conf(args: argparse.Namespace) -> str:
-    root = args.working_dir.resolve()
-    conf = _conf_inside(args, root)
-    config = load_config(conf, args.overrides)
-    refuse_secrets(leaves(config.model_dump(mode="json")))
-    if config.engine.address:
-        raise ConfigError("engine.address: a submitted job runs on the cluster it is submitted to; leave it null")
-    _refuse_here_only("output", config.output)
-    _require_shipped(_inputs(config, root), args)
-    return str(conf.relative_to(root))
+def _paths(manifest: ManifestSettings) -> list[str]:
+    return manifest.path if isinstance(manifest.path, list) else [manifest.path]
 
 
 def _inputs(config: JobConfig, root: Path) -> Iterable[tuple[str, str]]:
     """Files that the job will read, under the name of their setting."""
-    paths = config.manifest.path if isinstance(config.manifest.path, list) else [config.manifest.path]
-    yield from (("manifest.path", path) for path in paths)
+    yield from (("manifest.path", path) for path in _paths(config.manifest))
     if config.models.poi_table:
         yield "models.poi_table", config.models.poi_table
     for stage_name, conf in (("recall", config.models.recall), ("ranking", config.models.ranking)):
