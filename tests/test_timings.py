@@ -1,7 +1,7 @@
 """Rates without start-up, also of runs that an older version timed, and whose seconds they are after a retry.
 
-At version 8b17918 a run of 9.6 s with 9.1 s of start-up was told as 26 images/s and eleven hours for a million, and a
-retry's 2 s stood over all rows of the run.
+At version 8b17918 a run of 9.6 s, 9.1 s of them start-up, was reported as 26 images/s and eleven hours for a million
+images, and a retry's 2 s were shown as the time of all rows of the run.
 """
 
 import pytest

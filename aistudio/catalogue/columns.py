@@ -18,7 +18,7 @@ from aistudio.errors import ManifestError
 from aistudio.schema import CANDIDATE_COLUMNS, RESERVED_COLUMNS, passthrough_name
 
 REQUIRED = ("item_id", "image_url")
-# row_id is missing on purpose: rows are numbered unless a column is mapped to it in so many words.
+# row_id is missing on purpose: rows are numbered unless a column is mapped to it explicitly.
 SAME_NAMES = {name: name for name in ("item_id", "image_url", "fallback_url", "text", "poi_names")}
 
 

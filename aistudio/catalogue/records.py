@@ -5,8 +5,8 @@ broken (a quote that never closes, text after a closing quote), only the line in
 reading goes on at the next line, so one stray quote does not swallow its neighbours.
 
 line: a record is a line. A field counts as quoted when it is quoted from end to end, as spreadsheets write it; any
-other quote is a character like any other (IANA's text/tab-separated-values has no quoting at all). Which reading of a
-line is right is told by the header's number of fields.
+other quote is a character like any other (IANA's text/tab-separated-values has no quoting at all). The reading that
+gives as many fields as the header has is taken.
 
 none: a quote is always a character like any other.
 """

@@ -20,8 +20,9 @@ class ManifestSettings(Settings):
     image_separator: Annotated[str, StringConstraints(strip_whitespace=False, min_length=1)] | None = None
     passthrough: list[str] | Literal["all"] = "all"  # manifest columns to keep beside the scores
     encoding: str = "utf-8"
-    # Of csv, tsv and poi_recall. full: a quoted field may hold line ends (RFC 4180); line: quotes count where they
-    # close within their line; none: a quote is a character like any other. auto: tsv line, the others full.
+    # How quotes are read, for csv, tsv and poi_recall. full: a quoted field may hold line ends (RFC 4180); line: quotes
+    # count where they close within their line; none: a quote is a character like any other. auto: line for tsv, full
+    # for the others.
     quoting: Literal["auto", "full", "line", "none"] = "auto"
     limit: int | None = Field(None, ge=1)  # score only the first N rows
     split: Literal["train", "val", "test"] | None = None  # of a data set; null: the one it is judged on

@@ -44,7 +44,7 @@ class Scan:
 
 
 class Asked(NamedTuple):
-    """What a scan is told beside the settings."""
+    """What a scan needs besides the settings."""
 
     left_out: pa.Array | None = None  # row ids that are not in the gallery although they are ok
     pairs: KeyedTable | None = None  # of metrics.pairs; None: the manifest's own columns

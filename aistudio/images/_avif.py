@@ -14,7 +14,7 @@ _MAX_BOXES = 1_000  # on the top level; files have about four
 def picture(body: bytes) -> Picture:
     """The file with its EXIF data unnamed, so that no decoder reads them.
 
-    How an AVIF is turned is told by its own properties alone (ISO/IEC 23000-22); Pillow would read EXIF first, and
+    Only an AVIF's own properties say how it is rotated (ISO/IEC 23000-22); Pillow would read the EXIF data first, and
     refuse the picture when they are damaged.
     """
     start, stop = _meta(body)

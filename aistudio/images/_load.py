@@ -121,7 +121,7 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _orientation(image: Image.Image, picture: Picture) -> int:
-    """That of the file's own parts, or what the WebP and AVIF decoders hand out as they found it."""
+    """Return the EXIF orientation: from the file's own parts, else from what its decoder returns as EXIF and XMP."""
     if picture.orientation != 1:
         return picture.orientation
     exif, xmp = image.info.get("exif"), image.info.get("xmp")

@@ -66,7 +66,7 @@ class Opened:
             return int(self.tower(torch.zeros(1, 3, size, size, device="meta")).shape[1])
 
     def fingerprint(self) -> str:
-        """Of files, pixels and those settings that are not the default."""
+        """Return the model's fingerprint: over its files, its pixels and the settings that differ from the default."""
         kept = self.arch.model_dump(exclude={"model", "revision"}, exclude_defaults=True)
         return model_fingerprint(self.cfg, list(self.files.values()), kept)
 

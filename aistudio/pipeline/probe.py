@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
 
     @property
     def wall_s(self) -> float | None:
-        """Of the whole run on the cluster as it is now; None: the probe was too short to tell."""
+        """Predicted seconds of the whole run on the cluster as it is now; None: the probe was too short to predict."""
         if self.images_per_s is None or self.steady_s < PREDICTION_S:
             return None
         return self.startup_s + self.total / self.images_per_s

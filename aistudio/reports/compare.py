@@ -68,7 +68,7 @@ def _strip(images: list[dict[str, Any]], picture: Callable[[str], str | None]) -
 
 
 def _file_name(key: str) -> str:
-    """Of the CSV file: comparisons of several aggregations have the same last name."""
+    """Return the CSV file's name, from the whole key: comparisons of several aggregations end in the same file name."""
     parts = PurePosixPath(key).parts[1:]
     return "-".join(parts).removesuffix(".json").replace("compare_", "", 1)
 

@@ -1,6 +1,6 @@
 """Tells which rows a query would have got without the filters: the reasons `filtered:<column>` of left_out.parquet.
 
-A second search, over the gallery without its filters; only what comes before the query's last result is told.
+It searches the gallery a second time, without filters, and lists only the rows that rank above the query's last result.
 """
 
 from dataclasses import replace

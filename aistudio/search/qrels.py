@@ -51,7 +51,7 @@ class Relevance:
         return row_keys(columns, self.columns) if self.is_key else pc.coalesce(*columns.values())
 
     def within(self, start: int, stop: int) -> "Relevance":
-        """That of the queries start .. stop - 1 alone, which are numbered from 0 then."""
+        """Return the relevance of queries `start` to `stop - 1` only, renumbered from 0."""
         kept = (self.query_J >= start) & (self.query_J < stop)
         before = np.concatenate([[0], np.cumsum(kept)])
         return replace(

@@ -38,7 +38,7 @@ def update_metrics(out: Path, metrics: dict[str, Metrics]) -> None:
     """
     path = out / "metrics.json"
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; it is written by `python -m jobs.train` beside the weights")
+        raise WeightsError(f"{path}: no such file; it is written beside the weights when they are made")
     content = json.loads(path.read_text(encoding="utf-8"))
     for name, recorded in content["files"].items():
         if _file(out / name) != recorded:
@@ -104,7 +104,8 @@ catalogue (seed 2) share no picture with it, only the sights. Clicks are drawn f
 
 ## Recipe
 
-`python -m jobs.train` makes all files again. Architecture: `conf/models/demo_recall.yaml` and `demo_ranking.yaml`.
+`train_demo` in `aistudio/training/demo_weights.py` makes all files again. Architecture: `conf/models/demo_recall.yaml`
+and `demo_ranking.yaml`.
 
 1. Recall: symmetric InfoNCE between pictures and captions (names in Chinese, English or both, titles of offers,
    names with hour and weather), texts that are also true of a picture left out of its negatives; plus a pairwise click

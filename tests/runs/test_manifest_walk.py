@@ -97,7 +97,7 @@ def test_hidden_files_and_folders_are_passed_over_below_the_path_itself(tmp_path
     assert [Path(p).name for p in inputs(root)] == ["p.csv", "q.csv"]
     assert [Path(p).name for p in inputs(root / "*.csv")] == ["p.csv"]
     assert [Path(p).name for p in inputs(root / "**/*.csv")] == ["p.csv", "q.csv"]
-    assert [Path(p).name for p in inputs(root / "._p.csv")] == ["._p.csv"]  # named in so many words
+    assert [Path(p).name for p in inputs(root / "._p.csv")] == ["._p.csv"]  # named explicitly
     assert [Path(p).name for p in inputs(root / ".*.csv")] == ["._p.csv"]
 
 
