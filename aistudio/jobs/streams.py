@@ -18,8 +18,11 @@ class PatientStream(io.TextIOWrapper):
     """
 
     def __init__(self, stream: TextIO, *, hears_broken_pipe: bool) -> None:
+        # With PYTHONUNBUFFERED there is only the raw file, whose write takes what the pipe has room for; the text layer
+        # would drop the rest.
+        self._at_once = isinstance(stream.buffer, io.RawIOBase)
         super().__init__(
-            stream.buffer,
+            io.BufferedWriter(stream.buffer) if isinstance(stream.buffer, io.RawIOBase) else stream.buffer,
             encoding=stream.encoding,
             errors="backslashreplace",
             line_buffering=stream.isatty() or stream is sys.stderr,
@@ -30,7 +33,10 @@ class PatientStream(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         try:
-            return super().write(text)
+            written = super().write(text)
+            if self._at_once:
+                super().flush()
+            return written
         except OSError as e:
             self._give_up(e)
             return len(text)

@@ -29,8 +29,9 @@ def job(tmp_path: Path, redirection: str, code: int = 0, environment: str = "", 
     return run
 
 
-def test_all_is_written_where_it_can_be(tmp_path):
-    run = job(tmp_path, "")
+@pytest.mark.parametrize("environment", ["PYTHONUNBUFFERED=", "PYTHONUNBUFFERED=1"])
+def test_all_is_written_where_it_can_be(tmp_path, environment):
+    run = job(tmp_path, "", environment=environment)
     assert (
         run.returncode == 0 and run.stdout.decode().startswith("Größe 图片 \\udcff 😀\n") and len(run.stdout) > 100_000
     )
@@ -61,8 +62,9 @@ def test_a_full_output_and_a_full_error(tmp_path):
     assert (tmp_path / "proof").exists()
 
 
-def test_a_reader_that_leaves_ends_the_job_without_a_word(tmp_path):
-    run = job(tmp_path, "| head -c 5; exit ${PIPESTATUS[0]}")
+@pytest.mark.parametrize("environment", ["PYTHONUNBUFFERED=", "PYTHONUNBUFFERED=1"])
+def test_a_reader_that_leaves_ends_the_job_without_a_word(tmp_path, environment):
+    run = job(tmp_path, "| head -c 5; exit ${PIPESTATUS[0]}", environment=environment)
     assert run.returncode == 1 and run.stderr == b"" and not (tmp_path / "proof").exists()
 
 
