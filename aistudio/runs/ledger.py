@@ -91,7 +91,8 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
             damaged.append(shard.name)
         elif check.counts:
             kinds = (Status.OK.value in check.counts) + (len(check.counts) > 1)  # best with a null and a vector
-            sample = max(sample or (0, ""), (kinds, layout.scores_key(shard.name)), key=lambda s: s[0])
+            if sample is None or kinds > sample[0]:
+                sample = kinds, layout.scores_key(shard.name)
         if check.bad_manifest:
             bad_manifest.append(shard.name)
         if check.bad_texts:

@@ -54,4 +54,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
-    return [] if old == new else [f"{path}: the run folder has {old!r}, now {new!r}"]
+    return [] if old == new else [f"{path}: the run folder has {_shown(old)}, now {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else repr(value)

@@ -45,6 +45,13 @@ def test_a_whole_run_adds_up(store):
         assert (ledger.num_manifest, ledger.num_stored, ledger.num_rejected) == (10, 10, 1)
 
 
+def test_a_run_in_which_every_row_failed_adds_up(store):
+    for shard, ids in (("00000-000000", "0123"), ("00000-000001", "4567"), ("00000-000002", "89")):
+        write_scores(store, shard, list(ids), status="http_error")
+    ledger = check_run(store)
+    assert ledger.complete and ledger.counts == {"http_error": 10}, ledger.problems
+
+
 def test_without_a_snapshot_there_is_nothing_to_compare_with(tmp_path):
     with pytest.raises(StoreError, match="no finished manifest snapshot"):
         check_run(open_store(str(tmp_path)))

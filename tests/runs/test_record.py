@@ -62,7 +62,7 @@ def test_differences_are_named_with_both_values():
     found = differences(old, new)
     assert found == [
         "manifest.path: the run folder has 'a', now 'b'",
-        "models: the run folder has None, now {'ranking': 'f'}",
+        "models: the run folder has none, now {'ranking': 'f'}",
     ]
     assert differences(old, old) == []
     with pytest.raises(RunMismatchError, match=r"manifest\.path"):

@@ -87,7 +87,7 @@ def test_a_change_of_settings_is_refused_by_name(tmp_path):
     data = tiny.ranking(tmp_path, epochs=1)
     programs.train(tiny.parsed(data), Team(), print, "-")
     changed = tiny.parsed(data | {"optimiser": {"learning_rate": 0.5}, "seed": 3})
-    with pytest.raises(RunMismatchError, match=r"optimiser: .*\n  seed: .*choose another output") as e:
+    with pytest.raises(RunMismatchError, match=r"optimiser: .*\n  seed: .*\nchoose another output") as e:
         programs.train(changed, Team(), print, "-")
     assert e.value.exit_code == 2
     moved = tiny.parsed(data | {"threads": 2, "log_every_steps": 7, "data": data["data"] | {"cache_max_gb": 1.0}})
