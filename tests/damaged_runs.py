@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.config import parse_config
+from aistudio.run_record import RowTotals
 from aistudio.runs import layout
-from aistudio.runs.record import new_record
+from aistudio.runs.record import new_record, write_run
 from aistudio.runs.shard_writer import ShardWriter
 from aistudio.runs.snapshot import Snapshot
 from aistudio.schema import CANDIDATE_FIELDS, Status
@@ -50,15 +51,15 @@ def whole_run(store: Store, dtype: str = "float32") -> None:
     )
     store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
     record = new_record(config, {"models": {}, "manifest": identity}, {}, 1)
-    rows = {"manifest": num, "rejected": 0, "stored": num}
-    store.write_json(layout.RUN, record | {"state": "complete", "rows": rows})
+    rows = RowTotals(manifest=num, rejected=0, stored=num)
+    write_run(store, record.model_copy(update={"state": "complete", "rows": rows}))
     for shard in writer.shards:
         table = store.read_table(layout.manifest_key(shard.name))
         images = [image(i) for i in range(ROWS)]
         scores, texts, _ = ShardScorer(FakeEncoders(), "float32", 4).score(
             table, distinct_images(table), images, lambda counts: None
         )
-        store_shard(store, shard.name, scores, texts, {"aistudio.fingerprint": record["fingerprint"]})
+        store_shard(store, shard.name, scores, texts, {"aistudio.fingerprint": record.fingerprint})
 
 
 def image(number: int) -> ImageRow:

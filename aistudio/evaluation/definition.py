@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aistudio.config import MetricsSettings
-from aistudio.runs.record import load_run
+from aistudio.runs.record import recorded
 from aistudio.store import Store
 
 # Compared; in words for messages. K and the policy are not among them: a metric's name has its K, and `compare` applies
@@ -84,9 +84,8 @@ def definition(
 
 
 def _encoder(store: Store, encoder: str | None) -> dict[str, Any] | None:
-    models = (load_run(store) or {}).get("models") or {}
-    model = models.get("recall" if encoder is None else f"encoders.{encoder}") or {}
-    return {k: model[k] for k in ("name", "fingerprint") if k in model} or None
+    model = recorded(store).models.get("recall" if encoder is None else f"encoders.{encoder}")
+    return model.model_dump(include={"name", "fingerprint"}, exclude_unset=True) or None if model else None
 
 
 def of_about(about: dict[str, Any]) -> tuple[dict[str, Any], bool]:

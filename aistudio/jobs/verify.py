@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.errors import StoreError
     from aistudio.runs.ledger import Ledger
-    from aistudio.runs.record import load_run, stored_settings
+    from aistudio.runs.record import recorded, stored_settings
     from aistudio.store import open_store
 
     try:
@@ -39,16 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Mend it: type the command that made this run again; it looks at the scores whether they are its own")
         return 1
     store = open_store(args.run, settings.store)
-    record = load_run(store) or {}
-    ledger: Ledger | str = _check(store, record["fingerprint"])
+    fingerprint = recorded(store).fingerprint
+    ledger: Ledger | str = _check(store, fingerprint)
     if isinstance(ledger, Ledger) and ledger.complete:
-        return _report(store, ledger, record["fingerprint"])
+        return _report(store, ledger, fingerprint)
     if not args.repair:
-        _report(store, ledger, record["fingerprint"])
+        _report(store, ledger, fingerprint)
         print(f"Mend it: python -m jobs.verify --run {shlex.quote(args.run)} --repair")
         return 1
     _repair(args.run, args.overrides)
-    return _report(store, _check(store, record["fingerprint"]), record["fingerprint"])
+    return _report(store, _check(store, fingerprint), fingerprint)
 
 
 def _check(store: "Store", fingerprint: str) -> "Ledger | str":
@@ -72,7 +72,7 @@ def _repair(run: str, overrides: Sequence[str]) -> None:
 def _report(store: "Store", ledger: "Ledger | str", fingerprint: str) -> int:
     """Print what was found; returns the exit code."""
     from aistudio.pipeline.progress import print_ledger
-    from aistudio.pipeline.summary import examples
+    from aistudio.runs.examples import examples
 
     if isinstance(ledger, str):
         print(f"NOT in order: {ledger}")

@@ -1,7 +1,7 @@
 """A look at some rows before and after the work: their addresses, and what the tokenizer knows of their texts."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
 from aistudio.images.addresses import Look, look_at
 from aistudio.pipeline.sample import take_sample
+from aistudio.run_record import TextFacts
 from aistudio.runs import layout
 from aistudio.runs.own_columns import number_columns
 from aistudio.runs.snapshot import Snapshot
@@ -67,20 +68,20 @@ def look_at_texts(texts: Sequence[str], model: PinnedModel | None, config: "JobC
     return Texts(len(texts), without, round(unknown / known, 4), distinct[worst])
 
 
-def text_facts(store: Store, snapshot: Snapshot, model: PinnedModel | None, config: "JobConfig") -> dict[str, Any]:
-    """Return what run.json says of the texts, from some rows of shards all over the manifest."""
+def text_facts(store: Store, snapshot: Snapshot, model: PinnedModel | None, config: "JobConfig") -> TextFacts:
+    """Look at the texts of some rows of shards all over the manifest."""
     places = np.unique(np.linspace(0, len(snapshot.shards) - 1, min(SHARDS, len(snapshot.shards))).astype(int))
     texts: list[str] = []
     for i in places:
         column = store.read_table(layout.manifest_key(snapshot.shards[i].name), ["text"])["text"]
         texts += column.slice(0, ROWS // len(places)).to_pylist()
     found = look_at_texts(texts, model, config)
-    return {
-        "looked_at": found.rows,
-        "without_text": found.without_text,
-        "unknown_share": found.unknown_share,
-        "warning": found.warning,
-    }
+    return TextFacts(
+        looked_at=found.rows,
+        without_text=found.without_text,
+        unknown_share=found.unknown_share,
+        warning=found.warning,
+    )
 
 
 def dry_run_lines(prepared: "Prepared") -> Iterator[str]:

@@ -10,12 +10,13 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aistudio.config import JobConfig, ManifestSettings
 from aistudio.pipeline.progress import by_status, duration, where_time_went
 from aistudio.pipeline.sample import Sample, take_sample
 from aistudio.pipeline.score import Prepared, Result, prepare, score
+from aistudio.run_record import Sources, Timings
 from aistudio.runs import layout
 from aistudio.runs.shard_writer import most_rows
 from aistudio.schema import Status
@@ -37,8 +38,8 @@ class Prediction(NamedTuple):
     steady_s: float
     network_bytes: float  # downloaded by the whole run
     output_bytes: float
-    timings: dict[str, Any]
-    sources: dict[str, Any]  # where the images come from
+    timings: Timings
+    sources: Sources  # where the images come from
     num_actors: int  # that were at work
     most_actors: int  # that the plan may come to
     gpus_per_actor: float
@@ -92,24 +93,24 @@ def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
 
 def predict(result: Result, sample: Sample, stored_bytes: int) -> Prediction:
     """The whole run from a probe's result; `stored_bytes`: what the probe wrote."""
-    timings, plan = result.record["timings"], result.record["plan"]
+    timings, plan = result.record.timings, result.record.plan
     rows = result.ledger.num_stored
-    most = plan["num_actors"]
+    most = plan.num_actors or 1
     return Prediction(
         num_probed=rows,
         total=sample.total,
         exact=sample.exact,
         counts=result.ledger.counts,
-        images_per_s=timings["images_per_s"],
-        startup_s=timings["startup_s"],
-        steady_s=timings["steady_s"],
-        network_bytes=timings["num_bytes"] / rows * sample.total,
+        images_per_s=timings.images_per_s,
+        startup_s=timings.startup_s or 0.0,
+        steady_s=timings.steady_s or 0.0,
+        network_bytes=timings.num_bytes / rows * sample.total,
         output_bytes=stored_bytes / rows * sample.total,
         timings=timings,
-        sources=result.record.get("sources") or {},
-        num_actors=plan["min_actors"] or most,
+        sources=result.record.sources,
+        num_actors=plan.min_actors or most,
         most_actors=most,
-        gpus_per_actor=plan["gpus_per_actor"],
+        gpus_per_actor=plan.gpus_per_actor,
     )
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, Any, TextIO
+from typing import IO, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from aistudio.run_record import Sources, Timings
 from aistudio.schema import Status
 from aistudio.timings import RATE_S, STEADY_S, speed
 
@@ -161,14 +162,9 @@ def print_ledger(counts: Mapping[str, int], examples: Mapping[str, str], total: 
         console.print(f"{'rejected lines':<20}{rejected:>12,}          see rejected/", soft_wrap=True)
 
 
-def where_time_went(timings: Mapping[str, Any], sources: Mapping[str, Any] | None = None) -> str:
-    """One sentence: what the model actors did with their time, what to change, and how sure that is.
-
-    Args:
-        timings: of run.json.
-        sources: of run.json: where the images come from, and the host that did not answer.
-    """
-    model, wait, write = (float(timings.get(k, 0)) for k in ("model_s", "wait_s", "write_s"))
+def where_time_went(timings: Timings, sources: Sources) -> str:
+    """Say in one sentence what the model actors did with their time, what to change, and how sure that is."""
+    model, wait, write = timings.model_s, timings.wait_s, timings.write_s
     total = model + wait + write
     if total <= 0:
         return "actors: no time was measured"
@@ -177,7 +173,7 @@ def where_time_went(timings: Mapping[str, Any], sources: Mapping[str, Any] | Non
     if steady_s is None or steady_s < STEADY_S:
         told = "an unknown time" if steady_s is None else f"{steady_s:.0f} s"
         return f"{shares}; {told} of steady work is too little to say what the limit is ({STEADY_S:.0f} s are enough)"
-    part, advice = max((wait, _about_waiting(timings, sources or {})), (write, _STORING), (model, _MODEL))
+    part, advice = max((wait, _about_waiting(timings, sources)), (write, _STORING), (model, _MODEL))
     share = part / total
     sure = "clearly" if share >= _CLEAR else "probably" if share >= _PROBABLE else "perhaps"
     return f"{shares}; {sure} {advice}"
@@ -189,17 +185,15 @@ _MODEL = "the model is the limit: more cores or GPUs make it faster"
 _MOSTLY = 0.8  # of the rows looked at
 
 
-def _about_waiting(timings: Mapping[str, Any], sources: Mapping[str, Any]) -> str:
-    host = sources.get("silent_host")
+def _about_waiting(timings: Timings, sources: Sources) -> str:
+    host = sources.silent_host
     if host:
         return (
-            f"the host {host['host']} is the limit: it did not answer for {host['rows']:,} of "
-            f"{sources['looked_at']:,} rows looked at, and everything waited for it; see to it first"
+            f"the host {host.host} is the limit: it did not answer for {host.rows:,} of "
+            f"{sources.looked_at:,} rows looked at, and everything waited for it; see to it first"
         )
-    decode_s, wait_s = float(timings.get("decode_s", 0)), float(timings.get("wait_s", 0))
-    kinds = sources.get("kinds") or {}
-    if kinds.get("file", 0) >= _MOSTLY * sum(kinds.values()) > 0:
+    if sources.kinds.get("file", 0) >= _MOSTLY * sum(sources.kinds.values()) > 0:
         return "reading and decoding local files is the limit: more CPU workers, or a quicker disk, make it faster"
-    if decode_s > _MOSTLY * wait_s:
+    if timings.decode_s > _MOSTLY * timings.wait_s:
         return "decoding is the limit: add CPU workers, or images.decode=fast"
     return "the network or the decoding is the limit: raise download.concurrency or add CPU workers"

@@ -23,6 +23,7 @@ from aistudio.reports.page import PAGES, Site, assets, render
 from aistudio.reports.safe import csv_bytes
 from aistudio.reports.summary import markdown
 from aistudio.runs import layout
+from aistudio.runs.record import recorded
 from aistudio.schema import RESERVED_COLUMNS
 from aistudio.store import Store
 
@@ -47,7 +48,7 @@ class _Report:
 
     def __init__(self, store: Store, settings: ReportSettings) -> None:
         self.store, self.settings = store, settings
-        self.run: dict[str, Any] = store.read_json(layout.RUN)
+        self.run = recorded(store)
         self.metrics = _json(store, layout.metrics_key("metrics.json")) or {}
         self.written: set[str] = set()
         self._pool = ThreadPoolExecutor(_WRITERS)
@@ -186,12 +187,12 @@ class _Report:
 
     def _render(self, map_facts: dict[str, Any] | None) -> None:
         run, settings, store = self.run, self.settings, self.store
-        config = run.get("config") or {}
-        confidence = f"{100 * float((config.get('metrics') or {}).get('confidence', 0.95)):g}"
+        config, confidence_level = run.config, run.setting("metrics", "confidence")
+        confidence = f"{100 * float(0.95 if confidence_level is None else confidence_level):g}"
         failures = self.scan.failures.groups()
         examples = {g["status"]: _example(g["samples"]) for g in failures}
         ledger = overview.ledger(run, dict(self.scan.counts), examples)
-        of_paper = (config.get("manifest") or {}).get("format") in _PAPER_FORMATS
+        of_paper = run.setting("manifest", "format") in _PAPER_FORMATS
         rows = overview.metric_rows(self.metrics, settings.paper, of_paper=of_paper)
         about = _json(store, layout.metrics_key("about.json")) or {}
         figures = curves.figures(_json(store, layout.metrics_key("curves.json")) or {})
@@ -251,7 +252,7 @@ class _Report:
         title = self.settings.title or self.store.root.rstrip("/").rsplit("/", 1)[-1]
         at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         pages = tuple(p for p in PAGES if p in self.pages)
-        return Site(title, self.store.root, str(self.run.get("state") or "unknown"), at, pages)
+        return Site(title, self.store.root, self.run.state, at, pages)
 
     def _rejects(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

@@ -35,7 +35,7 @@ def clean_up(prepared: "Prepared", thorough: bool) -> None:
         store.sweep(folder)
     if rebuilt := rebuild_index(store, record):
         say(rebuilt)
-    over = prepared.record_damaged or (record is not None and record["state"] in ("complete", "incomplete"))
+    over = prepared.record_damaged or (record is not None and record.state in ("complete", "incomplete"))
     if thorough or over:
         _mend(prepared, thorough)
     elif (snapshot := load_snapshot(store)) is not None:
@@ -52,10 +52,10 @@ def new_snapshot(prepared: "Prepared", attempt: int, num_actors: int, thorough: 
         ManifestError: as make_snapshot, or the manifest is gone.
     """
     config, store = prepared.config, prepared.store
-    if not prepared.files:
+    if not prepared.files or prepared.columns is None:
         raise ManifestError(f"manifest.path: {config.manifest.path}: not there, and its snapshot is damaged")
-    before = (prepared.record or {}).get("plan") or {}
-    share = before.get("num_actors") or num_actors  # the same shards as before
+    before = prepared.record.plan.num_actors if prepared.record else None
+    share = before or num_actors  # the same shards as before
     snapshot = make_snapshot(config, prepared.files, prepared.columns, attempt, share)
     if layout.score_keys(store):
         _mend(prepared, thorough)

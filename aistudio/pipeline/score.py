@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import RayError
 
+from aistudio.catalogue import Columns
 from aistudio.config import JobConfig, WeightsFile
 from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.pipeline.actors import RunContext
@@ -30,6 +31,7 @@ from aistudio.pipeline.progress import Progress, rows_done, say
 from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
+from aistudio.run_record import Kind, ModelFacts, PlanFacts, RunRecord
 from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
 from aistudio.runs.earlier_identity import identity_in_run
@@ -46,7 +48,7 @@ from aistudio.secrets import redacted
 from aistudio.status_filter import StatusFilter
 from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
-from aistudio.timings import Pace, add_work, carried_over, measured
+from aistudio.timings import Measured, Pace, add_work, carried_over, measured
 
 
 class Prepared(NamedTuple):
@@ -55,11 +57,11 @@ class Prepared(NamedTuple):
     config: JobConfig
     store: Store
     files: list[InputFile]
-    columns: Any
+    columns: Columns | None  # None: the snapshot stands in for a manifest that is gone
     pinned: PinnedModels
-    models: dict[str, dict[str, Any]]  # what run.json says of them
+    models: dict[str, ModelFacts]
     shape: dict[str, Any]
-    record: dict[str, Any] | None  # run.json of an earlier attempt
+    record: RunRecord | None  # of an earlier attempt
     record_damaged: bool = False  # there is a run.json that cannot be read
     to_fetch: Sequence[WeightsFile] = ()  # not here yet: pinned, models and shape are empty then
 
@@ -73,7 +75,7 @@ class Result(NamedTuple):
     """How a scoring run ended."""
 
     ledger: Ledger
-    record: dict[str, Any]
+    record: RunRecord
     did_nothing: bool  # the run was finished already
     config: JobConfig | None = None  # that it was called with
 
@@ -113,8 +115,8 @@ def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
     return Prepared(config, store, files, columns, pinned, models, shape, record, damaged)
 
 
-def _earlier(store: Store) -> tuple[dict[str, Any] | None, bool]:
-    """run.json of an earlier attempt, and whether there is one that cannot be read: it is made again then."""
+def _earlier(store: Store) -> tuple[RunRecord | None, bool]:
+    """Read run.json of an earlier attempt; say whether there is one that cannot be read: it is made again then."""
     try:
         return run_record.load_run(store), False
     except StoreError as e:
@@ -148,19 +150,20 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
         attempt = attempts.claim_attempt(store)
         if config.start_over:
             empty(store)
-        kind = "score" if retry is None else "retry"
+        kind: Kind = "score" if retry is None else "retry"
         record = run_record.new_record(config, prepared.shape, prepared.models, attempt)
-        record |= carried_over(None if config.start_over else prepared.record, kind)
-        record["plan"] = plan._asdict()
+        record = carried_over(record, None if config.start_over else prepared.record, kind)
+        record = record.model_copy(update={"plan": PlanFacts(**plan._asdict())})
         run_record.open_record(store, record, new=prepared.record is None and not prepared.record_damaged)
         try:
             clean_up(prepared, repair)
             snapshot = load_snapshot(store) or new_snapshot(prepared, attempt, plan.num_actors, repair)
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
-                             attempt, record["fingerprint"], retry, prepared.pinned)  # fmt: skip
-            record["texts"] = text_facts(store, snapshot, prepared.pinned.recall, config)
+                             attempt, record.fingerprint, retry, prepared.pinned)  # fmt: skip
+            texts = text_facts(store, snapshot, prepared.pinned.recall, config)
+            record = record.model_copy(update={"texts": texts})
             work = _work_list(store, snapshot, retry)
-            add_work(record, kind, _run(run, work, _rows_to_do(prepared, snapshot, work, retry)))
+            record = add_work(record, kind, _run(run, work, _rows_to_do(prepared, snapshot, work, retry)))
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
@@ -168,18 +171,19 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
         except KeyboardInterrupt:
             _record_failure(store, record, None)
             raise
-    return Result(_close(store, record, config), record, False, config)
+    ledger, record = _close(store, record, config)
+    return Result(ledger, record, False, config)
 
 
 def _manifest(
-    config: JobConfig, store: Store, record: dict[str, Any] | None
-) -> tuple[list[InputFile], Any, dict[str, Any]]:
-    """Files, columns and identity of the manifest; a finished snapshot stands in for one that is gone."""
+    config: JobConfig, store: Store, record: RunRecord | None
+) -> tuple[list[InputFile], Columns | None, dict[str, Any]]:
+    """Return files, columns and identity of the manifest; a finished snapshot stands in for one that is gone."""
     try:
         files, columns = find_manifest(config)
     except ManifestError:
         snapshot = load_snapshot(store)
-        known = snapshot.identity if snapshot else (record or {}).get("shape", {}).get("manifest", {})
+        known = snapshot.identity if snapshot else record.manifest_identity if record else {}
         settings = redacted(shaping(config.manifest))
         if not known or config.start_over or not settings.items() <= known.items():
             raise
@@ -197,7 +201,7 @@ def _absolute(config: JobConfig) -> JobConfig:
 
 def _finished(prepared: Prepared) -> Result | None:
     record = prepared.record
-    if record is None or record["state"] != "complete" or load_snapshot(prepared.store) is None:
+    if record is None or record.state != "complete" or load_snapshot(prepared.store) is None:
         return None
     ledger = check_run(prepared.store)
     return Result(ledger, record, True, prepared.config) if ledger.complete else None
@@ -223,7 +227,8 @@ def _rows_to_do(
 ) -> _ToDo:
     """Rows that have an outcome and rows that get one; of a retry as far as statuses without their codes tell."""
     if retry is not None:
-        failed = {k: n for k, n in ((prepared.record or {}).get("counts") or {}).items() if k != Status.OK}
+        counts = prepared.record.counts if prepared.record else {}
+        failed = {k: n for k, n in counts.items() if k != Status.OK}
         wanted = {one.status for one in retry}
         return _ToDo(0, sum(n for k, n in failed.items() if not wanted or k in wanted))
     wanted_shards = set(work)
@@ -231,8 +236,8 @@ def _rows_to_do(
     return _ToDo(snapshot.num_rows - pending, pending)
 
 
-def _run(run: RunContext, work: list[str], todo: _ToDo) -> dict[str, Any]:
-    """Score the listed shards; returns what run.json says of it.
+def _run(run: RunContext, work: list[str], todo: _ToDo) -> Measured:
+    """Score the listed shards.
 
     Raises:
         FailingRowsError: so many rows fail in the shards scored first that more than engine.max_failed_share will.
@@ -260,39 +265,23 @@ def _run(run: RunContext, work: list[str], todo: _ToDo) -> dict[str, Any]:
         facts, pace = ray.get([coordinator.facts.remote(), coordinator.pace.remote()], timeout=10)
         ray.kill(coordinator)
     seconds = {k: round(v, 2) for k, v in counts.items() if k.endswith("_s")}
-    return {
-        "facts": facts,
-        "timings": {
-            **measured(wall_s, pace, rows_done(counts)),
-            "num_bytes": int(counts["bytes"]),
-            **seconds,
-        },
-        "timeline": progress.timeline,
-    }
+    spent = {"num_bytes": int(counts["bytes"]), **seconds}
+    return Measured(facts, measured(wall_s, pace, rows_done(counts)).model_copy(update=spent), progress.timeline)
 
 
-def _close(store: Store, record: dict[str, Any], config: JobConfig) -> Ledger:
+def _close(store: Store, record: RunRecord, config: JobConfig) -> tuple[Ledger, RunRecord]:
     """Count what is stored, write the final run.json."""
-    ledger = check_run(store, fingerprint=record["fingerprint"])
-    record["state"] = "complete" if ledger.complete else "incomplete"
-    record["finished_at"] = run_record.now()
-    record["rows"] = {"manifest": ledger.num_manifest, "rejected": ledger.num_rejected, "stored": ledger.num_stored}
-    if ledger.reading:
-        record["rows"]["read"] = ledger.reading  # lines of the manifest
-    record["counts"] = ledger.counts
-    record["sources"] = sources(store, config.download)
-    for info in record["models"].values():
-        info.setdefault("image_tower", record.get("facts", {}).get("image_tower"))
-    store.write_json(layout.RUN, record)
-    log_event(record["state"], rows=record["rows"], counts=record["counts"], **record.get("timings", {}))
-    return ledger
+    ledger = check_run(store, fingerprint=record.fingerprint)
+    record = run_record.finished(record, ledger, sources(store, config.download))
+    run_record.write_run(store, record)
+    log_event(record.state, rows=record.rows.as_json(), counts=record.counts, **record.timings.as_json())
+    return ledger, record
 
 
-def _record_failure(store: Store, record: dict[str, Any], e: BaseException | None) -> None:
-    record["state"] = "stopped" if e is None else "failed"
-    record["error"] = None if e is None else storable_text(str(our_error(e) or e))
-    record["finished_at"] = run_record.now()
-    log_event(record["state"], error=record["error"])
+def _record_failure(store: Store, record: RunRecord, e: BaseException | None) -> None:
+    error = None if e is None else storable_text(str(our_error(e) or e))
+    record = run_record.failed(record, error)
+    log_event(record.state, error=record.error)
     with suppress(Exception):  # a full disk, or whatever else, must not hide the first error
-        if attempts.latest_attempt(store) == record["attempt"]:
-            store.write_json(layout.RUN, record)
+        if attempts.latest_attempt(store) == record.attempt:
+            run_record.write_run(store, record)

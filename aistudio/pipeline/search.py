@@ -21,8 +21,9 @@ from aistudio.evaluation.place import NAME
 from aistudio.models import Kind, kind
 from aistudio.pipeline.mapping import mapper_for
 from aistudio.pipeline.search_steps import Steps
+from aistudio.run_record import ModelFacts
 from aistudio.runs import layout
-from aistudio.runs.record import load_run, stored_settings
+from aistudio.runs.record import recorded, stored_settings
 from aistudio.schema import ENCODER_PREFIX, vector_width
 from aistudio.search.gallery import File
 from aistudio.search.listing import FIRST_ROWS, SPARE, VECTOR_CHUNK
@@ -44,7 +45,7 @@ class Model:
     name: str  # recall, or the encoder's
     role: str  # its key in run.json
     kind: Kind
-    facts: dict[str, Any]
+    facts: ModelFacts
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def run_search(plan: SearchPlan) -> Outcome:
 
 
 def _model(store: Store, columns: Sequence[str], wanted: str | None) -> Model:
-    models = (load_run(store) or {}).get("models") or {}
+    models = recorded(store).models
     encoders = [c.removeprefix(ENCODER_PREFIX) for c in columns if c.startswith(ENCODER_PREFIX)]
     name = wanted
     if name is None and "embedding" not in columns:
@@ -182,11 +183,11 @@ def _model(store: Store, columns: Sequence[str], wanted: str | None) -> Model:
     if role != "recall" and name not in encoders:
         known = ", ".join(encoders) or "none"
         raise ConfigError(f"--model {name}: {store.root} has no vectors of it; its encoders: {known}")
-    facts = dict(models.get(role) or {})
+    facts = models.get(role) or ModelFacts()
     what = Kind.RECALL if role == "recall" else Kind.ENCODER
-    if "family" in facts:
+    if facts.family is not None:
         nothing = WeightsFile(path="-")
-        what = kind(ModelConfig(family=facts["family"], name=str(facts.get("name", role)), weights=nothing))
+        what = kind(ModelConfig(family=facts.family, name=facts.name or role, weights=nothing))
     return Model(name or "recall", role, what, facts)
 
 
@@ -218,9 +219,9 @@ def _other_run(place: str, config: JobConfig) -> Store | None:
 
 def _other_source(other: Store, model: Model) -> Source:
     """The other run as the one that asks. Raises ConfigError unless its vectors are of the same model."""
-    models = (load_run(other) or {}).get("models") or {}
-    wanted = model.facts.get("fingerprint")
-    fitting = [role for role, facts in models.items() if wanted and facts.get("fingerprint") == wanted]
+    models = recorded(other).models
+    wanted = model.facts.fingerprint
+    fitting = [role for role, facts in models.items() if wanted and facts.fingerprint == wanted]
     fitting.sort(key=lambda role: role != model.role)
     files = list(enumerate(layout.score_keys(other)))
     if not fitting or not files:

@@ -93,16 +93,16 @@ class Steps:
 
     def _encoder(self) -> QueryEncoder:
         model, config = self.plan.model, self.plan.config
-        conf = model.facts.get("conf")
+        conf = model.facts.conf
         if conf is None:
             raise ConfigError(
                 f"{self.plan.store.root}/run.json does not say which model {model.name} is: it cannot ask"
             )
         pinned = pin_model(conf, config, f"models.{model.role}")
-        if pinned.fingerprint != model.facts.get("fingerprint"):
+        if pinned.fingerprint != model.facts.fingerprint:
             raise ConfigError(
                 f"{conf}: not the model that {self.plan.store.root} was scored with (fingerprint {pinned.fingerprint}, "
-                f"the run's {model.facts.get('fingerprint')})"
+                f"the run's {model.facts.fingerprint})"
             )
         return QueryEncoder(config, pinned, "cuda" if config.engine.device == "cuda" else "cpu")
 

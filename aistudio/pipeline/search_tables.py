@@ -128,7 +128,7 @@ class Tables:
             "queries_failed": len(self.asked) - len(self.live), "gallery_rows": found.rows, "results": results.num_rows,
             "left_out": reasons, "per": plan.per, "leave_out": plan.leave_out, "dataset": plan.table.dataset,
             "model": {"name": plan.model.name, "role": plan.model.role, "kind": plan.model.kind.value,
-                      "fingerprint": plan.model.facts.get("fingerprint")},
+                      "fingerprint": plan.model.facts.fingerprint},
             "asked_from": plan.source.store.root, "settings": self.plan.config.search.model_dump(mode="json"),
             "ties": "higher score first, equal scores in the order of the gallery", "notes": notes,
         }  # fmt: skip

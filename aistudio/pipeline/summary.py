@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
 from aistudio.config import EngineSettings
 from aistudio.errors import TOO_MANY_FAILED, StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
@@ -12,7 +10,8 @@ from aistudio.pipeline.first_look import dry_run_lines
 from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.pipeline.surroundings import machine_warnings
-from aistudio.runs import layout
+from aistudio.run_record import RunRecord
+from aistudio.runs.examples import examples
 from aistudio.runs.failing import failed_share, too_many
 from aistudio.runs.ledger import Ledger, count_stored
 from aistudio.runs.second_thoughts import Change, change_lines, changes, next_for_failures
@@ -36,7 +35,7 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  manifest    {_manifest_size(prepared)}, format {config.manifest.format}")
     print(f"  kept beside the scores: {', '.join(passthrough) or 'nothing'}")
     for stage, info in prepared.models.items():
-        print(f"  {stage:<11} {info['name']} ({info['family']}), fingerprint {info['fingerprint'][:16]}")
+        print(f"  {stage:<11} {info.name} ({info.family}), fingerprint {(info.fingerprint or '')[:16]}")
     for file in prepared.to_fetch:
         size_mb = f"{file.size_bytes / 1e6:,.0f} MB" if file.size_bytes else "size unknown"
         print(f"  weights     {file.path} is not here: the run would fetch it ({size_mb})")
@@ -56,7 +55,7 @@ def print_dry_run(prepared: "Prepared") -> None:
     print(f"  shards      {shard_size}: one file in scores/, the unit of commit and resume")
     print(f"  writes      {config.output}/ run.json manifest/ scores/ texts/ rejected/")
     if prepared.record:
-        print(f"  resumes     an earlier attempt is there (state: {prepared.record['state']})")
+        print(f"  resumes     an earlier attempt is there (state: {prepared.record.state})")
 
 
 def _manifest_size(prepared: "Prepared") -> str:
@@ -108,16 +107,13 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
             print(f"  {problem}")
 
 
-def _print_speed(record: dict[str, Any]) -> None:
-    work = record.get("work") or [{"kind": "score", "timings": record.get("timings") or {}}]
-    last = work[-1]
-    timings = last["timings"]
-    if not timings.get("wall_s"):
+def _print_speed(record: RunRecord) -> None:
+    if not record.work or not record.work[-1].timings.wall_s:
         return
-    found = speed(timings, record.get("timeline") or [])
-    print(speed_line(found, again=last["kind"] == "retry"))
-    print(where_time_went(timings, record.get("sources")))
-    for fact, value in record.get("facts", {}).items():
+    last = record.work[-1]
+    print(speed_line(speed(last.timings), again=last.kind == "retry"))
+    print(where_time_went(last.timings, record.sources))
+    for fact, value in record.facts.items():
         if fact.startswith("batch_size"):
             print(f"{fact}: {value}")
 
@@ -134,12 +130,12 @@ def speed_line(found: Speed, *, again: bool = False) -> str:
     return f"{line} at {found.images_per_s:.1f} images/s"
 
 
-def _print_texts(ledger: Ledger, record: dict[str, Any]) -> None:
+def _print_texts(ledger: Ledger, record: RunRecord) -> None:
     if ledger.num_without_text:
         n = ledger.num_without_text
         print(f"without a text: {n:,} ok row{'s have' if n != 1 else ' has'} no recall_score and no text query")
-    if warning := (record.get("texts") or {}).get("warning"):
-        print(f"warning: {warning}")
+    if record.texts.warning:
+        print(f"warning: {record.texts.warning}")
 
 
 def _print_next(result: "Result", changed: list[Change], output: str, next_step: bool) -> None:
@@ -197,19 +193,3 @@ def print_stopped(store: Store, command: str) -> None:
     except StoreError:
         print("The manifest snapshot was not finished; nothing is scored yet.")
     print(f"resume: {command}")
-
-
-def examples(store: Store, ledger: Ledger) -> dict[str, str]:
-    """For each failed status one address and its error, from the first files that have it."""
-    wanted = {s for s in ledger.counts if s != "ok"}
-    found: dict[str, str] = {}
-    for entry in store.list(layout.SCORES):
-        if not wanted - found.keys():
-            break
-        try:
-            table = store.read_table(entry.key, ["status", "error", "image_url"])
-        except StoreError:
-            continue  # the ledger names it
-        for row in table.filter(pc.not_equal(table["status"], "ok")).to_pylist():
-            found.setdefault(row["status"], f"{row.get('error') or ''} ({row.get('image_url', 'no address')})".strip())
-    return found

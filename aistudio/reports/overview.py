@@ -6,11 +6,13 @@ that stopped half-way, still gets a page.
 
 import itertools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from aistudio.reports.failures import ADVICE
 from aistudio.reports.figures import Figure, Series
 from aistudio.reports.page import count, duration
+from aistudio.run_record import ModelFacts, RunRecord
 from aistudio.timings import Speed, scoring_work
 from aistudio.timings import speed as run_speed
 
@@ -38,14 +40,6 @@ _EXPLAINED: tuple[tuple[str, str], ...] = (  # metric name (pattern) -> what it 
     (r"ctr_lift", "click rate of the chosen image over the shown one"),
 )
 _HEADLINE = ("hit_rate@5", "recall@5", "map", "ndcg@10", "mrr", "pairwise_accuracy", "roc_auc", "ctr_lift")
-_NOT_STEPS = (
-    "wall_s",
-    "first_row_s",
-    "startup_s",
-    "steady_s",
-    "images_per_s",
-    "rows_per_s",
-)  # of the timings that end in _s
 _UNBOUNDED = ("median_rank", "log_loss", "ctr_lift", "kendall_tau")  # not on a scale from 0 to 1
 
 
@@ -84,7 +78,7 @@ def headline(rows: list[dict[str, Any]], most: int = 6) -> list[dict[str, Any]]:
     return [known[n] for n in order[:most]]
 
 
-def ledger(run: dict[str, Any], counts: dict[str, int], examples: dict[str, str]) -> dict[str, Any]:
+def ledger(run: RunRecord, counts: dict[str, int], examples: dict[str, str]) -> dict[str, Any]:
     """Rows by status, and whether they add up.
 
     Args:
@@ -92,16 +86,15 @@ def ledger(run: dict[str, Any], counts: dict[str, int], examples: dict[str, str]
         counts: stored rows per status.
         examples: status -> one error text.
     """
-    rows_in = run.get("rows") or {}
     total = sum(counts.values())
-    expected = rows_in.get("manifest")
+    expected = run.rows.manifest
     statuses = sorted(counts, key=lambda s: (s != "ok", -counts[s], s))
     return {
         "total": total,
         "ok": counts.get("ok", 0),
         "failed": total - counts.get("ok", 0),
         "expected": expected,
-        "rejected": rows_in.get("rejected") or 0,
+        "rejected": run.rows.rejected or 0,
         "adds_up": expected is None or expected == total,
         "rows": [
             {"status": s, "rows": counts[s], "meaning": ADVICE.get(s, ("",))[0], "example": examples.get(s, "")}
@@ -110,56 +103,50 @@ def ledger(run: dict[str, Any], counts: dict[str, int], examples: dict[str, str]
     }
 
 
-def facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     """What was run, as groups of (label, value); nothing is shown for what is not recorded."""
-    config, host, models = run.get("config") or {}, run.get("host") or {}, run.get("models") or {}
-    manifest = config.get("manifest") or {}
-    data: list[tuple[str, Any]] = [("manifest", _joined(manifest.get("path"))), ("format", manifest.get("format"))]
-    data += [("command", _command(run.get("command"))), ("fingerprint", _short(run.get("fingerprint")))]
-    when: list[tuple[str, Any]] = [
-        ("started", run.get("started_at")),
-        ("finished", run.get("finished_at")),
-        ("attempt", run.get("attempt")),
+    data: list[tuple[str, Any]] = [
+        ("manifest", _joined(run.setting("manifest", "path"))),
+        ("format", run.setting("manifest", "format")),
+        ("command", " ".join(run.command)),
+        ("fingerprint", _short(run.fingerprint)),
     ]
-    where = [(k, _joined(v)) for k, v in host.items()]
-    versions = [(k, _joined(v)) for k, v in (run.get("versions") or {}).items()]
-    groups = [("Data", data), ("When", when), ("Where", where), ("Versions", versions)]
-    groups[1:1] = [(f"{role.capitalize()} model", _model(m)) for role, m in models.items() if isinstance(m, dict)]
+    when = [("started", run.started_at), ("finished", run.finished_at), ("attempt", run.attempt or None)]
+    where = [(k, _joined(v)) for k, v in run.host.as_json().items()]
+    groups: list[tuple[str, Sequence[tuple[str, Any]]]] = [("Data", data)]
+    groups += [(f"{role.capitalize()} model", _model(model)) for role, model in run.models.items()]
+    groups += [("When", when), ("Where", where), ("Versions", list(run.versions.items()))]
     shown = [(title, [(k.replace("_", " "), str(v)) for k, v in rows if v not in (None, "")]) for title, rows in groups]
     return [(title, rows) for title, rows in shown if rows]
 
 
-def warnings(run: dict[str, Any], about: dict[str, Any]) -> list[str]:
+def warnings(run: RunRecord, about: dict[str, Any]) -> list[str]:
     """What a reader must know before any number: texts that mean nothing, rows without one, too many failures."""
-    found = [(run.get("texts") or {}).get("warning"), about.get("not_computed")]
+    found = [run.texts.warning, about.get("not_computed")]
     without = about.get("rows_without_text")
     if without and not about.get("not_computed"):
         found.append(f"{count(without)} ok rows have no text: they have no recall_score and are no query")
     return [text for text in found if text]
 
 
-def source(run: dict[str, Any]) -> str:
+def source(run: RunRecord) -> str:
     """The manifest's path; "a manifest" when it is not recorded."""
-    return _joined(((run.get("config") or {}).get("manifest") or {}).get("path")) or "a manifest"
+    return _joined(run.setting("manifest", "path")) or "a manifest"
 
 
-def model_names(run: dict[str, Any]) -> str:
+def model_names(run: RunRecord) -> str:
     """The models in words: `a` or `a and b`; "" when none is recorded."""
-    models = (run.get("models") or {}).values()
-    return " and ".join(str(m["name"]) for m in models if isinstance(m, dict) and m.get("name"))
+    return " and ".join(model.name for model in run.models.values() if model.name)
 
 
-def _model(model: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(k, _short(v) if k == "fingerprint" else v) for k, v in model.items() if not isinstance(v, dict | list)]
+def _model(model: ModelFacts) -> list[tuple[str, Any]]:
+    shown = {k: v for k, v in model.as_json().items() if not isinstance(v, dict | list)}
+    return [(k, _short(v) if k == "fingerprint" else v) for k, v in shown.items()]
 
 
 def _short(digest: object) -> str | None:
     text = str(digest or "")
     return None if not text else text if len(text) <= 20 else f"{text[:16]}…"
-
-
-def _command(command: object) -> str | None:
-    return " ".join(map(str, command)) if isinstance(command, list) else str(command) if command else None
 
 
 def _joined(value: object) -> str:
@@ -168,13 +155,13 @@ def _joined(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
 
 
-def throughput(run: dict[str, Any], bins: int = 60) -> Figure | None:
+def throughput(run: RunRecord, bins: int = 60) -> Figure | None:
     """Rows per second over time from the timeline of run.json; None when there are fewer than three points.
 
     Rows are committed a shard at a time, so the rate is taken over bins of equal time, each at least
     as long as the mean gap between two commits.
     """
-    line = [p for p in run.get("timeline") or [] if isinstance(p, list | tuple) and len(p) >= 2]
+    line = [p for p in run.timeline if len(p) >= 2]
     if len(line) < 3 or line[-1][0] <= line[0][0]:
         return None
     bins = max(2, min(bins, len(line) // 2))
@@ -187,18 +174,16 @@ def throughput(run: dict[str, Any], bins: int = 60) -> Figure | None:
     )  # fmt: skip
 
 
-def _interpolate(line: list[Any], t: float) -> float:
+def _interpolate(line: Sequence[Sequence[float]], t: float) -> float:
     for (t0, n0, *_), (t1, n1, *_) in itertools.pairwise(line):
         if t <= t1:
             return n0 + (n1 - n0) * ((t - t0) / (t1 - t0) if t1 > t0 else 1.0)
     return line[-1][1]
 
 
-def time_shares(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where the time went: the `*_s` timings but the wall clock, longest first, with their share of the longest."""
-    timings = run.get("timings") or {}
-    spent = {k[:-2]: v for k, v in timings.items() if k.endswith("_s") and k not in _NOT_STEPS}
-    spent = {k: float(v) for k, v in spent.items() if isinstance(v, int | float) and v > 0}
+def time_shares(run: RunRecord) -> list[dict[str, Any]]:
+    """Say where the time went: the steps, longest first, with their share of the longest."""
+    spent = {step: seconds for step, seconds in run.timings.steps().items() if seconds > 0}
     longest = max(spent.values(), default=0.0)
     total = sum(spent.values())
     return [
@@ -207,12 +192,12 @@ def time_shares(run: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def speed(run: dict[str, Any], total: int, price_per_hour: float | None) -> list[tuple[str, str, str]]:
+def speed(run: RunRecord, total: int, price_per_hour: float | None) -> list[tuple[str, str, str]]:
     """(label, value, note) of wall time, steady rate and what a million images cost at a price per hour.
 
     Start-up is no part of a rate, and a rate of a few seconds no prediction: then the wall time stands alone.
     """
-    found = run_speed(run.get("timings") or {}, run.get("timeline") or [])
+    found = run_speed(run.timings)
     rate = found.images_per_s
     cards = []
     if found.wall_s:
@@ -228,9 +213,9 @@ def speed(run: dict[str, Any], total: int, price_per_hour: float | None) -> list
     return cards
 
 
-def _wall(run: dict[str, Any], total: int, found: Speed) -> tuple[str, str, str]:
+def _wall(run: RunRecord, total: int, found: Speed) -> tuple[str, str, str]:
     """The wall time of all attempts at scoring that are known, and how many rows it is the time of."""
-    wall_s, rows, attempts = scoring_work(run) or (found.wall_s, found.rows, 1)
+    wall_s, rows, attempts = scoring_work(run.work) or (found.wall_s, found.rows, 1)
     own = count(total) if rows is None or rows >= total else f"{count(rows)} of {count(total)}"
     note = f"{own} rows" + (f" in {attempts} attempts" if attempts > 1 else "")
     if rows is not None and rows < total:

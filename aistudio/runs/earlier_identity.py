@@ -10,15 +10,16 @@ from typing import Any
 
 from aistudio.config import JobConfig
 from aistudio.errors import StoreError
+from aistudio.run_record import RunRecord
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.snapshot import listing_sha256, manifest_identity
 from aistudio.store import open_store
 
 
-def identity_in_run(config: JobConfig, files: list[InputFile], record: dict[str, Any] | None) -> dict[str, Any]:
+def identity_in_run(config: JobConfig, files: list[InputFile], record: RunRecord | None) -> dict[str, Any]:
     """Return the manifest's identity: as the run folder recorded it, where the earlier rule finds the same manifest."""
     identity = manifest_identity(config, files)
-    recorded = record["shape"]["manifest"] if record else identity
+    recorded = record.manifest_identity if record else identity
     if recorded == identity:
         return identity
     then = _files_then(config, files)

@@ -5,9 +5,9 @@ computed again is deleted, so that it counts as not done. The caller owns the ne
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from aistudio.errors import RunMismatchError, StoreError
+from aistudio.run_record import RunRecord
 from aistudio.runs import layout
 from aistudio.runs.ledger import Ledger
 from aistudio.runs.shard_writer import Shard
@@ -42,7 +42,7 @@ def refuse_other_scores(store: Store, fingerprint: str) -> None:
         )
 
 
-def rebuild_index(store: Store, record: dict[str, Any] | None) -> str | None:
+def rebuild_index(store: Store, record: RunRecord | None) -> str | None:
     """Write a missing or damaged manifest/_index.json again from the shards, if run.json proves that all are there.
 
     Returns:
@@ -50,7 +50,7 @@ def rebuild_index(store: Store, record: dict[str, Any] | None) -> str | None:
     """
     if record is None or load_snapshot(store) is not None:
         return None
-    rows, identity = record.get("rows") or {}, (record.get("shape") or {}).get("manifest")
+    rows, identity = record.rows, record.manifest_identity
     shards, passthrough = [], []
     try:
         for name in layout.manifest_shards(store):
@@ -60,7 +60,7 @@ def rebuild_index(store: Store, record: dict[str, Any] | None) -> str | None:
         reasons = _rejected_reasons(store)
     except StoreError:
         return None
-    whole = (sum(s.rows for s in shards), sum(reasons.values())) == (rows.get("manifest"), rows.get("rejected"))
+    whole = (sum(s.rows for s in shards), sum(reasons.values())) == (rows.manifest, rows.rejected)
     if not whole or not identity or not shards:
         return None
     snapshot = Snapshot(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aistudio.config import JobConfig
+from aistudio.run_record import RunRecord
 from aistudio.runs.record import without_secrets
 from aistudio.schema import Status
 from aistudio.secrets import HIDDEN
@@ -43,9 +44,9 @@ class Change(NamedTuple):
     statuses: dict[str, int]  # rows that failed with what it may change
 
 
-def changes(record: Mapping[str, Any], config: JobConfig, counts: Mapping[str, int]) -> list[Change]:
+def changes(record: RunRecord, config: JobConfig, counts: Mapping[str, int]) -> list[Change]:
     """List the changed settings that may give failed rows another outcome."""
-    old, new = record.get("config") or {}, without_secrets(config)
+    old, new = record.config, without_secrets(config)
     found = []
     for setting, statuses in CHANGES.items():
         section, _, key = setting.partition(".")

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from aistudio.config import ImagesSettings, JobConfig, ManifestSettings, Settings
+from aistudio.run_record import ModelFacts
 from aistudio.store import storable_json
 
 # Settings that were part of every shape from the first version on, by section; later ones are not listed here.
@@ -27,7 +28,7 @@ def shaping(settings: Settings) -> dict[str, Any]:
 
 
 def run_shape(
-    config: JobConfig, manifest: dict[str, Any], models: dict[str, Any], poi_table: str | None = None
+    config: JobConfig, manifest: dict[str, Any], models: dict[str, ModelFacts], poi_table: str | None = None
 ) -> dict[str, Any]:
     """Everything that decides which rows and scores the run folder ends with. Download settings do not.
 
@@ -35,7 +36,7 @@ def run_shape(
     """
     shape = {
         "manifest": manifest,
-        "models": {stage: info["fingerprint"] for stage, info in models.items()} | {"poi_table": poi_table},
+        "models": {role: model.fingerprint for role, model in models.items()} | {"poi_table": poi_table},
         "images": shaping(config.images),
         "precision": config.engine.precision,
         "embedding_dtype": config.store.embedding_dtype,

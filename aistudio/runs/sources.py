@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from aistudio.config import DownloadSettings
 from aistudio.images.urls import BadURL, Target, parse_target
+from aistudio.run_record import SilentHost, Sources
 from aistudio.runs import layout
 from aistudio.schema import Status
 from aistudio.store import Store
@@ -18,8 +18,8 @@ _ONE_HOST = 0.8  # of these rows: then the others do not matter
 _NOTICEABLE = 0.05  # of all rows: fewer cost little beside the good ones
 
 
-def sources(store: Store, settings: DownloadSettings) -> dict[str, Any]:
-    """Return {"looked_at": rows, "kinds": {"http" | "file" | "s3" | "other": rows}, "silent_host": {...} or None}."""
+def sources(store: Store, settings: DownloadSettings) -> Sources:
+    """Look where images came from in score files all over the run, and for one host that did not answer."""
     keys = layout.score_keys(store)
     kinds: Counter[str] = Counter()
     silent: Counter[str] = Counter()
@@ -30,7 +30,8 @@ def sources(store: Store, settings: DownloadSettings) -> dict[str, Any]:
             kinds[kind] += 1
             if status in _SILENT and host:
                 silent[host] += 1
-    return {"looked_at": kinds.total(), "kinds": dict(kinds), "silent_host": _silent_host(silent, kinds.total())}
+    total = kinds.total()
+    return Sources(looked_at=total, kinds=dict(kinds), silent_host=_silent_host(silent, total))
 
 
 def _where(url: str, url_map: Mapping[str, str]) -> tuple[str, str | None]:
@@ -41,8 +42,8 @@ def _where(url: str, url_map: Mapping[str, str]) -> tuple[str, str | None]:
     return target.scheme, target.url.host if target.url is not None else None
 
 
-def _silent_host(silent: Counter[str], looked_at: int) -> dict[str, Any] | None:
+def _silent_host(silent: Counter[str], looked_at: int) -> SilentHost | None:
     if not silent or silent.total() < _NOTICEABLE * looked_at:
         return None
     host, rows = silent.most_common(1)[0]
-    return {"host": host, "rows": rows} if rows >= _ONE_HOST * silent.total() else None
+    return SilentHost(host=host, rows=rows) if rows >= _ONE_HOST * silent.total() else None

@@ -6,12 +6,13 @@ worker needs neither the conf files nor a shared disk, and refuses to work with 
 
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
 from aistudio.errors import ConfigError, StoreError, WeightsError
 from aistudio.models import ImageEncoder, TextTokenizer, check_weights, open_tokenizer, require_kind
 from aistudio.poi_table import PoiTable
+from aistudio.run_record import ModelFacts
 from aistudio.store import open_store
 from aistudio.weights.cache import WeightsCache, default_folder
 from aistudio.weights.files import file_sha256
@@ -28,16 +29,16 @@ class PinnedModel(NamedTuple):
     image_spec: ImageSpec
     normalised: bool
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ModelFacts:
         """Describe the model for run.json. Addresses stay out: they may carry keys."""
-        return {
-            "conf": self.conf,
-            "name": self.config.name,
-            "family": self.config.family,
-            "fingerprint": self.fingerprint,
-            "normalised": self.normalised,
-            "files": {file.path: file.sha256 for file in self.config.files if file.sha256},
-        }
+        return ModelFacts(
+            conf=self.conf,
+            name=self.config.name,
+            family=self.config.family,
+            fingerprint=self.fingerprint,
+            normalised=self.normalised,
+            files={file.path: file.sha256 for file in self.config.files if file.sha256},
+        )
 
 
 class PinnedModels(NamedTuple):
@@ -55,7 +56,7 @@ class PinnedModels(NamedTuple):
         roles |= {f"encoders.{name}": model for name, model in self.encoders}
         return {role: model for role, model in roles.items() if model is not None}
 
-    def facts(self) -> dict[str, dict[str, Any]]:
+    def facts(self) -> dict[str, ModelFacts]:
         """Describe the models for run.json, by role."""
         return {role: model.facts() for role, model in self.by_role.items()}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aistudio.errors import ConfigError
 from aistudio.runs import layout
-from aistudio.runs.record import load_run
+from aistudio.runs.record import recorded
 from aistudio.schema import EMBEDDING, ENCODER_PREFIX, encoder_column
 from aistudio.store import Store
 
@@ -33,8 +33,8 @@ def vector_column(store: Store, encoder: str | None, setting: str) -> VectorColu
     stored = store.read_metadata(keys[0])[0].names if keys else [EMBEDDING]
     wanted = EMBEDDING if encoder is None else encoder_column(encoder)
     if wanted in stored:
-        models = (load_run(store) or {}).get("models") or {}
-        return VectorColumn(wanted, models.get(f"encoders.{encoder}", {}).get("normalised", True))
+        model = recorded(store).models.get(f"encoders.{encoder}")
+        return VectorColumn(wanted, model.normalised if model else True)
     known = [name.removeprefix(ENCODER_PREFIX) for name in stored if name.startswith(ENCODER_PREFIX)]
     if encoder is None and known:
         raise ConfigError(f"{store.root} has no recall model: choose an encoder with --set {setting}={known[0]}")

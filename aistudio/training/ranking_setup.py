@@ -15,7 +15,9 @@ from aistudio.errors import AIStudioError, ConfigError, WeightsError
 from aistudio.models import check_weights
 from aistudio.models.siamese_poi import SiameseRanking
 from aistudio.poi_table import PoiTable
+from aistudio.run_record import ModelFacts
 from aistudio.runs import layout as run_layout
+from aistudio.runs.record import recorded
 from aistudio.schema import EMBEDDING, RANK_EMBEDDING, encoder_column
 from aistudio.store import Store, open_store
 from aistudio.training.inputs import Data, DataOpener, Pixels, Say, model_here
@@ -171,8 +173,8 @@ def _vector_column(settings: RankingTraining, source: Source, start: SiameseRank
     if settings.data.vectors:
         return settings.data.vectors
     assert isinstance(source, RunSource)
-    record = source.store.read_json(run_layout.RUN)
-    models = record.get("config", {}).get("models", {})
+    record = recorded(source.store)
+    models = record.config.get("models", {})
     candidates = [(EMBEDDING, "recall", models.get("recall")), (RANK_EMBEDDING, "ranking", models.get("ranking"))]
     candidates += [(encoder_column(n), f"encoders.{n}", conf) for n, conf in (models.get("encoders") or {}).items()]
     stored = _columns(source.store)
@@ -180,7 +182,7 @@ def _vector_column(settings: RankingTraining, source: Source, start: SiameseRank
     for column, role, conf in candidates:
         if conf is None or column not in stored:
             continue
-        problem = _differs(conf, record.get("models", {}).get(role, {}), start)
+        problem = _differs(conf, record.models.get(role, ModelFacts()), start)
         if problem is None:
             return column
         tried.append(f"{column}: {problem}")
@@ -195,13 +197,13 @@ def _columns(store: Store) -> list[str]:
     return store.read_metadata(run_layout.score_keys(store)[0])[0].names
 
 
-def _differs(conf: str, recorded: dict[str, Any], start: SiameseRanking) -> str | None:
+def _differs(conf: str, model: ModelFacts, start: SiameseRanking) -> str | None:
     """Return why the run's model has another image tower than ours, or None."""
     try:
         info = check_weights(load_model_config(conf))
     except (ConfigError, WeightsError) as e:
         return f"its model {conf} cannot be looked at here ({str(e).splitlines()[0]})"
-    if info.fingerprint != recorded.get("fingerprint"):
+    if info.fingerprint != model.fingerprint:
         return f"{conf} is no longer the model of the run"
     if info.image_tower_fingerprint != start.image_tower_fingerprint:
         return f"{conf} has another image tower"

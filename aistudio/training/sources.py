@@ -19,7 +19,7 @@ from aistudio.config.train import SourceSettings, TrainSettings
 from aistudio.errors import ConfigError, StoreError
 from aistudio.runs import layout as run_layout
 from aistudio.runs.manifest_files import list_images, open_input
-from aistudio.runs.record import stored_settings
+from aistudio.runs.record import recorded, stored_settings
 from aistudio.runs.snapshot import find_manifest, manifest_identity
 from aistudio.schema import Status
 from aistudio.storable import storable_text
@@ -154,9 +154,8 @@ def job_config(settings: SourceSettings, training: TrainSettings, cache: Path) -
 
 def run_identity(store: Store) -> str:
     """Return what tells a run's content: names and sizes of its score files, and its settings' fingerprint."""
-    record = store.read_json(run_layout.RUN)
     files = [[e.key, e.size] for e in store.list(run_layout.SCORES)]
-    return _digest({"files": files, "fingerprint": record.get("fingerprint")})
+    return _digest({"files": files, "fingerprint": recorded(store).fingerprint or None})
 
 
 def _completed(table: pa.Table, problem: list[str | None], label: str | None, vectors: str | None) -> pa.Table:

@@ -55,14 +55,14 @@ def main() -> None:
         threading.Thread(target=kill_after, args=watch, daemon=True).start()
     try:
         result = score(prepare(config))
-        plan, timings = result.record["plan"], result.record["timings"]
+        plan, timings = result.record.plan, result.record.timings
         seen |= {
             "complete": result.ledger.complete,
             "rows": [result.ledger.num_manifest, result.ledger.num_stored],
             "counts": result.ledger.counts,
-            "actors": plan["num_actors"],
-            "wall_s": timings["wall_s"],
-            "images_per_s": timings["images_per_s"],
+            "actors": plan.num_actors,
+            "wall_s": timings.wall_s,
+            "images_per_s": timings.images_per_s,
             "nodes_left": sum(n["Alive"] for n in ray.nodes()),
         }
         Path(sys.argv[3]).write_text(json.dumps(seen))  # not stdout: a raylet that is killed writes there

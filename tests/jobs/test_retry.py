@@ -7,7 +7,7 @@ import pytest
 from aistudio.config import parse_config
 from aistudio.errors import ConfigError
 from aistudio.jobs.retry import main
-from aistudio.runs.record import new_record
+from aistudio.runs.record import new_record, write_run
 from aistudio.store import open_store
 
 
@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> str:
         "models": {"recall": "r.yaml"},
         "download": {"headers": {"Authorization": "Bearer t0ken"}},
     }
-    open_store(folder).write_json("run.json", new_record(parse_config(data, "test"), {}, {}, 1))
+    write_run(open_store(folder), new_record(parse_config(data, "test"), {}, {}, 1))
     return folder
 
 

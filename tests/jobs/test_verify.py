@@ -1,5 +1,7 @@
 """`jobs.verify`: what it proves and what it names, from stored files alone."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,10 +10,11 @@ import pytest
 from aistudio.config import parse_config
 from aistudio.jobs.verify import main
 from aistudio.runs import layout
-from aistudio.runs.record import new_record
+from aistudio.runs.record import new_record, write_run
 from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import Snapshot
 from aistudio.store import open_store
+from tests.test_imports import NO_RAY, ROOT
 
 
 @pytest.fixture
@@ -20,8 +23,8 @@ def run(tmp_path: Path) -> str:
     folder = str(tmp_path / "run")
     store = open_store(folder)
     data = {"manifest": {"path": "m.csv", "format": "csv"}, "output": folder, "models": {"recall": "r.yaml"}}
-    record = new_record(parse_config(data, "test"), {"models": {}}, {}, 1) | {"state": "complete"}
-    store.write_json("run.json", record)
+    record = new_record(parse_config(data, "test"), {"models": {}}, {}, 1).model_copy(update={"state": "complete"})
+    write_run(store, record)
     shards = [Shard("00000-000000", 3), Shard("00000-000001", 3)]
     snapshot = Snapshot(shards=shards, passthrough=[], num_rejected=0, rejected_reasons={}, identity={})
     for i, shard in enumerate(shards):
@@ -30,7 +33,7 @@ def run(tmp_path: Path) -> str:
         scores = pa.table({"row_id": ids, "status": ["ok", "ok", "http_error"], "error": errors})
         store.write_table(layout.manifest_key(shard.name), pa.table({"row_id": ids}))
         store.write_table(f"texts/{shard.name}.parquet", pa.table({"text": ["t"], "embedding": [[1.0]]}))
-        metadata = {"aistudio.fingerprint": record["fingerprint"]}
+        metadata = {"aistudio.fingerprint": record.fingerprint}
         store.write_table(f"scores/{shard.name}.parquet", scores, metadata)
     store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
     return folder
@@ -41,6 +44,12 @@ def test_a_whole_run_is_verified(run, capsys):
     out = capsys.readouterr().out
     assert "verified: 6 rows, each stored once, all files whole" in out
     assert "http_error" in out and "the server answered 404" in out
+
+
+def test_verify_runs_where_ray_cannot_be_imported(run):
+    code = f"{NO_RAY}; from aistudio.jobs.cli import main; main(['verify', '--run', {run!r}])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "verified: 6 rows" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from aistudio.pipeline.report import write_report
 from aistudio.pipeline.select import select_run
 from aistudio.runs import layout
 from aistudio.runs.ledger import check_run
-from aistudio.runs.record import new_record
+from aistudio.runs.record import new_record, write_run
 from aistudio.runs.shard_writer import ShardWriter
 from aistudio.runs.snapshot import Snapshot, without_passwords
 from aistudio.schema import Status
@@ -97,11 +97,11 @@ def run_all(rng: random.Random, table: pa.Table, folder: Path) -> Counts:
         shards=writer.shards, passthrough=writer.passthrough, num_rejected=rejected, rejected_reasons={}, identity={}
     )
     store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
-    record = new_record(config, {"models": {}}, {}, 1) | {"state": "complete"}
-    store.write_json(layout.RUN, record)
+    record = new_record(config, {"models": {}}, {}, 1).model_copy(update={"state": "complete"})
+    write_run(store, record)
     for shard in writer.shards:
-        score_and_retry(rng, store, config, shard.name, record["fingerprint"])
-    ledger = check_run(store, deep=True, fingerprint=record["fingerprint"])
+        score_and_retry(rng, store, config, shard.name, record.fingerprint)
+    ledger = check_run(store, deep=True, fingerprint=record.fingerprint)
     assert ledger.complete, ledger.problems
     if ledger.num_stored:
         settings = MetricsSettings(slices=kept, query=rng.choice(["text", "image"]), **FAST)

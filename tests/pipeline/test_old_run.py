@@ -58,7 +58,7 @@ def test_a_half_scored_run_is_resumed(old, local_ray):
     result = score(prepare(config))
     assert result.ledger.complete and result.ledger.counts["ok"] == 27 and len(before) == 2
     assert all(Path(config.output, "scores", name).read_bytes() == data for name, data in before.items())
-    assert check_run(open_store(config.output), deep=True, fingerprint=result.record["fingerprint"]).complete
+    assert check_run(open_store(config.output), deep=True, fingerprint=result.record.fingerprint).complete
     expected, found = stored(OLD / "whole"), stored(config.output)
     assert found.keys() == expected.keys()
     assert [row for row in expected if not same(expected[row], found[row])] == []
@@ -74,7 +74,7 @@ def test_a_finished_run_is_known_as_finished_and_its_failed_rows_are_retried(old
 def test_a_finished_run_is_verified_aggregated_and_reported(old):
     config = old("whole")
     store = open_store(config.output)
-    assert check_run(store, deep=True, fingerprint=load_run(store)["fingerprint"]).complete
+    assert check_run(store, deep=True, fingerprint=load_run(store).fingerprint).complete
     found = aggregate(store, config.metrics)
     assert found["metrics"]["hit_rate@10"]["n"] == 6 and found["about"]["gallery_rows"] == 27
     assert Path(write_report(store, config.report)).exists()

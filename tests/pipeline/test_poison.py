@@ -29,7 +29,7 @@ def black_jpeg() -> bytes:
 
 def run(config) -> pd.DataFrame:
     result = score(prepare(config))
-    assert result.ledger.complete and result.record["state"] == "complete"
+    assert result.ledger.complete and result.record.state == "complete"
     store = open_store(config.output)
     rows = pd.concat([store.read_table(e.key).to_pandas() for e in store.list("scores/")])
     return rows.set_index("row_id").sort_index(key=lambda s: s.astype(int))

@@ -14,6 +14,7 @@ from aistudio.pipeline import sample as sample_module
 from aistudio.pipeline.probe import failure_interval, predict, prediction_lines, probe
 from aistudio.pipeline.sample import Sample, take_sample
 from aistudio.pipeline.score import prepare
+from aistudio.run_record import RunRecord
 from aistudio.runs.manifest_files import list_inputs
 
 
@@ -104,7 +105,9 @@ def finished(steady_s=20.0, **plan) -> SimpleNamespace:
         },
         "plan": {"num_actors": 8, "min_actors": 2, "gpus_per_actor": 1.0, **plan},
     }  # fmt: skip
-    return SimpleNamespace(record=record, ledger=SimpleNamespace(num_stored=200, counts={"ok": 190, "timeout": 10}))
+    return SimpleNamespace(
+        record=RunRecord(**record), ledger=SimpleNamespace(num_stored=200, counts={"ok": 190, "timeout": 10})
+    )
 
 
 def test_time_bytes_and_gpu_hours_are_projected():

@@ -60,14 +60,14 @@ def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp
     store.write_table(second, table.slice(1), {"aistudio.fingerprint": check_print(store)})
     Path(config.output, "scores", ".old.parquet.12.tmp").write_bytes(b"half")
     result = score(prepare(config))
-    assert result.ledger.complete and not result.did_nothing and result.record["state"] == "complete"
+    assert result.ledger.complete and not result.did_nothing and result.record.state == "complete"
     assert_same(before, stored(config))
     assert f"{first} was damaged" in capfd.readouterr().err
     assert not list(Path(config.output, "scores").glob(".*"))
 
 
 def check_print(store) -> str:
-    return run_record.load_run(store)["fingerprint"]
+    return run_record.load_run(store).fingerprint
 
 
 def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server, tmp_path, make_config, monkeypatch):
@@ -89,7 +89,7 @@ def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server
     assert len(store.list("scores/")) <= 1  # none if Ray, on a busy machine, began with the second shard
     assert store.read_json("run.json")["state"] == "running"  # the older one leaves run.json to the newer
     result = score(prepare(config))
-    assert result.ledger.complete and result.record["attempt"] == 3
+    assert result.ledger.complete and result.record.attempt == 3
     lines = [str(i) for i in range(2, 34)]  # of the manifest, after its header
     assert list(stored(config).index.sort_values(key=lambda s: s.astype(int))) == lines
 
@@ -124,7 +124,7 @@ def test_retry_leaves_files_without_failed_rows_alone(image_server, tmp_path, ma
     result = score(prepare(config), retry=())
     after = {e.key: store.read_bytes(e.key) for e in store.list("scores/")}
     assert [k for k in before if before[k] != after[k]] == ["scores/00000-000001.parquet"]
-    assert result.ledger.counts == {"ok": 16} and result.record["state"] == "complete"
+    assert result.ledger.counts == {"ok": 16} and result.record.state == "complete"
     assert check_run(store, deep=True, fingerprint=check_print(store)).complete
 
 
@@ -201,7 +201,7 @@ def test_a_run_whose_output_manifest_and_images_are_on_s3(s3, image_server, tmp_
     before, store = stored(config), open_store(config.output, config.store)
     store.delete("scores/00000-000001.parquet")
     result = score(prepare(config))
-    assert result.ledger.complete and result.record["attempt"] == 2
+    assert result.ledger.complete and result.record.attempt == 2
     assert_same(before, stored(config))
     assert score(prepare(config)).did_nothing
 

@@ -43,19 +43,19 @@ def test_every_manifest_row_is_stored_once_with_its_outcome(image_server, tmp_pa
     config = make_config(write_manifest(tmp_path / "m.csv", urls))
     result = score(prepare(config))
     rows = stored(config)
-    assert result.ledger.complete and result.record["state"] == "complete"
+    assert result.ledger.complete and result.record.state == "complete"
     assert list(rows["row_id"].sort_values(key=lambda s: s.astype(int))) == [
         str(i) for i in range(2, 33)
     ]  # lines; 1 is the header
     assert Counter(rows["status"]) == {"ok": 27, "http_error": 1, "not_an_image": 1, "empty": 1, "bad_url": 1}
-    assert result.record["counts"] == Counter(rows["status"])
+    assert result.record.counts == Counter(rows["status"])
     ok = rows[rows.status == "ok"]
     assert np.allclose(np.linalg.norm(np.stack(ok["embedding"]), axis=1), 1, atol=1e-5)
     assert ok["rank_score"].notna().all() and ok["recall_score"].between(-1, 1).all()
     failed = rows[rows.status != "ok"]
     assert failed["embedding"].isna().all() and failed["error"].notna().all() and failed["recall_score"].isna().all()
     assert set(rows["colour"]) == {"red"}
-    assert result.record["models"]["ranking"]["image_tower"] == "shared"
+    assert result.record.models["ranking"].image_tower == "shared"
 
 
 def test_a_url_that_rows_of_a_shard_share_is_fetched_once(image_server, tmp_path, make_config):
@@ -75,7 +75,7 @@ def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make
         config = make_config(manifest, ranking="other_ranking", engine={"shard_rows": 6 + i, **engine})
         config = config.model_copy(update={"output": str(tmp_path / f"run{i}")})
         record = score(prepare(config)).record
-        assert record["models"]["ranking"]["image_tower"] == "own"
+        assert record.models["ranking"].image_tower == "own"
         tables.append(stored(config).set_index("row_id").sort_index())
         found = pq.read_table(f"{open_store(config.output).root}/texts").to_pydict()
         text_vectors.append({text: tuple(row) for text, row in zip(found["text"], found["embedding"], strict=True)})
@@ -100,7 +100,7 @@ def test_resume_scores_only_what_is_missing_and_ends_equal(image_server, tmp_pat
     hits = sum(image_server.hits.values())
     result = score(prepare(config))
     after = stored(config).set_index("row_id").sort_index()
-    assert result.ledger.complete and result.record["attempt"] == 2
+    assert result.ledger.complete and result.record.attempt == 2
     assert sum(image_server.hits.values()) - hits <= 8 * 4  # one shard's rows, retries included
     assert np.nanmax(np.abs(before["recall_score"] - after["recall_score"])) <= 1e-6
     assert (before["status"] == after["status"]).all()
@@ -217,7 +217,7 @@ def test_a_run_that_fails_everywhere_stops_early_and_resumes(image_server, tmp_p
     off = config.model_copy(update={"engine": config.engine.model_copy(update={"max_failed_share": None})})
     result = score(prepare(off))
     assert result.ledger.complete and result.ledger.counts == {"http_error": 160}
-    assert result.record["timings"]["num_rows"] == 160 - 4 * done and exit_code(result) == 0
+    assert result.record.timings.num_rows == 160 - 4 * done and exit_code(result) == 0
     assert exit_code(result._replace(config=config)) == 3
 
 
@@ -227,7 +227,7 @@ def test_rows_without_text_have_no_recall_score(image_server, tmp_path, make_con
     result = score(prepare(make_config(tmp_path / "m.csv", ranking=None)))
     rows = stored(make_config(tmp_path / "m.csv")).sort_values("item_id")
     assert list(rows["recall_score"].notna()) == [True, False, False, False] and rows["embedding"].notna().all()
-    assert result.ledger.num_without_text == 3 and result.record["texts"]["without_text"] == 3
+    assert result.ledger.num_without_text == 3 and result.record.texts.without_text == 3
     again = score(prepare(make_config(tmp_path / "m.csv", ranking=None)), retry=())
-    assert again.record["timings"] == result.record["timings"]
-    assert [w["kind"] for w in again.record["work"]] == ["score", "retry"] and again.record["work"][1]["rows"] == 0
+    assert again.record.timings == result.record.timings
+    assert [w.kind for w in again.record.work] == ["score", "retry"] and again.record.work[1].rows == 0

@@ -8,6 +8,7 @@ from aistudio.config import parse_config
 from aistudio.pipeline.progress import where_time_went
 from aistudio.pipeline.score import Result
 from aistudio.pipeline.summary import exit_code, print_summary, reading_lines
+from aistudio.run_record import RunRecord, SilentHost, Sources, TextFacts, Timings, Work
 from aistudio.runs.ledger import Ledger
 from aistudio.runs.record import without_secrets
 from aistudio.runs.sources import sources
@@ -18,10 +19,9 @@ CONFIG = parse_config(DATA, "test")
 
 
 def test_the_batch_size_that_an_actor_found_is_told(tmp_path, capsys):
-    record = {
-        "timings": {"wall_s": 2.0, "images_per_s": 5.0, "first_row_s": 1.0, "model_s": 1.0},
-        "facts": {"image_tower": "shared", "batch_size on NVIDIA L4": "256 (tried 8 to 512)"},
-    }
+    timings = Timings(wall_s=2.0, images_per_s=5.0, first_row_s=1.0, model_s=1.0)
+    facts = {"image_tower": "shared", "batch_size on NVIDIA L4": "256 (tried 8 to 512)"}
+    record = RunRecord(timings=timings, work=[Work(timings=timings)], facts=facts)
     result = Result(Ledger(10, 10, 0, {"ok": 10}, 0, 0, []), record, False)
     print_summary(result, open_store(str(tmp_path)), str(tmp_path))
     out = capsys.readouterr().out
@@ -29,10 +29,13 @@ def test_the_batch_size_that_an_actor_found_is_told(tmp_path, capsys):
     assert "batch_size on NVIDIA L4: 256 (tried 8 to 512)\n" in out and "image_tower" not in out
 
 
+def took(**timings):
+    measured = {"wall_s": 9.6, "startup_s": 9.1, "steady_s": 0.5, "num_rows": 250, "images_per_s": None}
+    return Timings(**measured | timings)
+
+
 def run_of(**timings):
-    return {
-        "timings": {"wall_s": 9.6, "startup_s": 9.1, "steady_s": 0.5, "num_rows": 250, "images_per_s": None} | timings
-    }
+    return RunRecord(timings=took(**timings), work=[Work(timings=took(**timings))])
 
 
 def told(capsys, tmp_path, record, counts=None, config=None, did_nothing=False, **ledger):
@@ -50,8 +53,9 @@ def test_start_up_stands_apart_and_no_advice_comes_from_half_a_second(tmp_path, 
 
 
 def test_a_retry_tells_of_its_own_rows(tmp_path, capsys):
-    long = run_of(steady_s=90.0, images_per_s=100.0)["timings"]
-    record = {"timings": long, "work": [{"kind": "score", "timings": long}, {"kind": "retry", **run_of(num_rows=1)}]}
+    long = took(steady_s=90.0, images_per_s=100.0)
+    work = [Work(kind="score", timings=long), Work(kind="retry", timings=took(num_rows=1))]
+    record = RunRecord(timings=long, work=work)
     assert "0:10 wall for 1 row scored again: 9.1 s of start-up" in told(capsys, tmp_path, record)[0]
 
 
@@ -66,7 +70,7 @@ def test_a_run_of_which_too_much_failed_is_not_green(tmp_path, capsys, limit, fa
 
 
 def test_a_changed_setting_is_no_nothing_to_do(tmp_path, capsys):
-    record = run_of() | {"config": without_secrets(CONFIG)}
+    record = run_of().model_copy(update={"config": without_secrets(CONFIG)})
     counts = {"ok": 166, "blocked_address": 174}
     assert "nothing to do" in told(capsys, tmp_path, record, counts, CONFIG, did_nothing=True)[0]
     other = CONFIG.model_copy(update={"download": CONFIG.download.model_copy(update={"allow_private_addresses": True})})
@@ -76,7 +80,8 @@ def test_a_changed_setting_is_no_nothing_to_do(tmp_path, capsys):
 
 
 def test_rows_without_text_and_a_tokenizer_that_knows_nothing_are_said(tmp_path, capsys):
-    record = run_of() | {"texts": {"warning": "the recall model's tokenizer does not know 97% of"}}
+    texts = TextFacts(warning="the recall model's tokenizer does not know 97% of")
+    record = run_of().model_copy(update={"texts": texts})
     out, _ = told(capsys, tmp_path, record, num_without_text=12)
     assert "without a text: 12 ok rows have no recall_score" in out and "warning: the recall model's tokenizer" in out
 
@@ -102,12 +107,12 @@ STEADY = {"wall_s": 100.0, "startup_s": 10.0, "steady_s": 90.0, "num_rows": 900,
     ],
 )
 def test_advice_knows_where_images_come_from_and_how_sure_it_is(timings, sources, words):
-    assert words in where_time_went(STEADY | timings, sources)
+    assert words in where_time_went(Timings(**STEADY | timings), Sources(**sources))
 
 
 @pytest.mark.parametrize("steady_s", [0.0, 29.9])
 def test_no_advice_from_too_little(steady_s):
-    text = where_time_went(STEADY | {"steady_s": steady_s, "model_s": 9.0})
+    text = where_time_went(Timings(**STEADY | {"steady_s": steady_s, "model_s": 9.0}), Sources())
     assert "too little to say" in text and "is the limit:" not in text
 
 
@@ -117,9 +122,10 @@ def test_the_host_that_does_not_answer(tmp_path):
     store = open_store(str(tmp_path))
     store.write_table("scores/0.parquet", table)
     found = sources(store, CONFIG.download)
-    assert found == {"looked_at": 100, "kinds": {"http": 100}, "silent_host": {"host": "dead.example", "rows": 20}}
+    silent = SilentHost(host="dead.example", rows=20)
+    assert found == Sources(looked_at=100, kinds={"http": 100}, silent_host=silent)
     store.write_table("scores/0.parquet", table.slice(17))  # three time-outs are no limit
-    assert sources(store, CONFIG.download)["silent_host"] is None
+    assert sources(store, CONFIG.download).silent_host is None
 
 
 def test_what_the_lines_of_the_manifest_became():

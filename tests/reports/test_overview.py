@@ -3,6 +3,7 @@
 import pytest
 
 from aistudio.reports import overview
+from aistudio.run_record import RowTotals, RunRecord, Timings
 
 
 def test_explain_names_k_and_knows_when_it_does_not_know():
@@ -26,7 +27,9 @@ def test_headline_puts_what_the_paper_reports_first_and_skips_empty_values():
 @pytest.mark.parametrize(("manifest", "adds_up"), [(10, True), (11, False), (None, True)])
 def test_ledger(manifest, adds_up):
     found = overview.ledger(
-        {"rows": {"manifest": manifest, "rejected": 2}}, {"timeout": 1, "ok": 7, "http_error": 2}, {"timeout": "slow"}
+        RunRecord(rows=RowTotals(manifest=manifest, rejected=2)),
+        {"timeout": 1, "ok": 7, "http_error": 2},
+        {"timeout": "slow"},
     )
     assert (found["total"], found["ok"], found["failed"], found["rejected"]) == (10, 7, 3, 2)
     assert found["adds_up"] is adds_up
@@ -36,28 +39,30 @@ def test_ledger(manifest, adds_up):
 
 def test_throughput_integrates_to_the_rows_done():
     line = [[t / 2, 3 * t + (5 if t > 10 else 0), 0] for t in range(41)]
-    figure = overview.throughput({"timeline": line})
+    figure = overview.throughput(RunRecord(timeline=line))
     points = figure.series[0].points
     step = points[1][0] - points[0][0]
     assert sum(y * step for _, y in points) == pytest.approx(line[-1][1])
-    assert overview.throughput({"timeline": line[:2]}) is None
-    assert overview.throughput({}) is None
-    assert overview.throughput({"timeline": [[0, 0, 0]] * 5}) is None
+    assert overview.throughput(RunRecord(timeline=line[:2])) is None
+    assert overview.throughput(RunRecord()) is None
+    assert overview.throughput(RunRecord(timeline=[[0, 0, 0]] * 5)) is None
 
 
 def test_cost_of_a_million():
-    run = {"timings": {"wall_s": 110.0, "startup_s": 10.0, "steady_s": 100.0, "num_rows": 5000, "images_per_s": 50.0}}
+    timings = Timings(wall_s=110.0, startup_s=10.0, steady_s=100.0, num_rows=5000, images_per_s=50.0)
+    run = RunRecord(timings=timings)
     cards = overview.speed(run, 5000, 3.6)
     assert ("Cost of a million", "20.00", "at 3.6 per hour") in cards  # 50 images/s: 20,000 s at 0.001 per s
     assert len(overview.speed(run, 5000, None)) == 3
-    assert overview.speed({}, 0, 1.0) == []
-    assert len(overview.speed({"timings": {"wall_s": 100.0}}, 5000, 3.6)) == 1  # nothing tells start-up from work
+    assert overview.speed(RunRecord(), 0, 1.0) == []
+    assert (
+        len(overview.speed(RunRecord(timings=Timings(wall_s=100.0)), 5000, 3.6)) == 1
+    )  # nothing tells start-up from work
 
 
 def test_time_shares_leave_out_what_is_no_step():
-    shares = overview.time_shares(
-        {"timings": {"wall_s": 9, "first_row_s": 1, "images_per_s": 5, "model_s": 3, "write_s": 1, "wait_s": 0}}
-    )
+    timings = Timings(wall_s=9, first_row_s=1, images_per_s=5, model_s=3, write_s=1, wait_s=0)
+    shares = overview.time_shares(RunRecord(timings=timings))
     assert [(s["name"], s["share"], s["width"]) for s in shares] == [
         ("model", 75, 100),
         ("write", 25, pytest.approx(33.3, abs=0.1)),
@@ -65,9 +70,11 @@ def test_time_shares_leave_out_what_is_no_step():
 
 
 def test_an_empty_record_gives_empty_facts():
-    assert overview.facts({}) == []
-    assert overview.source({}) == "a manifest"
-    assert overview.model_names({"models": {"recall": {"name": "a"}, "ranking": None}}) == "a"
-    facts = dict(overview.facts({"command": ["score", "--conf", "x"], "models": {"recall": {"fingerprint": "f" * 64}}}))
+    assert overview.facts(RunRecord()) == []
+    assert overview.source(RunRecord()) == "a manifest"
+    assert overview.model_names(RunRecord(models={"recall": {"name": "a"}, "ranking": None})) == "a"
+    facts = dict(
+        overview.facts(RunRecord(command=["score", "--conf", "x"], models={"recall": {"fingerprint": "f" * 64}}))
+    )
     assert facts["Data"] == [("command", "score --conf x")]
     assert facts["Recall model"] == [("fingerprint", "f" * 16 + "…")]

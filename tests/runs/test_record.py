@@ -7,8 +7,17 @@ import pytest
 
 from aistudio.config import parse_config
 from aistudio.errors import ConfigError, FencedError, RunMismatchError
+from aistudio.run_record import ModelFacts, RunRecord
 from aistudio.runs.attempts import claim_attempt, latest_attempt, refuse_if_fenced
-from aistudio.runs.record import load_run, new_record, open_record, refuse_other_run, stored_settings, without_secrets
+from aistudio.runs.record import (
+    load_run,
+    new_record,
+    open_record,
+    refuse_other_run,
+    stored_settings,
+    without_secrets,
+    write_run,
+)
 from aistudio.runs.shape import differences, fingerprint, run_shape
 from aistudio.store import open_store
 
@@ -66,16 +75,16 @@ def test_differences_are_named_with_both_values():
     ]
     assert differences(old, old) == []
     with pytest.raises(RunMismatchError, match=r"manifest\.path"):
-        refuse_other_run({"shape": old}, new, "place")
+        refuse_other_run(RunRecord(shape=old), new, "place")
 
 
 def test_of_two_runs_that_open_a_new_folder_at_once_the_other_is_refused(tmp_path):
     store = open_store(str(tmp_path))
-    open_record(store, {"shape": {"a": 1}, "attempt": 1}, new=True)
-    open_record(store, {"shape": {"a": 1}, "attempt": 2}, new=True)
-    assert load_run(store)["attempt"] == 2
+    open_record(store, RunRecord(shape={"a": 1}, attempt=1), new=True)
+    open_record(store, RunRecord(shape={"a": 1}, attempt=2), new=True)
+    assert load_run(store).attempt == 2
     with pytest.raises(RunMismatchError, match="a: the run folder has 1, now 2"):
-        open_record(store, {"shape": {"a": 2}, "attempt": 3}, new=True)
+        open_record(store, RunRecord(shape={"a": 2}, attempt=3), new=True)
 
 
 def test_no_secret_is_recorded(monkeypatch):
@@ -88,7 +97,7 @@ def test_no_secret_is_recorded(monkeypatch):
         "http://u:s3cret@h/",
     ]
     monkeypatch.setattr("sys.argv", argv)
-    text = json.dumps(new_record(config, {}, {}, 1)) + json.dumps(without_secrets(config))
+    text = json.dumps(new_record(config, {}, {}, 1).as_json()) + json.dumps(without_secrets(config))
     for secret in ("s3cret", "t0ken", "k3y"):
         assert secret not in text
     assert '"Accept": "image/*"' in text and "https://***@files.example/m.csv" in text
@@ -97,7 +106,7 @@ def test_no_secret_is_recorded(monkeypatch):
 def test_the_fingerprint_follows_what_shapes_scores_and_nothing_else():
     def of(**changes) -> str:
         config = parse_config({**DATA, **changes}, "test")
-        return fingerprint(run_shape(config, {"path": "m"}, {"recall": {"fingerprint": "f"}}))
+        return fingerprint(run_shape(config, {"path": "m"}, {"recall": ModelFacts(fingerprint="f")}))
 
     assert of() == of(download={"timeout_s": 3}) == of(images={"decode_timeout_s": 3}) == of(engine={"batch_size": 2})
     shaped = {of(), of(images={"thumbnail_px": 8}), of(store={"embedding_dtype": "float16"})}
@@ -108,6 +117,6 @@ def test_settings_of_a_stored_run_come_back_with_overrides(tmp_path):
     store = open_store(str(tmp_path))
     with pytest.raises(ConfigError, match="is this a run folder"):
         stored_settings(str(tmp_path))
-    store.write_json("run.json", new_record(parse_config(DATA, "test"), {}, {}, 1))
+    write_run(store, new_record(parse_config(DATA, "test"), {}, {}, 1))
     config = stored_settings(str(tmp_path), ["download.timeout_s=7"])
     assert config.output == str(tmp_path) and config.download.timeout_s == 7 and config.models.recall == "r.yaml"

@@ -8,6 +8,7 @@ import pytest
 from aistudio.errors import RunMismatchError, StoreError
 from aistudio.runs import layout
 from aistudio.runs.ledger import check_run
+from aistudio.runs.record import recorded
 from aistudio.runs.repair import rebuild_index, refuse_other_scores, repair
 from aistudio.runs.snapshot import load_snapshot
 from aistudio.store import Store, open_store
@@ -28,16 +29,16 @@ def store(fresh: Path, tmp_path: Path) -> Store:
 
 
 def test_the_fresh_run_is_whole(store: Store) -> None:
-    fingerprint = store.read_json(layout.RUN)["fingerprint"]
+    fingerprint = recorded(store).fingerprint
     assert check_run(store, fingerprint=fingerprint).complete
     assert check_run(store, deep=True, fingerprint=fingerprint).complete
-    assert rebuild_index(store, store.read_json(layout.RUN)) is None
+    assert rebuild_index(store, recorded(store)) is None
     assert repair(store, check_run(store, deep=True), has_manifest=False) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.name)
 def test_damage_is_found_and_what_is_left_is_scored_again(store: Store, fresh: Path, damage: Damage) -> None:
-    record = store.read_json(layout.RUN)
+    record = recorded(store)
     damage.do(store)
     if damage.in_record:
         return  # run.json is made again by `score`: tests/pipeline/test_repair.py
@@ -45,12 +46,12 @@ def test_damage_is_found_and_what_is_left_is_scored_again(store: Store, fresh: P
         with pytest.raises(StoreError, match="no finished manifest snapshot"):
             check_run(store)
     else:
-        found = check_run(store, deep=True, fingerprint=record["fingerprint"])
+        found = check_run(store, deep=True, fingerprint=record.fingerprint)
         assert not found.complete and any(damage.names in p for p in found.problems), found.problems
     rebuild_index(store, record)
     for _ in range(3):
-        repair(store, check_run(store, deep=True, fingerprint=record["fingerprint"]), has_manifest=False)
-    left = check_run(store, deep=True, fingerprint=record["fingerprint"])
+        repair(store, check_run(store, deep=True, fingerprint=record.fingerprint), has_manifest=False)
+    left = check_run(store, deep=True, fingerprint=record.fingerprint)
     assert not left.damaged and not left.strangers and not left.bad_manifest
     there, wanted = ({e.key for e in s.list("")} for s in (store, open_store(str(fresh))))
     lost = wanted - there
@@ -78,7 +79,7 @@ def test_rows_that_are_nowhere_are_said_to_be_lost_unless_the_manifest_is_there(
 
 
 def test_an_index_is_not_made_from_shards_that_are_not_proved_to_be_all(store: Store) -> None:
-    record = store.read_json(layout.RUN)
+    record = recorded(store)
     store.delete(layout.MANIFEST_INDEX)
     store.delete(layout.manifest_key("00000-000001"))
     assert rebuild_index(store, record) is None
@@ -87,7 +88,7 @@ def test_an_index_is_not_made_from_shards_that_are_not_proved_to_be_all(store: S
 
 
 def test_scores_of_other_settings_are_not_taken_up_without_a_record(store: Store) -> None:
-    fingerprint = store.read_json(layout.RUN)["fingerprint"]
+    fingerprint = recorded(store).fingerprint
     refuse_other_scores(store, fingerprint)
     with pytest.raises(RunMismatchError, match="scored with other settings"):
         refuse_other_scores(store, "0" * 64)

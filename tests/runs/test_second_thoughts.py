@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from aistudio.config import DownloadSettings, parse_config
+from aistudio.run_record import RunRecord
 from aistudio.runs.record import without_secrets
 from aistudio.runs.second_thoughts import CHANGES, change_lines, changes, next_for_failures
 from aistudio.schema import Status
@@ -18,7 +19,7 @@ def config(**download):
 
 
 def found(old, new, counts=None):
-    return changes({"config": without_secrets(old)}, new, COUNTS if counts is None else counts)
+    return changes(RunRecord(config=without_secrets(old)), new, COUNTS if counts is None else counts)
 
 
 def test_the_rows_that_a_changed_setting_changes():

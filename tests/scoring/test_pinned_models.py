@@ -69,8 +69,8 @@ def test_a_node_with_nothing_fetches_each_file_once(local_ray, server, configs, 
     result = score(prepared)
     assert result.ledger.complete and result.ledger.counts == {"ok": ROWS}
     assert Counter(server.paths) == {"/recall.safetensors": 1, "/ranking.safetensors": 1, "/vocab.txt": 1}
-    for info in result.record["models"].values():
-        assert {Path(p).name for p in info["files"]} >= {"vocab.txt"} and all(map(len, info["files"].values()))
+    for info in result.record.models.values():
+        assert {Path(p).name for p in info.files} >= {"vocab.txt"} and all(map(len, info.files.values()))
 
     assert score(prepare(here)).did_nothing  # the same run with the files at their paths
 
