@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aistudio.config import StoreSettings
-from aistudio.errors import StoreError
+from aistudio.errors import ChangedError, StoreError
 from aistudio.s3 import s3_client, split_s3_url
 
 
@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 
     key: str
     size: int  # bytes
+    etag: str = ""  # of an object on S3, in its quotes
 
 
 class LocalBackend:
@@ -75,7 +76,7 @@ class LocalBackend:
         except OSError as e:
             raise _os_error(e, self.root / key) from None
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, etag: str) -> BinaryIO:
         try:
             return (self.root / key).open("rb")
         except OSError as e:
@@ -149,6 +150,9 @@ def _os_error(e: OSError, path: Path) -> StoreError:
     return StoreError(f"{path}: {e.strerror or e}")
 
 
+_PRECONDITION = ("PreconditionFailed", "412")
+
+
 class S3Backend:
     """Objects below s3://bucket/prefix; retries on 5xx, SlowDown and time-outs are the client's."""
 
@@ -160,8 +164,13 @@ class S3Backend:
         self.client: Any = s3_client(settings)
 
     def size(self, key: str) -> int | None:
+        entry = self._entry(key)
+        return None if entry is None else entry.size
+
+    def _entry(self, key: str) -> Entry | None:
         try:
-            return int(self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"])
+            head = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+            return Entry(key, int(head["ContentLength"]), head.get("ETag", ""))
         except ClientError as e:
             if _code(e) in ("404", "NoSuchKey", "NotFound"):
                 return None
@@ -174,7 +183,7 @@ class S3Backend:
         try:
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield Entry(item["Key"][len(self.prefix) :], item["Size"])
+                    yield Entry(item["Key"][len(self.prefix) :], item["Size"], item.get("ETag", ""))
         except (ClientError, BotoCoreError) as e:
             raise self._error(e, prefix) from None
 
@@ -184,20 +193,25 @@ class S3Backend:
     def read(self, key: str) -> bytes:
         return self._get(key)
 
-    def open(self, key: str) -> BinaryIO:
-        size = self.size(key)
-        if size is None:
+    def open(self, key: str, etag: str) -> BinaryIO:
+        entry = self._entry(key)
+        if entry is None:
             raise StoreError(f"{self.root}/{key}: No such key")
-        return io.BufferedReader(_RangeReader(self, key, size), 1 << 16)
+        if etag and entry.etag and entry.etag != etag:
+            raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
+        return io.BufferedReader(_RangeReader(self, entry), 1 << 16)
 
-    def read_range(self, key: str, start: int, stop: int) -> bytes:
-        return self._get(key, Range=f"bytes={start}-{stop - 1}")
+    def read_range(self, entry: Entry, start: int, stop: int) -> bytes:
+        condition = {"IfMatch": entry.etag} if entry.etag else {}
+        return self._get(entry.key, Range=f"bytes={start}-{stop - 1}", **condition)
 
     def _get(self, key: str, **arguments: str) -> bytes:
         for attempt in range(self.retries + 1):
             try:
                 body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **arguments)["Body"]
             except (ClientError, BotoCoreError) as e:
+                if isinstance(e, ClientError) and _code(e) in _PRECONDITION:
+                    raise ChangedError(f"{self.root}/{key}: replaced while it was being read") from None
                 raise self._error(e, key) from None
             try:
                 return body.read()
@@ -214,7 +228,7 @@ class S3Backend:
                 return True
             except ClientError as e:
                 code = "" if overwrite else _code(e)
-                if code in ("PreconditionFailed", "412"):
+                if code in _PRECONDITION:
                     return False
                 if code in ("NotImplemented", "501"):
                     return self._write_unconditionally(key, data)
@@ -252,10 +266,10 @@ def _pause(attempt: int) -> None:
 
 
 class _RangeReader(io.RawIOBase):
-    """Random access to one object, so that Parquet reads only the columns it needs."""
+    """Random access to one object, so that Parquet reads only the columns it needs; every read is of the same one."""
 
-    def __init__(self, backend: S3Backend, key: str, size: int) -> None:
-        self._backend, self._key, self._size, self._position = backend, key, size, 0
+    def __init__(self, backend: S3Backend, entry: Entry) -> None:
+        self._backend, self._entry, self._size, self._position = backend, entry, entry.size, 0
 
     def readable(self) -> bool:
         return True
@@ -275,7 +289,7 @@ class _RangeReader(io.RawIOBase):
         stop = min(self._position + len(buffer), self._size)
         if stop <= self._position:
             return 0
-        data = self._backend.read_range(self._key, self._position, stop)
+        data = self._backend.read_range(self._entry, self._position, stop)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

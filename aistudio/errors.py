@@ -8,6 +8,7 @@
     ├── FailingRowsError          1   so many rows fail that the run stopped before its end (engine.max_failed_share)
     └── StoreError                1   reading or writing stored data failed
         ├── OutputError           2   the output place cannot be written at all (found before the work starts)
+        ├── ChangedError          2   what is being read was replaced in the meantime
         └── FencedError           1   a newer attempt owns the run folder
     (and plain AIStudioError      1   the run failed part-way)
 
@@ -58,6 +59,12 @@ class StoreError(AIStudioError):
 
 class OutputError(StoreError):
     """The output place cannot be written; found before any work started."""
+
+    exit_code = 2
+
+
+class ChangedError(StoreError):
+    """An object is another one than when it was listed or opened: what was read of it so far is of no use."""
 
     exit_code = 2
 

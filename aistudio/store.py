@@ -71,9 +71,17 @@ class Store:
         """Remove a file; a missing one is no error."""
         self._backend.delete(key)
 
-    def open(self, key: str) -> BinaryIO:
-        """Seekable reader; on S3 each read is one range request."""
-        return self._backend.open(key)
+    def open(self, key: str, *, etag: str = "") -> BinaryIO:
+        """Seekable reader; on S3 each read is one range request, all of the same object.
+
+        Args:
+            etag: of the object that is meant, as `list` gave it; "" for whatever is there.
+
+        Raises:
+            ChangedError: another object is there, or takes its place while it is read (S3).
+            StoreError: missing, out of reach.
+        """
+        return self._backend.open(key, etag)
 
     def read_json(self, key: str) -> Any:
         try:

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aistudio.config import StoreSettings
-from aistudio.errors import StoreError
+from aistudio.errors import ChangedError, StoreError
 from aistudio.schema import vector_array, vector_field, vector_width
-from aistudio.store import Entry, Store, open_store, storable_json
+from aistudio.store import Store, open_store, storable_json
 from tests.s3_server import S3Server
 
 
@@ -85,7 +85,7 @@ class TestBoth:
         assert store.list("scores/") == []
         for key in ("scores/b", "scores/a", "scores/deep/c", "scoresheet", "other"):
             store.write_bytes(key, key.encode())
-        assert store.list("scores/") == [Entry("scores/a", 8), Entry("scores/b", 8), Entry("scores/deep/c", 13)]
+        assert [e[:2] for e in store.list("scores/")] == [("scores/a", 8), ("scores/b", 8), ("scores/deep/c", 13)]
         assert [e.key for e in store.list("scores")][-1] == "scoresheet"
 
     def test_deleting_twice_is_no_error(self, store):
@@ -282,6 +282,19 @@ class TestS3:
         assert column.num_rows == 50_000
         whole = s3_store.list("")[0].size
         assert 0 < sum(sizes) < whole / 2
+
+    def test_what_is_read_is_one_object_however_many_reads_it_takes(self, s3_store):
+        s3_store.write_bytes("a", b"1" * 300_000)
+        etag = s3_store.list("a")[0].etag
+        with s3_store.open("a", etag=etag) as f:
+            assert f.read(10) == b"1" * 10
+            s3_store.write_bytes("a", b"2" * 300_000)
+            with pytest.raises(ChangedError, match="a: replaced while it was being read"):
+                f.read()
+        with pytest.raises(ChangedError, match="a: another object by now, of 300,000 bytes"):
+            s3_store.open("a", etag=etag)
+        with s3_store.open("a") as f:
+            assert f.read() == b"2" * 300_000
 
     def test_a_store_without_conditional_writes_still_works(self, s3, s3_store, monkeypatch):
         from botocore.exceptions import ClientError

@@ -16,6 +16,7 @@ from typing import NoReturn
 from aistudio.errors import AIStudioError
 from aistudio.jobs import streams
 from aistudio.pipeline.stopping import leave
+from aistudio.secrets import redact
 
 
 def conf_parser(verb: str, description: str) -> argparse.ArgumentParser:
@@ -65,7 +66,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     try:
         code = main(argv)
     except AIStudioError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {redact(str(e))}", file=sys.stderr)
         code = e.exit_code
     except BrokenPipeError:
         code = 1

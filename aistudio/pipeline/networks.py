@@ -32,9 +32,9 @@ def check_network(config: JobConfig, files: list[InputFile], columns: Columns | 
 def _addresses(config: JobConfig, files: list[InputFile]) -> Iterator[str | None]:
     for file in files:
         with open_input(file, config.store) as stream:
-            columns = inspect_manifest(stream, file.path, config.manifest)
+            columns = inspect_manifest(stream, file.shown, config.manifest)
             stream.seek(0)
-            for batch in itertools.islice(read_manifest(stream, file.path, config.manifest, columns), _BATCHES):
+            for batch in itertools.islice(read_manifest(stream, file.shown, config.manifest, columns), _BATCHES):
                 for name in ("image_url", "fallback_url"):
                     if name in batch.candidates.column_names:
                         yield from batch.candidates[name].to_pylist()

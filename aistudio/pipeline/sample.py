@@ -73,11 +73,11 @@ def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Tabl
 def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], float, bool]:
     """First rows of a file; how many rows it has, and whether they were counted."""
     with open_input(file, config.store, config.download) as stream:
-        columns = inspect_manifest(stream, file.path, config.manifest)
+        columns = inspect_manifest(stream, file.shown, config.manifest)
         stream.seek(0)
         known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None
         stream.seek(0)
-        batches = read_manifest(stream, file.path, config.manifest, columns)
+        batches = read_manifest(stream, file.shown, config.manifest, columns)
         tables = list(_first(batches, _ROWS_PER_FILE))
         num_rows = sum(t.num_rows for t in tables)
         if known is not None:

@@ -185,7 +185,7 @@ def _manifest(
         snapshot = load_snapshot(store)
         known = snapshot.identity if snapshot else record.manifest_identity if record else {}
         settings = redacted(shaping(config.manifest))
-        if not known or config.start_over or not settings.items() <= known.items():
+        if not known or config.start_over or not settings.items() <= redacted(known).items():
             raise
         return [], None, known
     check_network(config, files, columns)

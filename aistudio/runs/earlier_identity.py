@@ -1,7 +1,8 @@
 """Runs of the version before this one: whether a manifest is theirs, by the rules that listed it then.
 
-That version listed every file of a folder of images (hidden ones, too, and no links), and knew a web address without
-Content-Length by its ETag or date. A run of it is resumed when its own rule still gives what it recorded.
+That version listed every file of a folder of images (hidden ones, too, and no links), knew a web address without
+Content-Length by its ETag or date, an object on S3 by its size, and wrote presigned addresses down as they were. A run
+of it is resumed when its own rule still gives what it recorded.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from aistudio.errors import StoreError
 from aistudio.run_record import RunRecord
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.snapshot import listing_sha256, manifest_identity
+from aistudio.secrets import redact_credentials, redacted
 from aistudio.store import open_store
 
 
@@ -20,22 +22,28 @@ def identity_in_run(config: JobConfig, files: list[InputFile], record: RunRecord
     """Return the manifest's identity: as the run folder recorded it, where the earlier rule finds the same manifest."""
     identity = manifest_identity(config, files)
     recorded = record.manifest_identity if record else identity
-    if recorded == identity:
-        return identity
+    if redacted(recorded) == identity:
+        return dict(recorded)
     then = _files_then(config, files)
     earlier = {
         "num_files": len(then),
         "num_bytes": sum(max(f.size, 0) for f in then),
-        "files_sha256": listing_sha256(then),
+        "files_sha256": listing_sha256(then, redact_credentials),
     }
-    return identity | earlier if identity | earlier == recorded else identity
+    return dict(recorded) if identity | earlier == redacted(recorded) else identity
 
 
 def _files_then(config: JobConfig, files: list[InputFile]) -> list[InputFile]:
     if config.manifest.format == "folder":
         return [_folder_then(files[0].path, config)]
-    known_by_server = [f for f in files if f.sha256 and not f.version.startswith("sha256:")]
-    return [f._replace(size=-1) if f in known_by_server else f for f in files]
+    return [_file_then(f) for f in files]
+
+
+def _file_then(file: InputFile) -> InputFile:
+    if file.path.startswith("s3://"):
+        return file._replace(version=str(file.size))
+    known_by_server = file.sha256 and not file.version.startswith("sha256:")
+    return file._replace(size=-1) if known_by_server else file
 
 
 def _folder_then(root: str, config: JobConfig) -> InputFile:

@@ -1,7 +1,7 @@
 """Manifest files: finding and opening them, local, S3 or HTTP. What is in them is the catalogue's business.
 
-What a run's identity was made from is what is read later: a file that has another size by then, or over HTTP another
-content, is refused.
+What a run's identity was made from is what is read later: a file that has another size by then, on S3 another ETag, or
+over HTTP another content, is refused.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from aistudio.catalogue import IMAGE_SUFFIXES, MANIFEST_SUFFIXES
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
-from aistudio.errors import ManifestError, StoreError
+from aistudio.errors import ChangedError, ManifestError, StoreError
 from aistudio.runs.manifest_http import Download, fetch_manifest
 from aistudio.runs.manifest_walk import local_glob, matches, visible_keys, walk
 from aistudio.secrets import redact
@@ -30,6 +30,11 @@ class InputFile(NamedTuple):
     size: int  # bytes
     version: str
     sha256: str = ""  # of the content, where it was read to find the file (HTTP)
+
+    @property
+    def shown(self) -> str:
+        """The path as it is stored with rows and shown: of an address without passwords and signatures."""
+        return redact(self.path) if "://" in self.path else self.path
 
 
 # The first copy that list_inputs fetched, kept for who opens it next; it is an unnamed temporary file.
@@ -101,10 +106,12 @@ def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings
             return _http_copy(file, download or DownloadSettings())
         if file.path.startswith("s3://"):
             root, _, name = file.path.rpartition("/")
-            stream = open_store(root, store).open(name)
+            stream = open_store(root, store).open(name, etag=file.version if file.version.startswith('"') else "")
         else:
             stream = Path(file.path).open("rb")  # noqa: SIM115 - the caller closes it
         size = stream.seek(0, io.SEEK_END)
+    except ChangedError as e:
+        raise ManifestError(f"manifest.path: changed while the run was starting: {e}; start again") from None
     except (OSError, StoreError) as e:
         raise ManifestError(f"manifest.path: {file.path}: cannot be read: {e}") from None
     if size != file.size:
@@ -117,7 +124,7 @@ def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings
 def refuse_if_grown(file: InputFile) -> None:
     """Raises ManifestError when a local file has another size now than when it was found: it was read half-written."""
     if "://" in file.path:
-        return  # an object of S3 and a copy of an address are whole
+        return  # a copy of an address is whole, and every read of an object on S3 names its ETag
     try:
         size = Path(file.path).stat().st_size
     except OSError as e:
@@ -141,8 +148,8 @@ def content_sha256(files: Iterable[InputFile], store: StoreSettings, download: D
 
 def _changed(file: InputFile, size: int) -> ManifestError:
     return ManifestError(
-        f"manifest.path: {redact(file.path)}: changed while the run was starting ({file.size:,} bytes when it was "
-        f"found, {size:,} now); start again when it is complete"
+        f"manifest.path: {file.shown}: changed while the run was starting ({file.size:,} bytes when it was found, "
+        f"{size:,} now); start again when it is complete"
     )
 
 
@@ -190,7 +197,7 @@ def _s3_files(pattern: str, format: str, settings: StoreSettings) -> list[InputF
         entries = open_store(f"s3://{bucket}", settings).list(fixed)
     except StoreError as e:
         raise ManifestError(f"manifest.path: {pattern}: cannot be listed: {e}") from None
-    return [InputFile(f"s3://{bucket}/{e.key}", e.size, str(e.size)) for e in _meant(entries, key, format)]
+    return [InputFile(f"s3://{bucket}/{e.key}", e.size, e.etag or str(e.size)) for e in _meant(entries, key, format)]
 
 
 def _meant(entries: list[Entry], key: str, format: str) -> list[Entry]:

@@ -8,7 +8,7 @@ rows. A resumed run reads only the snapshot.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +37,7 @@ from aistudio.runs.manifest_files import (
 )
 from aistudio.runs.shape import shaping
 from aistudio.runs.shard_writer import Shard, ShardWriter
-from aistudio.secrets import CREDENTIALS_HINT, redact, redacted
+from aistudio.secrets import CREDENTIALS_HINT, redact, redact_credentials, redacted
 from aistudio.store import Store, open_store
 
 _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
@@ -78,9 +78,9 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
     }
 
 
-def listing_sha256(files: list[InputFile]) -> str:
-    """One sha256 over path, size and version of each file."""
-    return hashlib.sha256(json.dumps(redacted([f[:3] for f in files])).encode()).hexdigest()
+def listing_sha256(files: list[InputFile], hide: Callable[[str], str] = redact) -> str:
+    """One sha256 over path (what `hide` leaves of it), size and version of each file."""
+    return hashlib.sha256(json.dumps([(hide(f.path), f.size, f.version) for f in files]).encode()).hexdigest()
 
 
 def _hashable(files: list[InputFile]) -> bool:
@@ -103,7 +103,7 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
         return [_listed(root, paths)], inspect_folder(root, config.manifest)
     files = list_inputs(config.manifest, config.store, config.download)
     with open_input(files[0], config.store, config.download) as stream:
-        return files, inspect_manifest(stream, files[0].path, config.manifest)
+        return files, inspect_manifest(stream, files[0].shown, config.manifest)
 
 
 def _listed(root: str, paths: list[str]) -> InputFile:
@@ -164,9 +164,9 @@ class NormaliseGroup:
         file = self.files[index]
         prefix = f"{index}-" if self.many else ""
         with open_input(file, config.store, config.download) as stream:
-            columns = self.columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
+            columns = self.columns if index == 0 else inspect_manifest(stream, file.shown, config.manifest)
             stream.seek(0)
-            yield from read_manifest(stream, file.path, config.manifest, columns, id_prefix=prefix)
+            yield from read_manifest(stream, file.shown, config.manifest, columns, id_prefix=prefix)
         refuse_if_grown(file)
 
 
@@ -175,7 +175,7 @@ def without_passwords(table: pa.Table) -> pa.Table:
     for position, field in enumerate(table.schema):
         text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
         if text and pc.any(pc.match_substring_regex(table[field.name], CREDENTIALS_HINT)).as_py():
-            clean = [None if v is None else redact(v) for v in table[field.name].to_pylist()]
+            clean = [None if v is None else redact_credentials(v) for v in table[field.name].to_pylist()]
             table = table.set_column(position, field, pa.array(clean, field.type))
     return table
 

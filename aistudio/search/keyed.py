@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from aistudio.errors import ConfigError, StoreError
 from aistudio.schema import RESERVED_COLUMNS
-from aistudio.secrets import redact
+from aistudio.secrets import redact_credentials
 from aistudio.store import Store, open_store
 
 SEPARATOR = "\x1f"  # between the columns of a key; no address and no id holds it
@@ -57,7 +57,7 @@ def read_keyed(
             "In place of row_id: item_id and image_url, or a column of your own that is stored with the scores"
         )
     columns = _key_columns(path, setting, frame, (*needed, *optional), key, stored)
-    parts = [frame[c].map(redact) if c == "image_url" else frame[c] for c in columns]
+    parts = [frame[c].map(redact_credentials) if c == "image_url" else frame[c] for c in columns]
     joined = parts[0].copy()
     for part in parts[1:]:
         joined = joined + SEPARATOR + part

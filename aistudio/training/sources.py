@@ -105,10 +105,10 @@ class ManifestSource(Source):
             return
         for index, file in enumerate(files):
             with open_input(file, config.store) as stream:
-                mine = columns if index == 0 else inspect_manifest(stream, file.path, config.manifest)
+                mine = columns if index == 0 else inspect_manifest(stream, file.shown, config.manifest)
                 stream.seek(0)
                 prefix = f"{index}-" if len(files) > 1 else ""
-                yield from read_manifest(stream, file.path, config.manifest, mine, id_prefix=prefix)
+                yield from read_manifest(stream, file.shown, config.manifest, mine, id_prefix=prefix)
 
 
 def open_source(

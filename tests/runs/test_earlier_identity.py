@@ -94,6 +94,36 @@ def test_an_address_that_the_version_before_knew_by_its_etag(tmp_path, make_conf
         assert identity_in_run(config, files, load_run(store)) in (old, manifest_identity(config, files))
 
 
+def test_an_object_on_s3_that_the_version_before_knew_by_its_size(tmp_path, make_config, monkeypatch):
+    config = make_config(tmp_path / "m.csv")
+    monkeypatch.setattr("aistudio.runs.snapshot.content_sha256", lambda *_: "content")
+    files = [InputFile("s3://b/m.csv", 22, '"etag"')]
+    old = manifest_settings(config) | {
+        "num_files": 1, "num_bytes": 22, "files_sha256": listing([InputFile("s3://b/m.csv", 22, "22")]),
+    }  # fmt: skip
+    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == old
+    larger = [InputFile("s3://b/m.csv", 23, '"etag"')]
+    assert identity_in_run(config, larger, {"shape": {"manifest": old}}) == manifest_identity(config, larger)
+
+
+def test_a_presigned_address_is_the_same_when_signed_again_and_as_the_version_before_wrote_it(make_config, monkeypatch):
+    def at(signature: str, content: str = "content"):
+        monkeypatch.setattr("aistudio.runs.snapshot.content_sha256", lambda *_: content)
+        url = f"http://h/m.csv?part=1&X-Amz-Date={signature}&X-Amz-Signature={signature}"
+        return make_config(url), [InputFile(url, 22, '"7"', "abc")], url
+
+    config, files, url = at("s3cret")
+    identity = manifest_identity(config, files)
+    assert "s3cret" not in json.dumps(identity) and identity["path"].startswith("http://h/m.csv?part=1&")
+    old = identity | {"path": url}
+    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == old
+    config, files, _ = at("another")
+    assert manifest_identity(config, files) == identity
+    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == old
+    config, files, _ = at("another", "other content")
+    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == manifest_identity(config, files) != old
+
+
 def test_a_new_run_has_the_new_identity(tmp_path, make_config):
     (tmp_path / "1").mkdir()
     (tmp_path / "1/a.jpg").write_bytes(b"x")

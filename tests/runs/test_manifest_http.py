@@ -1,6 +1,7 @@
 """Manifests by HTTP: whole or refused, by one GET, with the downloads' agent, headers, redirects and retries."""
 
 import gzip
+import json
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,9 +12,12 @@ import pytest
 
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ManifestError
+from aistudio.runs import layout
 from aistudio.runs.manifest_files import InputFile, list_inputs, open_input
 from aistudio.runs.manifest_http import fetch_manifest
-from aistudio.runs.snapshot import find_manifest, manifest_identity
+from aistudio.runs.record import without_secrets
+from aistudio.runs.snapshot import NormaliseGroup, find_manifest, manifest_identity
+from aistudio.store import open_store
 
 BODY = b"item_id,image_url\n" + b"".join(b"%d,http://h/%d.jpg\n" % (i, i) for i in range(200))
 FAST = DownloadSettings(retries=2, backoff_s=0.01, read_timeout_s=2, timeout_s=2)
@@ -244,6 +248,26 @@ def test_a_password_is_not_in_the_message(server):
     server.answer = plain(b"", status=404)
     with pytest.raises(ManifestError) as e:
         found(server.url.replace("://", "://me:s3cret@") + "/m.csv")
+    assert "s3cret" not in str(e.value)
+
+
+def test_signatures_of_an_address_are_neither_stored_nor_shown(server, make_config, tmp_path):
+    query = "part=1&X-Amz-Credential=s3cret&X-Amz-Signature=s3cret"
+    config = make_config(f"{server.url}/m.csv?{query}")
+    server.answer = plain(BODY + b",http://h/no-item.jpg\n")
+    files, columns = find_manifest(config)
+    group = NormaliseGroup(config.model_dump(mode="json"), files, columns, many=False, num_actors=1)
+    told = group({"group": [0], "first": [0], "last": [1]})
+    assert {path for _, path, _ in server.seen} == {f"/m.csv?{query}"}  # asked for as it stands
+    store = open_store(config.output)
+    rows = store.read_table(layout.manifest_key(json.loads(told["shards"][0])[0][0])).to_pylist()
+    rejected = store.read_table(store.list("rejected/")[0].key).to_pylist()
+    shown = f"{server.url}/m.csv?part=1&X-Amz-Credential=***&X-Amz-Signature=***"
+    assert {r["source_file"] for r in rows} == {r["file"] for r in rejected} == {shown}
+    assert "s3cret" not in json.dumps([told, without_secrets(config), manifest_identity(config, files)])
+    server.answer = plain(b"", status=404)
+    with pytest.raises(ManifestError, match="part=1") as e:
+        find_manifest(config)
     assert "s3cret" not in str(e.value)
 
 

@@ -1,14 +1,20 @@
 """Which files a manifest path means, on disk and on S3: links, hidden names, globs, folders of runs."""
 
+import io
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from aistudio.catalogue import inspect_manifest, read_manifest
 from aistudio.config import ManifestSettings, StoreSettings
-from aistudio.errors import ManifestError
+from aistudio.errors import ChangedError, ManifestError
 from aistudio.runs.manifest_files import list_images, list_inputs, open_input, refuse_if_grown
 from aistudio.runs.manifest_walk import matches, visible_keys, walk
+from aistudio.runs.snapshot import manifest_identity
+from aistudio.s3 import s3_client
 from tests.s3_server import S3Server
 
 STORE = StoreSettings()
@@ -208,6 +214,49 @@ def test_on_s3(s3, path, wanted):
 def test_images_on_s3(s3):
     root, paths = list_images(ManifestSettings(path="s3://deep/shop/", format="folder"), s3)
     assert (root, paths) == ("s3://deep/shop", ["s3://deep/shop/1/a.jpg"])
+
+
+class TestObjectsThatAreReplacedByOthersOfTheSameSize:
+    """On S3, by others of equal size: neither size nor length tells."""
+
+    @staticmethod
+    def put(s3, letter: bytes, rows: int = 40_000) -> list:
+        lines = b"".join(b"%06d,http://h/%s.jpg\n" % (i, letter) for i in range(rows))
+        s3_client(s3).put_object(Bucket="deep", Key="same/m.csv", Body=b"item_id,image_url\n" + lines)
+        return list_inputs(ManifestSettings(path="s3://deep/same/m.csv", format="csv"), s3)
+
+    def test_are_another_manifest(self, s3, make_config, monkeypatch):
+        monkeypatch.setattr("aistudio.runs.snapshot._HASHED_BYTES", 0)  # as of a manifest too large to be hashed
+        config = make_config("s3://deep/same/m.csv").model_copy(update={"store": s3})
+        first, second = (manifest_identity(config, self.put(s3, letter)) for letter in (b"a", b"b"))
+        assert first["num_bytes"] == second["num_bytes"] and first != second
+        assert manifest_identity(config, self.put(s3, b"b")) == second
+
+    def test_are_noticed_between_finding_and_opening(self, s3):
+        (file,) = self.put(s3, b"a")
+        self.put(s3, b"b")
+        with pytest.raises(ManifestError, match=r"changed while the run was starting: .*another object by now"):
+            open_input(file, s3)
+
+    @pytest.mark.parametrize("format", ["csv", "parquet"])
+    def test_are_noticed_while_they_are_read(self, s3, format):
+        (file,) = self.put(s3, b"a")
+        settings = ManifestSettings(path=file.path, format="csv")
+        if format == "parquet":
+            table = pa.table({"item_id": [str(i) for i in range(40_000)], "image_url": ["http://h/a.jpg"] * 40_000})
+            pq.write_table(table, sink := io.BytesIO(), row_group_size=5_000, compression="none", use_dictionary=False)
+            s3_client(s3).put_object(Bucket="deep", Key="same/m.parquet", Body=sink.getvalue())
+            settings = ManifestSettings(path="s3://deep/same/m.parquet", format="parquet")
+            (file,) = list_inputs(settings, s3)
+        with open_input(file, s3) as stream:
+            columns = inspect_manifest(stream, file.shown, settings)
+            stream.seek(0)
+            batches = read_manifest(stream, file.shown, settings, columns)
+            assert next(batches).candidates.num_rows
+            key = file.path.removeprefix("s3://deep/")
+            s3_client(s3).put_object(Bucket="deep", Key=key, Body=b"x" * file.size)
+            with pytest.raises(ChangedError, match="replaced while it was being read"):
+                list(batches)
 
 
 def test_a_file_that_grows_or_shrinks_while_it_is_read_is_refused(tmp_path):
