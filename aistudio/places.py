@@ -63,10 +63,15 @@ def require_place(name: str, text: str, remote: Collection[str] = ("s3",)) -> st
 
 
 def beside(text: str, folder: Path) -> str:
-    """Return the path, or the one below `folder` where a relative one is there and not in the working directory."""
+    """Return the path, or one that is there where a relative one leads to nothing in the working directory.
+
+    Looked for below `folder`, the place of the file that names the path, and, where that lies in a folder called `conf`
+    (`conf/models/x.yaml` says `weights/x`), below the folder that holds `conf`.
+    """
     if not is_local(text) or text.startswith(("/", "~", "$")) or not text.strip() or _is_there(Path(text)):
         return text
-    return str(folder / text) if _is_there(folder / text) else text
+    near = [folder, *[p.parent for p in (folder, *folder.parents) if p.name == "conf"][:1]]
+    return next((str(place / text) for place in near if _is_there(place / text)), text)
 
 
 def split_place(place: str) -> tuple[str, str]:

@@ -144,6 +144,22 @@ def test_relative_paths_mean_the_working_directory_and_else_the_folder_of_the_co
     assert beside("https://h/x", confs) == "https://h/x" and beside("~", confs) == "~"
 
 
+def test_a_models_conf_of_a_checkout_finds_its_weights_from_anywhere(tmp_path, capsys):
+    """conf/models/x.yaml says weights/x.bin, which means the folder that holds conf."""
+    (tmp_path / "checkout/conf/models").mkdir(parents=True)
+    (tmp_path / "checkout/weights").mkdir()
+    weights = tmp_path / "checkout/weights/x.bin"
+    weights.write_text("w")
+    conf = tmp_path / "checkout/conf/models/x.yaml"
+    conf.write_text("family: align\nname: m\nweights: {path: weights/x.bin}\n")
+    assert load_model_config(conf).weights.path == str(weights)
+    assert "weights.path: weights/x.bin is taken from the folder that holds conf" in capsys.readouterr().err
+    other = tmp_path / "checkout/other/x.yaml"
+    other.parent.mkdir()
+    other.write_text(conf.read_text())
+    assert load_model_config(other).weights.path == "weights/x.bin"  # no folder called conf: nothing is guessed
+
+
 def test_a_folder_and_a_name():
     assert split_place("/q.tsv") == ("/", "q.tsv") and split_place("q.tsv") == (".", "q.tsv")
     assert split_place("s3://b/p/q.tsv") == ("s3://b/p", "q.tsv")

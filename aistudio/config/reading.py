@@ -167,7 +167,8 @@ def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> Non
     def find(text: str, name: str) -> str:
         found = beside(text, conf.parent)
         if found != text:
-            print(f"{conf}: {name}: {text} is taken from beside this file: {found}", file=sys.stderr)
+            near = "beside this file" if Path(found) == conf.parent / text else "the folder that holds conf"
+            print(f"{conf}: {name}: {text} is taken from {near}: {found}", file=sys.stderr)
         return found
 
     for name in places:

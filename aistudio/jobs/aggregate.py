@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.evaluation.aggregate import aggregate
     from aistudio.pipeline.mapping import mapper_for
     from aistudio.runs import layout
+    from aistudio.runs.next_command import next_command
     from aistudio.runs.record import stored_settings
     from aistudio.store import open_store
 
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = aggregate(store, config.metrics, mapper, name=args.name)
     paper = PAPER_NAMES if config.report.paper or config.manifest.format in PAPER_FORMATS else {}
     _print(result["metrics"], result["about"], config.metrics.confidence, paper)
-    print(f"\nwritten to {args.run}/metrics/{result['about']['name']}/    next: python -m jobs.report --run {args.run}")
+    name = result["about"]["name"]
+    print(f"\nwritten to {args.run}/metrics/{name}/    next: {next_command('report', args.run, config.store)}")
     return 0
 
 

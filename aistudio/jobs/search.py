@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.errors import TOO_MANY_FAILED
     from aistudio.pipeline.search import plan_search, run_search
+    from aistudio.runs.next_command import next_command
 
     plan = plan_search(
         args.run, args.name, args.overrides, model=args.model, queries=args.queries, like=args.like
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     outcome = run_search(plan)
     _print(outcome.about, outcome.metrics)
-    print(f"\nwritten to {args.run}/searches/{args.name}/    next: python -m jobs.report --run {args.run}")
+    report = next_command("report", args.run, plan.config.store)
+    print(f"\nwritten to {args.run}/searches/{args.name}/    next: {report}")
     if outcome.too_many_failed:
         print(
             f"error: {outcome.about['queries_failed']:,} queries could not be asked: queries.parquet", file=sys.stderr

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.pipeline.select import select_run
     from aistudio.runs import layout
+    from aistudio.runs.next_command import next_command
     from aistudio.runs.record import stored_settings
     from aistudio.store import open_store
 
@@ -51,5 +52,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     if result.numbers:
         print(f"columns of text that are numbers here, as all their values are: {', '.join(result.numbers)}")
     print(f"written: {store.path(layout.SELECTION)} ({len(result.files)} file(s))")
-    print(f"next: python -m jobs.report --run {args.run}")
+    print(f"next: {next_command('report', args.run, config.store)}")
     return 0

@@ -130,7 +130,10 @@ def _checked_conf(args: argparse.Namespace) -> str:
     conf = Path(args.conf)
     conf = (conf if conf.exists() else root / conf).resolve()
     if not conf.is_relative_to(root):
-        raise ConfigError(f"--conf {args.conf}: not inside the working directory {root}, so it would not be shipped")
+        raise ConfigError(
+            f"--conf {args.conf}: not inside the working directory {root}, so it would not be shipped; "
+            "copy it there, or give its folder: --working-dir"
+        )
     settings: JobConfig | TrainSettings
     if args.job == "train":
         settings = load_train_config(conf, args.overrides)

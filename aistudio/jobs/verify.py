@@ -1,6 +1,7 @@
 """Prove from the stored files alone that every manifest row has exactly one outcome."""
 
 import shlex
+import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(store, ledger, fingerprint)
     if not args.repair:
         _report(store, ledger, fingerprint)
-        print(f"Mend it: python -m jobs.verify --run {shlex.quote(args.run)} --repair")
+        again = shlex.join(sys.argv[1:] if argv is None else argv)
+        print(f"Mend it: python -m jobs.verify {again} --repair")
         return 1
     _repair(args.run, args.overrides)
     return _report(store, _check(store, fingerprint), fingerprint)

@@ -32,6 +32,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
 _RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
+_LACKING = re.compile(r"No module named '?([\w.]+)")
 _REACH_S = 20.0  # for a connection to the head; a machine that drops packets never answers
 # Ray gives its own processes 30 s, not to be changed; on a busy machine a second try finds their files in memory.
 _RAY_IN_HASTE = "timed out during startup"
@@ -255,12 +256,16 @@ def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> 
     )
 
 
-def innermost(e: BaseException) -> str:
-    """`Type: message` of the error at the bottom of what Ray raised, without the traceback that Ray puts into it."""
-    while (cause := getattr(e, "cause", None) or e.__cause__) is not None and cause is not e:
-        e = cause
-    lines = str(e).strip().splitlines()
-    return f"{type(e).__name__}: {lines[-1] if lines else ''}"
+def lacking_package(e: BaseException) -> AIStudioError | None:
+    """Return what to tell when the cluster's nodes lack a package that is here, else None."""
+    match = _LACKING.search(str(e))
+    if match is None:
+        return None
+    return AIStudioError(
+        f"the cluster's nodes lack the Python package {match[1].partition('.')[0]}: Ray sends a job's data, not its "
+        "packages. Install the project where Ray runs (pip install, or the nodes' image), or have Ray do it for the "
+        "job: python -m jobs.submit --install (docs/cluster.md)"
+    )
 
 
 def our_error(e: BaseException) -> AIStudioError | None:

@@ -20,7 +20,7 @@ from aistudio.catalogue import Columns
 from aistudio.config import JobConfig, WeightsFile
 from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, RunMismatchError, StoreError
 from aistudio.pipeline.actors import RunContext
-from aistudio.pipeline.cluster import check_engine, connect, our_error, wait_for_room
+from aistudio.pipeline.cluster import check_engine, connect, lacking_package, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.dataset import dataset
 from aistudio.pipeline.deaths import watch_workers
@@ -167,7 +167,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
-            raise (our_error(e) or AIStudioError(f"the run failed part-way: {e}")) from e
+            raise (our_error(e) or lacking_package(e) or AIStudioError(f"the run failed part-way: {e}")) from e
         except KeyboardInterrupt:
             _record_failure(store, record, None)
             raise

@@ -14,19 +14,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aistudio.errors import AIStudioError, ConfigError
+from aistudio.errors import TOO_MANY_FAILED, AIStudioError, ConfigError
 
 _POLL_S = 0.5
 _STATE_AFTER_LOGS_S = 60.0  # the log stream may end a little before the state is written
 _STOP_S = 60.0
 _REATTACH = 5  # times that a broken log stream is taken up again in a row
-_OURS = (0, 1, 2)  # exit codes that mean something; see jobs/common.py
+_OURS = (0, 1, 2, TOO_MANY_FAILED)  # exit codes that mean something; see jobs/common.py
+_TAIL = 4000  # characters
+_AGENT_S = 30.0  # for the head's job agent to come up
+_NO_AGENT = "No available agent"
+_LACKING = re.compile(r"No module named '?([\w.]+)")
 
 TOKEN_HELP = """\
 The cluster wants its access token. Since 2.60 Ray asks for one unless it was started with RAY_AUTH_MODE=disabled.
   on the head node:   ray get-auth-token
   on this machine:    put it into ~/.ray/auth_token (mode 600), or into RAY_AUTH_TOKEN; and set RAY_AUTH_MODE=token
 The token goes into the request's header only: not into the conf, the command line or the job's metadata."""
+
+
+_NO_AGENT_HELP = """\
+the head takes no jobs: its job agent is not running. Most often another Ray on that
+machine already had the agent's port (52365) when `ray start` ran; the head's logs/dashboard_agent.log says so.
+Start the head on ports of its own:
+  ray start --head --port=6380 --dashboard-port=8266 --dashboard-agent-listen-port=52366"""
+_LACKING_HELP = """\
+The cluster's machines lack the Python package {name}. Ways out: --install (Ray installs the requirements on
+each node first; several GB), or install them where Ray runs (docs/cluster.md), or, if {name} is this project's own
+code, submit from the folder that holds it (--working-dir)."""
 
 
 class JobServer:
@@ -44,6 +59,7 @@ class JobServer:
         # Ray's own `ray job submit` does this too: a token that is there is used without a word about the mode.
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         self.address = address
+        self._tail = ""  # the end of the log that was followed
         with self._explained():
             self._client = JobSubmissionClient(address)
 
@@ -53,10 +69,20 @@ class JobServer:
         if packages:
             runtime_env["pip"] = {"packages": packages, "pip_check": False}
         name = f"{job}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-        with self._explained():
-            return self._client.submit_job(
-                entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env, metadata={"aistudio.job": job}
-            )
+        deadline = time.monotonic() + _AGENT_S
+        while True:
+            try:
+                with self._explained():
+                    return self._client.submit_job(
+                        entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env,
+                        metadata={"aistudio.job": job},
+                    )  # fmt: skip
+            except AIStudioError as e:
+                if _NO_AGENT not in str(e):
+                    raise
+                if time.monotonic() > deadline:
+                    raise AIStudioError(f"{self.address}: {_NO_AGENT_HELP}") from None
+            time.sleep(_POLL_S)
 
     def follow(self, job_id: str, write: Callable[[str], object] = sys.stdout.write) -> int:
         """Stream the job's output until it has ended; returns its exit code (1 when it was stopped or killed)."""
@@ -78,6 +104,7 @@ class JobServer:
             async for text in self._client.tail_job_logs(job_id):
                 new = text[max(0, shown - seen) :]
                 seen += len(text)
+                self._tail = (self._tail + new)[-_TAIL:]
                 if new:
                     write(new)
                     sys.stdout.flush()
@@ -88,6 +115,9 @@ class JobServer:
     def exit_code(self, job_id: str) -> int:
         """Wait until the job has ended. The job's own exit code; 1 when it has none of ours."""
         info = self._ended(job_id, _STATE_AFTER_LOGS_S)
+        lacking = _LACKING.search(self._tail)
+        if info.driver_exit_code and lacking:
+            print(f"error: {_LACKING_HELP.format(name=lacking[1].partition('.')[0])}", file=sys.stderr)
         if info.driver_exit_code in _OURS:
             return int(info.driver_exit_code)
         print(f"{job_id}: {info.status}: {info.message}", file=sys.stderr)

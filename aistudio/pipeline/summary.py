@@ -14,6 +14,7 @@ from aistudio.run_record import RunRecord
 from aistudio.runs.examples import examples
 from aistudio.runs.failing import failed_share, too_many
 from aistudio.runs.ledger import Ledger, count_stored
+from aistudio.runs.next_command import next_command
 from aistudio.runs.second_thoughts import Change, change_lines, changes, next_for_failures
 from aistudio.runs.shard_writer import AUTO_ROWS
 from aistudio.store import Store
@@ -146,12 +147,13 @@ def _print_next(result: "Result", changed: list[Change], output: str, next_step:
             f"{failed_share(counts):.0%} of the rows failed, more than engine.max_failed_share ({limit:g}): exit code "
             f"{TOO_MANY_FAILED}, although everything is stored"
         )
-    for line in change_lines(changed, output):
+    store = result.config.store if result.config else None
+    for line in change_lines(changed, output, store):
         print(line)
-    if not changed and (advice := next_for_failures(counts, output)):
+    if not changed and (advice := next_for_failures(counts, output, store)):
         print(advice)
     if next_step and not changed:
-        print(f"next: python -m jobs.aggregate --run {output}")
+        print(f"next: {next_command('aggregate', output, store)}")
 
 
 def exit_code(result: "Result") -> int:

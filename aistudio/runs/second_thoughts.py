@@ -1,12 +1,12 @@
 """Failed rows and the commands that may mend them: what a changed setting would change, and what to do next."""
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from aistudio.config import JobConfig
+from aistudio.config import JobConfig, StoreSettings
 from aistudio.run_record import RunRecord
+from aistudio.runs.next_command import next_command
 from aistudio.runs.record import without_secrets
 from aistudio.schema import Status
 from aistudio.secrets import HIDDEN
@@ -59,7 +59,7 @@ def changes(record: RunRecord, config: JobConfig, counts: Mapping[str, int]) -> 
     return found
 
 
-def change_lines(found: list[Change], run: str) -> Iterator[str]:
+def change_lines(found: list[Change], run: str, store: StoreSettings | None = None) -> Iterator[str]:
     """Say which rows the changed settings would change, and the whole command that scores them again."""
     for change in found:
         rows = " and ".join(f"{n:,} row{'s' if n != 1 else ''} failed with {s}" for s, n in change.statuses.items())
@@ -67,17 +67,14 @@ def change_lines(found: list[Change], run: str) -> Iterator[str]:
     if found:
         overrides = [o for change in found for o in _overrides(change)]
         statuses = dict.fromkeys(s for change in found for s in change.statuses)
-        yield f"next: {retry_command(run, list(statuses), overrides)}"
+        yield f"next: {retry_command(run, list(statuses), overrides, store)}"
 
 
-def retry_command(run: str, statuses: list[str], overrides: list[str]) -> str:
+def retry_command(run: str, statuses: list[str], overrides: list[str], store: StoreSettings | None = None) -> str:
     """Return the whole command that scores failed rows again."""
-    command = ["python", "-m", "jobs.retry", "--run", run]
-    for status in statuses:
-        command += ["--status", status]
-    for override in overrides:
-        command += ["--set", override]
-    return shlex.join(command)
+    flags = [part for status in statuses for part in ("--status", status)]
+    flags += [part for override in overrides for part in ("--set", override)]
+    return next_command("retry", run, store, *flags)
 
 
 def _overrides(change: Change) -> Iterator[str]:
@@ -109,7 +106,7 @@ _MENDING: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def next_for_failures(counts: Mapping[str, int], run: str) -> str | None:
+def next_for_failures(counts: Mapping[str, int], run: str, store: StoreSettings | None = None) -> str | None:
     """Return the best next command for the failed rows, with words; None where no row failed.
 
     A status that a retry may mend goes first, the most frequent of them; the others need another manifest, and the
@@ -123,6 +120,7 @@ def next_for_failures(counts: Mapping[str, int], run: str) -> str | None:
     if hopeful and failed[hopeful[0]] * 4 >= failed[most]:
         status = hopeful[0]
         words, overrides = _MENDING[status]
-        return f"{failed[status]:,} rows failed with {status}; {words}: {retry_command(run, [status], overrides)}"
-    report = shlex.join(["python", "-m", "jobs.report", "--run", run])
+        again = retry_command(run, [status], overrides, store)
+        return f"{failed[status]:,} rows failed with {status}; {words}: {again}"
+    report = next_command("report", run, store)
     return f"{failed[most]:,} rows failed with {most}; which ones, and what to do: {report}"

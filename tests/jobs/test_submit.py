@@ -12,12 +12,15 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from ray.job_submission import JobStatus
 
-from aistudio.errors import ConfigError
+from aistudio.errors import AIStudioError, ConfigError
 from aistudio.jobs.submit import _entrypoint, build_parser
+from aistudio.pipeline import submission
 from aistudio.pipeline.shipping import leaves, requirements, ships, stage
 from aistudio.secrets import refuse_secrets
 
@@ -313,6 +316,58 @@ def test_a_detached_job_can_be_asked_after_and_stopped(head, project, image_serv
     assert head.submit(project, "--logs", name).returncode == 1
     unknown = head.submit(project, "--status", "score-none")
     assert unknown.returncode == 2 and "there is no job score-none" in unknown.stderr
+
+
+class _Client:
+    """Stands for Ray's client of a job server that gives these answers."""
+
+    def __init__(self, refusals: int = 0, code: int = 0, log: str = "") -> None:
+        self.refusals, self.code, self.log = refusals, code, log
+
+    def submit_job(self, submission_id: str, **_: object) -> str:
+        if self.refusals:
+            self.refusals -= 1
+            raise RuntimeError(
+                "Request failed with status code 500: No available agent to submit job, please try again"
+            )
+        return submission_id
+
+    async def tail_job_logs(self, _: str):
+        yield self.log
+
+    def get_job_status(self, _: str) -> JobStatus:
+        return JobStatus.FAILED if self.code else JobStatus.SUCCEEDED
+
+    def get_job_info(self, job_id: str) -> SimpleNamespace:
+        return SimpleNamespace(status=self.get_job_status(job_id), driver_exit_code=self.code, message="")
+
+
+def _server(client: _Client) -> submission.JobServer:
+    server = object.__new__(submission.JobServer)
+    server.address, server._tail, server._client = "http://head:8265", "", client
+    return server
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_the_jobs_exit_code_is_the_submissions(code, capsys):
+    assert _server(_Client(code=code)).follow("score-1") == code
+    assert capsys.readouterr().err == ""
+
+
+def test_a_head_whose_job_agent_is_not_up_yet_is_waited_for_and_one_without_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "_POLL_S", 0.001)
+    assert _server(_Client(refusals=3)).submit("python -m aistudio score", tmp_path, [], "score").startswith("score-")
+    monkeypatch.setattr(submission, "_AGENT_S", 0.01)
+    with pytest.raises(AIStudioError, match=r"(?s)its job agent is not running.*--dashboard-agent-listen-port"):
+        _server(_Client(refusals=10**9)).submit("python -m aistudio score", tmp_path, [], "score")
+
+
+@pytest.mark.parametrize("package", ["aistudio", "pydantic.fields"])
+def test_a_head_without_our_packages_is_said_with_the_way_out(package, capsys):
+    log = f"/usr/bin/python3: No module named {package}\n"
+    assert _server(_Client(code=1, log=log)).follow("score-1") == 1
+    err = capsys.readouterr().err
+    assert f"lack the Python package {package.partition('.')[0]}." in err and "--install" in err
 
 
 def test_an_address_without_a_server_is_said_at_once(tmp_path, capsys):

@@ -11,6 +11,7 @@ from aistudio.pipeline import cluster
 from aistudio.pipeline.cluster import (
     cluster_resources,
     connect,
+    lacking_package,
     launcher_limits,
     missing_now,
     our_error,
@@ -41,6 +42,13 @@ def test_a_workers_message_is_told_without_rays_advice():
     for _ in range(2):
         assert str(our_error(wrapped)) == "two\nlines"
     assert our_error(RuntimeError("another")) is None
+
+
+def test_nodes_that_lack_a_package_are_said_with_the_way_out():
+    e = RuntimeError("ray::actor() failed\nTraceback ...\nModuleNotFoundError: No module named 'aistudio.pipeline'")
+    found = lacking_package(e)
+    assert found is not None and "lack the Python package aistudio:" in str(found) and "--install" in str(found)
+    assert "Traceback" not in str(found) and lacking_package(RuntimeError("out of memory")) is None
 
 
 def test_resources_say_what_they_can_become():

@@ -1,0 +1,26 @@
+"""The command that a user types next, whole and quoted: what opens a run on S3 is part of it."""
+
+import shlex
+
+from aistudio.config import StoreSettings
+from aistudio.secrets import redact
+
+_OPENING = ("endpoint_url", "region")  # settings without which a run on S3 cannot be read
+
+
+def next_command(verb: str, run: str, store: StoreSettings | None = None, *flags: str) -> str:
+    """Return `python -m jobs.<verb> --run <run>` with `flags` and the settings that open the run.
+
+    >>> next_command("report", "s3://b/r", StoreSettings(endpoint_url="http://h:9000"))
+    'python -m jobs.report --run s3://b/r --set store.endpoint_url=http://h:9000'
+    >>> next_command("report", "my runs/r", StoreSettings(region="eu-west-1"))
+    "python -m jobs.report --run 'my runs/r'"
+    """
+    return shlex.join(["python", "-m", f"jobs.{verb}", "--run", run, *flags, *_opening(run, store)])
+
+
+def _opening(run: str, store: StoreSettings | None) -> list[str]:
+    if store is None or not run.startswith("s3://"):
+        return []
+    given = {name: getattr(store, name) for name in _OPENING}
+    return [part for name, value in given.items() if value for part in ("--set", f"store.{name}={redact(value)}")]
