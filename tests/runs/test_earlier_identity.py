@@ -8,6 +8,7 @@ import pytest
 
 from aistudio.errors import RunMismatchError
 from aistudio.pipeline.score import prepare
+from aistudio.run_record import RunRecord
 from aistudio.runs import layout
 from aistudio.runs.attempts import claim_attempt
 from aistudio.runs.earlier_identity import identity_in_run
@@ -101,9 +102,9 @@ def test_an_object_on_s3_that_the_version_before_knew_by_its_size(tmp_path, make
     old = manifest_settings(config) | {
         "num_files": 1, "num_bytes": 22, "files_sha256": listing([InputFile("s3://b/m.csv", 22, "22")]),
     }  # fmt: skip
-    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == old
+    assert identity_in_run(config, files, RunRecord(shape={"manifest": old})) == old
     larger = [InputFile("s3://b/m.csv", 23, '"etag"')]
-    assert identity_in_run(config, larger, {"shape": {"manifest": old}}) == manifest_identity(config, larger)
+    assert identity_in_run(config, larger, RunRecord(shape={"manifest": old})) == manifest_identity(config, larger)
 
 
 def test_a_presigned_address_is_the_same_when_signed_again_and_as_the_version_before_wrote_it(make_config, monkeypatch):
@@ -116,12 +117,12 @@ def test_a_presigned_address_is_the_same_when_signed_again_and_as_the_version_be
     identity = manifest_identity(config, files)
     assert "s3cret" not in json.dumps(identity) and identity["path"].startswith("http://h/m.csv?part=1&")
     old = identity | {"path": url}
-    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == old
+    assert identity_in_run(config, files, RunRecord(shape={"manifest": old})) == old
     config, files, _ = at("another")
     assert manifest_identity(config, files) == identity
-    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == old
+    assert identity_in_run(config, files, RunRecord(shape={"manifest": old})) == old
     config, files, _ = at("another", "other content")
-    assert identity_in_run(config, files, {"shape": {"manifest": old}}) == manifest_identity(config, files) != old
+    assert identity_in_run(config, files, RunRecord(shape={"manifest": old})) == manifest_identity(config, files) != old
 
 
 def test_a_new_run_has_the_new_identity(tmp_path, make_config):
