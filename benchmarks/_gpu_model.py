@@ -9,7 +9,7 @@ from _gpu_measure import Utilisation, on_gpu, rate, row, table, why
 
 from aistudio.config import ImageSpec
 from aistudio.models._device import PRECISIONS, exact_float32
-from aistudio.models._encode import BoundedCache, ImageEncoder, LoadOptions
+from aistudio.models._encode import BoundedCache, ImageRunner, LoadOptions
 from aistudio.models._upload import PinnedFeed
 from aistudio.models.align import AlignModel
 from aistudio.scoring.batch_size import CudaMemory, find_batch_size
@@ -17,7 +17,7 @@ from aistudio.scoring.batch_size import CudaMemory, find_batch_size
 CALLERS = 3  # engine.shards_in_flight
 
 
-class PageableEncoder(ImageEncoder):
+class PageableEncoder(ImageRunner):
     """As the encoder would be without page-locked buffers: copy, compute, fetch, one after the other."""
 
     def _encode_on_gpu(self, pixels: np.ndarray, feed: PinnedFeed) -> np.ndarray:
@@ -59,8 +59,8 @@ def bare(args: argparse.Namespace) -> tuple[list[str], float]:
 
 
 def make_encoder(
-    args: argparse.Namespace, precision: str, compiled: bool, kind: type[ImageEncoder] = ImageEncoder
-) -> ImageEncoder:
+    args: argparse.Namespace, precision: str, compiled: bool, kind: type[ImageRunner] = ImageRunner
+) -> ImageRunner:
     if compiled:
         torch._dynamo.reset()
     model = AlignModel(args.arch)
@@ -72,8 +72,8 @@ def make_encoder(
 
 
 def measure(
-    encoder: ImageEncoder,
-    pageable: ImageEncoder | None,
+    encoder: ImageRunner,
+    pageable: ImageRunner | None,
     pixels: np.ndarray,
     batch: int,
     precision: str,
@@ -101,7 +101,7 @@ def measure(
     return cells, max(alone, together)
 
 
-def auto(encoder: ImageEncoder, args: argparse.Namespace) -> str:
+def auto(encoder: ImageRunner, args: argparse.Namespace) -> str:
     """What find_batch_size says of the whole GPU."""
     if not on_gpu(args):
         return "no GPU"

@@ -30,7 +30,7 @@ from engine import ROOT, run_job, write_job
 from aistudio.config import DownloadSettings, ImageSpec, ImagesSettings, StoreSettings
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models.align import AlignModel
 from aistudio.schema import CANDIDATE_FIELDS, OUTCOME_FIELDS, score_schema, vector_array
 from aistudio.store import open_store
@@ -127,7 +127,7 @@ def download(address: str, num_images: int) -> None:
 def show_model(num_images: int) -> None:
     model = AlignModel()
     tower = torch.nn.Sequential(model.image_model, model.image_hidden_layer)
-    encoder = ImageEncoder(tower, ImageSpec(), 512, LoadOptions())
+    encoder = ImageRunner(tower, ImageSpec(), 512, LoadOptions())
     rng = np.random.default_rng(0)
     draw = lambda: encoder(rng.integers(0, 256, (num_images, 224, 224, 3), np.uint8))  # noqa: E731 - new ones: no cache
     show("EfficientNet-B3 on a CPU core, float32", num_images, draw)

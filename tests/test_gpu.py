@@ -12,7 +12,7 @@ from torch import nn
 
 from aistudio.config import ImageSpec
 from aistudio.models._efficientnet import ImageArch, build_image_tower
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.scoring.batch_size import CudaMemory, find_batch_size
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 SIZE = 64
 
 
-def encoder(**options) -> ImageEncoder:
+def encoder(**options) -> ImageRunner:
     torch.manual_seed(0)
     tower = build_image_tower(ImageArch(width_mult=0.25, depth_mult=0.2, dim=24, static_size=SIZE))
     for module in tower.modules():
@@ -30,7 +30,7 @@ def encoder(**options) -> ImageEncoder:
             module.momentum = 1.0
     with torch.no_grad():
         tower(torch.randn(16, 3, SIZE, SIZE))  # as trained: else activations shrink to what float16 cannot hold
-    return ImageEncoder(nn.Sequential(tower), ImageSpec(size=SIZE), 24, LoadOptions(**options))
+    return ImageRunner(nn.Sequential(tower), ImageSpec(size=SIZE), 24, LoadOptions(**options))
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from aistudio.config import ImagesSettings, ModelConfig, StoreSettings, load_model_config
 from aistudio.errors import AIStudioError, ConfigError
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _each(configs: list[ModelConfig], action: Any) -> int:
+def _each(configs: list[ModelConfig], action: Callable[[ModelConfig], object]) -> int:
     """Run `action` on every model; a failing one is reported and does not keep the others from their turn."""
     code = 0
     for cfg in configs:
@@ -126,8 +126,8 @@ def _fetch(cfg: ModelConfig, store: StoreSettings) -> None:
         print(f"{file.path}: {'already here' if there else 'fetched'}; sha256 {digest} ({known})")
 
 
-def _progress(name: str) -> Any:
-    """Prints one updating line on a terminal, nothing elsewhere."""
+def _progress(name: str) -> Callable[[int, int | None], None]:
+    """Return a callback that prints one updating line on a terminal, nothing elsewhere."""
     last = 0.0
 
     def show(have: int, total: int | None) -> None:

@@ -105,6 +105,15 @@ class Composer(ImageEncoder, Protocol):
     def compose(self, image_vectors: "np.ndarray", texts: "Sequence[str]") -> "np.ndarray":
         """Compose (N,dim) float32 image vectors with N texts into (N,dim) float32 query vectors; N may be 0."""
 
+    def refusals(self, texts: "Sequence[str]") -> list[str | None]:
+        """Say why each text cannot be composed; None where it can."""
+
+    def text_vectors(self, texts: "Sequence[str]") -> "np.ndarray":
+        """Encode N texts as (N,width) float32, not of the image space; NaN where `refusals` gives a reason."""
+
+    def compose_vectors(self, image_vectors: "np.ndarray", text_vectors: "np.ndarray") -> "np.ndarray":
+        """Do as `compose` does, with vectors of `text_vectors`: a text is encoded once for many rows."""
+
 
 class LoadKeywords(TypedDict, total=False):
     """How a model is loaded.

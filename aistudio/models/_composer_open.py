@@ -9,12 +9,12 @@ import torch
 
 from aistudio.config import ModelConfig
 from aistudio.errors import ConfigError, WeightsError
-from aistudio.models import check_weights, load_model
+from aistudio.models import ImageEncoder, Kind, check_weights, kind, load_model
 from aistudio.models._checkpoint import fit, load_into, read_weights, save_weights
 from aistudio.models._composer import ImageSide, LoadedComposer
 from aistudio.models._composer_parts import ComposerArch, ComposerModel
 from aistudio.models._composer_texts import BertSide, LstmSide, TextSide, TowerSide
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hf_folder import WANTED
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.models._words import Vocabulary, read_vocabulary
@@ -81,6 +81,9 @@ def num_words(vocabulary: Vocabulary | None) -> int | None:
     return None if vocabulary is None else len(vocabulary)
 
 
+_GIVES_TEXTS = {"base", "text"}  # towers whose text side is used
+
+
 def check_towers(
     cfg: ModelConfig, optional: Sequence[str] = (), required: Sequence[str] = ()
 ) -> dict[str, WeightsInfo]:
@@ -91,6 +94,9 @@ def check_towers(
     if unknown:
         known = ", ".join([*required, *optional]) or "none with these settings"
         raise ConfigError(f"{cfg.name}: towers.{min(unknown)} is not used; known: {known}")
+    for key in _GIVES_TEXTS & cfg.towers.keys():
+        if (found := kind(cfg.towers[key])) is not Kind.RECALL:
+            raise ConfigError(f"{cfg.name}: towers.{key}: expected a {Kind.RECALL}, whose texts count; found a {found}")
     return {key: check_weights(tower) for key, tower in cfg.towers.items()}
 
 
@@ -155,8 +161,8 @@ def composer_info(
     )
 
 
-def load_tower(cfg: ModelConfig, options: LoadOptions) -> Any:
-    """The model of a tower's settings, run as the composer is."""
+def load_tower(cfg: ModelConfig, options: LoadOptions) -> ImageEncoder:
+    """Load the model of a tower's settings, to be run as the composer is."""
     return load_model(
         cfg,
         device=options.device,
@@ -167,10 +173,9 @@ def load_tower(cfg: ModelConfig, options: LoadOptions) -> Any:
     )
 
 
-def tower_images(tower: Any) -> ImageSide:
-    """The image side of another model."""
-    normalised = bool(getattr(tower, "normalised", True))
-    return ImageSide(tower.image_spec, tower.dim, normalised, tower.image_tower_fingerprint, tower.encode_images)
+def tower_images(tower: ImageEncoder) -> ImageSide:
+    """Return the image side of another model."""
+    return ImageSide(tower.image_spec, tower.dim, tower.normalised, tower.image_tower_fingerprint, tower.encode_images)
 
 
 def check_composer(cfg: ModelConfig, build: Build) -> WeightsInfo:
@@ -195,7 +200,7 @@ def load_composer(cfg: ModelConfig, build: Build, options: LoadOptions) -> Loade
 def _image_side(opened: OpenedComposer, model: ComposerModel, options: LoadOptions) -> ImageSide:
     if "image" in opened.cfg.towers:
         return tower_images(load_tower(opened.cfg.towers["image"], options))
-    encoder = ImageEncoder(model.img_model, opened.cfg.image, opened.arch.dim, options, normalised=False)
+    encoder = ImageRunner(model.img_model, opened.cfg.image, opened.arch.dim, options, normalised=False)
     return ImageSide(opened.cfg.image, opened.arch.dim, False, opened.info.image_tower_fingerprint, encoder)
 
 

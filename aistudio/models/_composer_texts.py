@@ -7,13 +7,14 @@ of the batch for it.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 import transformers
 from torch import nn
 
+from aistudio.models import ImageEncoder, RecallModel
 from aistudio.models._composer_parts import LstmText, steady
 from aistudio.models._device import exact_float32
 from aistudio.models._encode import TEXT_CACHE, BoundedCache, LoadOptions
@@ -168,8 +169,8 @@ class BertSide:
 class TowerSide:
     """The text tower of a recall model; its vectors are of length one, and any text has one."""
 
-    def __init__(self, model: Any) -> None:
-        self._model, self.dim = model, int(model.dim)
+    def __init__(self, model: ImageEncoder) -> None:
+        self._model, self.dim = cast(RecallModel, model), model.dim  # check_towers lets no other kind pass
 
     def refusals(self, texts: Sequence[str]) -> list[str | None]:
         return [None] * len(texts)

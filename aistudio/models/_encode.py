@@ -76,7 +76,7 @@ class BoundedCache(Generic[K, V]):
         return [found[key] for key in keys]
 
 
-class ImageEncoder:
+class ImageRunner:
     """Pixels -> rows, unit rows unless told otherwise, through one image tower.
 
     On a CPU equal pixels are encoded once as long as they are remembered: an image that a catalogue repeats costs

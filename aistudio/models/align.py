@@ -16,7 +16,7 @@ from aistudio.config import ModelConfig, Settings
 from aistudio.models import Kind
 from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
-from aistudio.models._encode import ImageEncoder, LoadOptions, Padding, TextEncoder
+from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
 from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
 from aistudio.weights.files import WeightsInfo
 
@@ -101,10 +101,10 @@ class AlignRecall:
         return self._texts.tokenize(texts)
 
 
-def image_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> ImageEncoder:
+def image_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> ImageRunner:
     """Takes the image tower over: `model` is no longer to be trained."""
     tower = nn.Sequential(model.image_model, model.image_hidden_layer)
-    return ImageEncoder(tower, cfg.image, model.arch.dim, options)
+    return ImageRunner(tower, cfg.image, model.arch.dim, options)
 
 
 def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> TextEncoder:

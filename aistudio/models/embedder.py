@@ -26,7 +26,7 @@ from aistudio.models._backbones import (
 )
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._device import torch_dtype
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._opening import OpenedFile, file_info, parse_arch, read_published, tensors_fingerprint
 from aistudio.models._optimise import one_dnn_available
 from aistudio.weights.files import WeightsInfo, require_files
@@ -175,7 +175,7 @@ class Embedder:
         self.fingerprint = opened.info.fingerprint
         self.image_tower_fingerprint = opened.info.image_tower_fingerprint
         fused = model.trunk.is_foldable and options.optimize and one_dnn_available(torch_dtype(options.precision))
-        self._images = ImageEncoder(
+        self._images = ImageRunner(
             _Tower(model), self.image_spec, self.dim, options, normalised=self.normalised, one_by_one=not fused
         )
 

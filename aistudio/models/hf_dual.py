@@ -18,7 +18,7 @@ from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import WeightsError
 from aistudio.models import Kind
 from aistudio.models._checkpoint import fit, read_state_dict
-from aistudio.models._encode import ImageEncoder, LoadOptions, Padding, TextEncoder
+from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, pretrained
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint
@@ -45,7 +45,7 @@ class HfDualRecall:
             raise WeightsError(f"{folders.text}: text vectors are {width} wide, image vectors {self.dim}")
         tokenizer = _Tokenizer(folders.text, arch, text_model.config)
         self._texts = TextEncoder(tokenizer, text, self.dim, options, tokenizer.padding)
-        self._images = ImageEncoder(_ImageTower(model), self.image_spec, self.dim, options)
+        self._images = ImageRunner(_ImageTower(model), self.image_spec, self.dim, options)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""

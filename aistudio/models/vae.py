@@ -16,7 +16,7 @@ from aistudio.config import ModelConfig, Settings
 from aistudio.errors import ConfigError
 from aistudio.models import Kind
 from aistudio.models._device import torch_dtype
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._opening import OpenedFile, file_info, parse_arch, read_published, tensors_fingerprint
 from aistudio.models._optimise import Foldable, one_dnn_available
 from aistudio.weights.files import WeightsInfo, require_files
@@ -121,7 +121,7 @@ class Vae:
         self._model = whole.requires_grad_(False)  # decoding is for pictures of a few images: on the CPU, float32
         tower = nn.Sequential(model.encoder, nn.Flatten(), model.mean)
         fused = options.optimize and one_dnn_available(torch_dtype(options.precision))
-        self._images = ImageEncoder(
+        self._images = ImageRunner(
             tower, self.image_spec, self.dim, options, normalised=self.normalised, one_by_one=not fused
         )
 

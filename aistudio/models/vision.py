@@ -29,7 +29,7 @@ from aistudio.models._classifiers import (
     torchvision_skeleton,
     used_tensors,
 )
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, require_plain_steps
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint, require_files
@@ -83,7 +83,7 @@ class VisionEncoder:
         used |= {"gem_power": opened.arch.gem_power, "image": self.image_spec.identity()}
         used |= {"torchvision": opened.arch.torchvision}
         self.image_tower_fingerprint: str | None = tensors_fingerprint(tower.state_dict(), used)
-        self._images = ImageEncoder(tower, self.image_spec, self.dim, options, normalised=self.normalised)
+        self._images = ImageRunner(tower, self.image_spec, self.dim, options, normalised=self.normalised)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,3) uint8 RGB -> (N,dim) float32, unit rows where `normalised`; N may be 0."""

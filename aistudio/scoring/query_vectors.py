@@ -4,13 +4,13 @@ Distinct texts and distinct images are encoded once. A text or picture that cann
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aistudio.config import JobConfig, ModelConfig
-from aistudio.models import ImageEncoder, Kind, LoadKeywords, kind, load_composer, load_model, load_recall
+from aistudio.config import JobConfig
+from aistudio.models import Composer, Kind, LoadKeywords, RecallModel, kind, load_model
 from aistudio.schema import Status
 from aistudio.scoring.image_source import ImageRow, ImageSource, Request
 from aistudio.scoring.pinned_models import PinnedModel, load_pinned
@@ -41,35 +41,25 @@ class QueryEncoder:
         """Load the model. Raises WeightsError and ConfigError as `load_pinned`."""
         self._config, self.kind = config, kind(model.config)
         options: LoadKeywords = {"device": device, "precision": config.engine.precision}
-        load = {Kind.RECALL: load_recall, Kind.COMPOSER: load_composer}.get(self.kind, load_model)
-
-        def opened(settings: ModelConfig) -> ImageEncoder:
-            found: ImageEncoder = load(settings, **options)
-            return found
-
-        self._model: Any = load_pinned(model, config, opened)
-        self.dim: int = self._model.dim
+        self._model = load_pinned(model, config, lambda settings: load_model(settings, **options))
+        self.dim = self._model.dim
 
     def texts(self, texts: Sequence[str]) -> Encoded:
         """Encode texts into the space of the images; for a recall model. N may be 0."""
-        distinct = list(dict.fromkeys(texts))
-        rows = [
-            self._model.encode_texts(distinct[i : i + TEXTS_AT_ONCE]) for i in range(0, len(distinct), TEXTS_AT_ONCE)
-        ]
+        assert self.kind is Kind.RECALL, self.kind
+        model, distinct = cast(RecallModel, self._model), list(dict.fromkeys(texts))
+        rows = [model.encode_texts(distinct[i : i + TEXTS_AT_ONCE]) for i in range(0, len(distinct), TEXTS_AT_ONCE)]
         return self._spread(texts, distinct, np.concatenate([np.zeros((0, self.dim), np.float32), *rows]))
 
     def compose(self, images_ND: Vectors, texts: Sequence[str]) -> Encoded:
         """Compose image vectors, as `encode_images` gave them, with texts; for a composer. N may be 0."""
-        problems = self._model.refusals(texts) if hasattr(self._model, "refusals") else [None] * len(texts)
+        assert self.kind is Kind.COMPOSER, self.kind
         if not len(texts):
             return Encoded(np.zeros((0, self.dim), np.float32), [])
-        if hasattr(self._model, "text_vectors"):
-            distinct = list(dict.fromkeys(texts))
-            place = {text: i for i, text in enumerate(distinct)}
-            encoded = self._model.text_vectors(distinct)
-            vectors = self._model.compose_vectors(images_ND, encoded[[place[t] for t in texts]])
-        else:
-            vectors = self._model.compose(images_ND, texts)
+        model, distinct = cast(Composer, self._model), list(dict.fromkeys(texts))
+        problems, place = model.refusals(texts), {text: i for i, text in enumerate(distinct)}
+        encoded = model.text_vectors(distinct)
+        vectors = model.compose_vectors(images_ND, encoded[[place[t] for t in texts]])
         return Encoded(vectors, [p or q for p, q in zip(problems, _unusable(vectors), strict=True)])
 
     def images(self, requests: Sequence[Request], batch_size: int) -> Iterator[FreshImage]:

@@ -230,6 +230,19 @@ def test_towers_that_are_missing_or_not_used(composers: dict[str, ModelConfig], 
         check_weights(cfg.model_copy(update={"towers": {"text": tiny["recall"]}}))
 
 
+@pytest.mark.parametrize(("key", "arch"), [("text", {"text": "tower"}), ("base", {})])
+def test_a_tower_whose_texts_count_is_a_recall_model(
+    composers: dict[str, ModelConfig], tiny: dict[str, ModelConfig], key: str, arch: dict[str, str]
+) -> None:
+    cfg = composers["tirg"]
+    family = cfg.family if key == "text" else "weighted_sum"
+    wrong = cfg.model_copy(
+        update={"family": family, "towers": {key: tiny["ranking"]}, "arch": ({**cfg.arch} if arch else {}) | arch}
+    )
+    with pytest.raises(ConfigError, match=rf"towers\.{key}: expected a recall model, .* found a ranking model"):
+        check_weights(wrong)
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [(f"{n}-{d}", f) for n, f in zip(("composeae", "realspace", "tirg"), FAMILIES, strict=True) for d in (512, 768)],

@@ -8,7 +8,7 @@ import pytest
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.models import load_model
-from aistudio.models._encode import BoundedCache, ImageEncoder, LoadOptions
+from aistudio.models._encode import BoundedCache, ImageRunner, LoadOptions
 from tests.models import tiny_golden
 
 
@@ -90,7 +90,7 @@ def test_normalised_pixels_equal_the_reference_formula(images: np.ndarray) -> No
     import torch
 
     spec = ImageSpec(size=tiny_golden.SIZE)
-    encoder = ImageEncoder(torch.nn.Flatten(), spec, 3, LoadOptions())
+    encoder = ImageRunner(torch.nn.Flatten(), spec, 3, LoadOptions())
     want = ((images / 255 - np.array(spec.mean)) / np.array(spec.std)).transpose(0, 3, 1, 2).astype(np.float32)
     np.testing.assert_array_equal(encoder.normalise(images).numpy(), want)
 
@@ -116,7 +116,7 @@ def test_tower_and_pixels_are_channels_last() -> None:
 
     seen = []
     tower = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    encoder = ImageEncoder(tower, ImageSpec(size=8), 4, LoadOptions(optimize=False))
+    encoder = ImageRunner(tower, ImageSpec(size=8), 4, LoadOptions(optimize=False))
     encoder._tower.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     pixels = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     encoder(pixels)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aistudio.config import ImageSpec
-from aistudio.models._encode import ImageEncoder, LoadOptions
+from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._upload import PinnedFeed
 from tests.models import fake_cuda
 
@@ -91,13 +91,13 @@ def test_a_third_batch_waits_for_a_slot(cuda: fake_cuda.FakeCuda) -> None:
 
 
 @pytest.fixture
-def encoders(monkeypatch: pytest.MonkeyPatch) -> tuple[ImageEncoder, ImageEncoder, fake_cuda.FakeCuda]:
+def encoders(monkeypatch: pytest.MonkeyPatch) -> tuple[ImageRunner, ImageRunner, fake_cuda.FakeCuda]:
     """The same tower as on a CPU, and as on a GPU that takes four images at once."""
     fake = fake_cuda.FakeCuda(eager=True)
     fake.install(monkeypatch)
     torch.manual_seed(3)
     tower = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    cpu, gpu = (ImageEncoder(tower, ImageSpec(size=8), 5, LoadOptions(images_per_pass=4)) for _ in range(2))
+    cpu, gpu = (ImageRunner(tower, ImageSpec(size=8), 5, LoadOptions(images_per_pass=4)) for _ in range(2))
     gpu._feed = PinnedFeed(CPU)
     return cpu, gpu, fake
 
