@@ -214,7 +214,7 @@ class S3Backend:
                     raise ChangedError(f"{self.root}/{key}: replaced while it was being read") from None
                 raise self._error(e, key) from None
             try:
-                return body.read()
+                return bytes(body.read())
             except BotoCoreError as e:  # the client's own retries end with the answer's headers
                 if attempt == self.retries:
                     raise self._error(e, key) from None

@@ -96,7 +96,10 @@ class _Records:
         ok = [i for i, reason in enumerate(self._reasons) if reason is None]
         taken = ok if images is None else [i for i in ok for _ in images[i]]
         rows, mask = pa.array(taken, pa.int64()), pa.array([reason is None for reason in self._reasons], pa.bool_())
-        choose = (lambda a: a.filter(mask)) if images is None else (lambda a: a.take(rows))
+
+        def choose(array: pa.Array) -> pa.Array:
+            return array.filter(mask) if images is None else array.take(rows)
+
         arrays = {c: choose(a) for c, a in arrays.items()}
         positions = pa.nulls(len(taken), pa.int32())
         if images is not None:

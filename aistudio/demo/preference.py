@@ -65,4 +65,4 @@ def _binomial_pmf(n: int, p: float) -> np.ndarray:
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
     k = np.arange(n + 1)
     log_choose = log_factorial[n] - log_factorial - log_factorial[::-1]
-    return np.exp(log_choose + k * math.log(p) + (n - k) * math.log1p(-p))
+    return np.asarray(np.exp(log_choose + k * math.log(p) + (n - k) * math.log1p(-p)))

@@ -24,13 +24,14 @@ import pyarrow as pa
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import ConfigError
-from aistudio.evaluation import pairs as ab
+from aistudio.evaluation import pairs
 from aistudio.evaluation import scan as rows
 from aistudio.evaluation.definition import differences, of_about
 from aistudio.evaluation.place import Place, place_for
 from aistudio.evaluation.queries import MIXED
 from aistudio.evaluation.results import Results, slice_rows
 from aistudio.evaluation.retrieval import add_retrieval
+from aistudio.metrics import pairs as pair_metrics
 from aistudio.runs.mapper import InProcess, Mapper
 from aistudio.search.exact import Gallery
 from aistudio.search.gallery import File
@@ -119,7 +120,7 @@ def _pairs_file(store: Store, files: list[File], settings: MetricsSettings) -> K
 def _pairs(
     place: Place, pair_rows: pd.DataFrame, given: KeyedTable | None, settings: MetricsSettings, out: Results
 ) -> None:
-    joined, left_out, score = ab.join_sides(pair_rows)
+    joined, left_out, score = pairs.join_sides(pair_rows)
     if given is not None and (lost := given.frame["pair_id"].nunique() - pair_rows["pair_id"].nunique()):
         left_out["neither of its images is in this run"] = lost
     out.about["pairs"] = {"used": len(joined), "left_out": left_out, "score": score}
@@ -128,13 +129,13 @@ def _pairs(
     if left_out:
         reasons = ", ".join(f"{n} because {reason}" for reason, n in left_out.items())
         out.notes.append(f"pairs left out: {reasons}")
-    out.metrics |= ab.measure(joined, settings)
-    out.curves |= ab.curves(joined)
-    p = ab.as_pairs(joined)
-    per_pair = {"pairwise_accuracy": ab.pair_metrics.correct(p)}
-    per_pair["pairwise_accuracy_ties_half"] = ab.pair_metrics.correct_ties_half(p)
+    out.metrics |= pairs.measure(joined, settings)
+    out.curves |= pairs.curves(joined)
+    p = pairs.as_pairs(joined)
+    per_pair = {"pairwise_accuracy": pair_metrics.correct(p)}
+    per_pair["pairwise_accuracy_ties_half"] = pair_metrics.correct_ties_half(p)
     for column in (c for c in settings.slices if c != "pair_id"):  # which cuts nothing
-        values = ab.slice_values(joined, f"{rows.SLICE}{column}", MIXED)
+        values = pairs.slice_values(joined, f"{rows.SLICE}{column}", MIXED)
         out.slices += slice_rows(column, values, per_pair, settings)
-    table = pa.Table.from_pandas(ab.table(joined), preserve_index=False)
+    table = pa.Table.from_pandas(pairs.table(joined), preserve_index=False)
     place.write_table("pairs.parquet", table)

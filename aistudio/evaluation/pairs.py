@@ -4,6 +4,7 @@ A pair is used when both sides are ok, have a score and a click rate; the others
 the definitions (metrics/pairs.py) and where the rows come from (scan.py).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def join_sides(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], str]:
     sides = {side: rows[(rows["side"] == side) & ~wrong].set_index("pair_id") for side in SIDES}
     joined = sides["a"].join(sides["b"], how="inner", lsuffix="_a", rsuffix="_b")
     left_out["a side is missing, double or neither a nor b"] = rows["pair_id"].nunique() - len(joined)
-    conditions = (
+    conditions: tuple[tuple[str, Callable[[str], pd.Series]], ...] = (
         ("an image failed", lambda s: joined[f"status_{s}"] == Status.OK.value),
         ("the CTR is not a number", lambda s: joined[f"ctr_{s}"].notna()),
         ("a score is missing", lambda s: joined[f"score_{s}"].notna()),

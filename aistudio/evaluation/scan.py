@@ -144,7 +144,7 @@ def _pair_rows(frame: pd.DataFrame, table: pa.Table, given: KeyedTable | None) -
 def _frame(table: pa.Table) -> pd.DataFrame:
     """As pandas has it; columns of the user's whose type pandas may not take whole are columns of Python values."""
     odd = [f.name for f in table.schema if not any(test(f.type) for test in (*_NUMERIC, *_PLAIN))]
-    frame = table.drop_columns(odd).to_pandas()
+    frame: pd.DataFrame = table.drop_columns(odd).to_pandas()
     for name in odd:
         frame[name] = pd.Series(column_values(table[name]), dtype=object)
     return frame

@@ -143,7 +143,7 @@ def _closed(mask: np.ndarray) -> np.ndarray:
 
 def _grown(mask: np.ndarray, size: int) -> np.ndarray:
     """Dilate by a square; what lies outside the picture changes nothing."""
-    return ndimage.maximum_filter(mask.view(np.uint8), size, mode="constant", cval=0).astype(bool)
+    return np.asarray(ndimage.maximum_filter(mask.view(np.uint8), size, mode="constant", cval=0), dtype=bool)
 
 
 def _main_parts(mask: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def _main_parts(mask: np.ndarray) -> np.ndarray:
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return (sizes >= max(1, COMPONENT * sizes.max()))[parts]
+    return np.asarray((sizes >= max(1, COMPONENT * sizes.max()))[parts])
 
 
 def _box(mask: np.ndarray) -> _Box | None:

@@ -57,12 +57,12 @@ def shrink(rgb: np.ndarray, longer_px: int) -> np.ndarray:
     if factor > 1 and min(height, width) >= factor:
         whole = rgb[: height - height % factor, : width - width % factor]
         rgb = cv2.resize(whole, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
 
 
 def _opencv(rgb: np.ndarray, size: int, interpolation: int) -> np.ndarray:
     _one_thread()
-    return cv2.resize(rgb, (size, size), interpolation=interpolation)
+    return np.asarray(cv2.resize(rgb, (size, size), interpolation=interpolation))
 
 
 def _one_thread() -> None:

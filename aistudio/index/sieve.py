@@ -99,7 +99,7 @@ def checked(vectors: Floats, what: str) -> Floats:
 def squared_norms(vectors_ND: Floats, what: str, first: int = 0) -> Floats:
     """(N,) float32. Raises ValueError where one is NaN or infinite; rows are numbered from `first`."""
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.vecdot(vectors_ND, vectors_ND)
+        norms: Floats = np.vecdot(vectors_ND, vectors_ND)
     bad = np.flatnonzero(~np.isfinite(norms))
     if len(bad):
         raise ValueError(f"{what}: row {first + bad[0]} holds NaN or infinity ({len(bad)} such rows)")

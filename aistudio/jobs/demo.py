@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def build_parser() -> ArgumentParser:
@@ -38,6 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _line(metrics: dict, name: str, beside: str) -> None:
+def _line(metrics: dict[str, Any], name: str, beside: str) -> None:
     m = metrics[name]
     print(f"  {name:<18} {m['value']:.3f}  ({m['low']:.3f} .. {m['high']:.3f})   {beside}")

@@ -74,7 +74,7 @@ def _precision_given_hit(r: int, n: int) -> Floats:
 
 def _first_at(r: int, n: int) -> Floats:
     """Probability that the best relevant row stands at place j, for j = 1 .. n."""
-    none_before = hypergeom.pmf(0, n, r, np.arange(0, n + 1))
+    none_before: Floats = hypergeom.pmf(0, n, r, np.arange(0, n + 1))
     return none_before[:-1] - none_before[1:]
 
 

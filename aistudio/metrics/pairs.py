@@ -41,7 +41,7 @@ class Pairs:
     @property
     def probability(self) -> Floats:
         """sigmoid(margin): the model's probability that A is clicked more often."""
-        return 0.5 * (1 + np.tanh(0.5 * self.margin))  # this form does not overflow
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * self.margin)))  # this form does not overflow
 
     def __len__(self) -> int:
         return len(self.ctr_a)
@@ -60,7 +60,7 @@ def pairs(ctr_a: ArrayLike, ctr_b: ArrayLike, score_a: ArrayLike, score_b: Array
 
 def correct(p: Pairs) -> Floats:
     """1.0 where prediction equals label, strict `>` on both sides; the mean is pairwise_accuracy (paper: "AUC")."""
-    return (p.prediction == p.label).astype(np.float64)
+    return np.asarray(p.prediction == p.label, dtype=np.float64)
 
 
 def correct_ties_half(p: Pairs) -> Floats:

@@ -119,7 +119,7 @@ def hits_curve(items: Relevant, max_rank: int) -> Floats:
     if not kept.any():
         return np.full(max_rank, np.nan)
     at_place = np.bincount(items.rank_P[items.rank_P <= max_rank], minlength=max_rank + 1)[1:]
-    return np.cumsum(at_place) / (kept.sum() * max_rank)
+    return np.asarray(np.cumsum(at_place) / (kept.sum() * max_rank))
 
 
 def _classes(label_Q: np.ndarray, kept: np.ndarray) -> dict[object, np.ndarray]:

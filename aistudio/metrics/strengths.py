@@ -82,7 +82,7 @@ def wins_table(blocks: RankBlocks) -> Floats:
     ranks = blocks.rank_BS
     better = (ranks[:, :, None] < ranks[:, None, :]).sum(axis=0)
     alike = (ranks[:, :, None] == ranks[:, None, :]).sum(axis=0) / 2
-    return better + alike - np.diag(np.diag(alike))
+    return np.asarray(better + alike - np.diag(np.diag(alike)))
 
 
 def with_intervals(
@@ -154,7 +154,7 @@ def _maximum(given: Orders, s: int) -> Floats:
         return float(value), slope - np.bincount(chosen, weights=weight, minlength=s)
 
     found = minimize(minus_log_likelihood, np.zeros(s), jac=True, method="BFGS", options={"gtol": 1e-11})
-    return found.x - found.x.mean()
+    return np.asarray(found.x - found.x.mean())
 
 
 def _choices(given: Orders, s: int) -> tuple[np.ndarray, np.ndarray, Floats]:

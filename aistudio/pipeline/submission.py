@@ -73,10 +73,11 @@ class JobServer:
         while True:
             try:
                 with self._explained():
-                    return self._client.submit_job(
+                    submitted: str = self._client.submit_job(
                         entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env,
                         metadata={"aistudio.job": job},
                     )  # fmt: skip
+                    return submitted
             except AIStudioError as e:
                 if _NO_AGENT not in str(e):
                     raise

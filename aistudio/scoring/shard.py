@@ -245,7 +245,7 @@ def row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     on D alone. `einsum` takes large arrays in blocks that do not end where rows do.
     """
     products = np.multiply(a, b, dtype=np.float64, order="C")
-    return products.sum(axis=1).astype(np.float32)
+    return np.asarray(products.sum(axis=1), dtype=np.float32)
 
 
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:

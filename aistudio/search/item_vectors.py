@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aistudio.search.gallery import File, Vectors, unit_rows
-from aistudio.search.scanning import Ints
+from aistudio.search.pairs import Ints
 from aistudio.search.searched import Searchable, Searched
 from aistudio.search.vectors import VectorColumn
 from aistudio.store import Store

@@ -15,7 +15,7 @@ import numpy as np
 from aistudio.config import MetricsSettings, SearchSettings
 from aistudio.metrics import composed, retrieval, significance
 from aistudio.metrics.relevant import Relevant, relevant
-from aistudio.search.scanning import Floats, Ints
+from aistudio.search.pairs import Floats, Ints
 
 AT_K = {
     "hit_rate": retrieval.hit_rate,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from aistudio.runs.mapper import Mapper
 from aistudio.search.lookup import rows_at
 from aistudio.search.naming import relation_of, sure_rows, whole
+from aistudio.search.pairs import Floats, Ints
 from aistudio.search.qrels import Relevance
-from aistudio.search.scanning import Filter, Floats, Ints, Part, Pass, scan_files
+from aistudio.search.scanning import Filter, Part, Pass, scan_files
 from aistudio.search.searched import Searchable, texts_of
 
 VECTOR_CHUNK = 16_384  # query vectors of a pass, unless one query alone has more

@@ -16,8 +16,9 @@ from aistudio.schema import Status
 from aistudio.search.gallery import File, unit_rows
 from aistudio.search.keyed import SEPARATOR
 from aistudio.search.listing import Asking, Naming
+from aistudio.search.pairs import Ints
 from aistudio.search.query_table import Query
-from aistudio.search.scanning import Filter, Ints
+from aistudio.search.scanning import Filter
 from aistudio.search.stored import Rows, find_rows, stored_vectors
 from aistudio.search.vectors import VectorColumn
 from aistudio.store import Store

@@ -265,4 +265,4 @@ def _pair_counts(relation: Relevance, block: Vectors) -> Ints:
     own = relation.values_of(block.values)
     known = pc.fill_null(pc.index_in(own, value_set=relation.names), -1).to_numpy(zero_copy_only=False)
     per_name = np.append(np.diff(relation.start_I1), 0)  # -1 finds the 0 at the end
-    return per_name[known]
+    return np.asarray(per_name[known])

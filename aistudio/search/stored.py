@@ -16,7 +16,7 @@ from aistudio.runs.mapper import Mapper
 from aistudio.schema import Status, vector_matrix
 from aistudio.search.gallery import ID_STEP, File, matrix
 from aistudio.search.lookup import rows_at
-from aistudio.search.scanning import Ints
+from aistudio.search.pairs import Ints
 from aistudio.search.searched import texts_of
 from aistudio.search.vectors import VectorColumn
 from aistudio.store import Store

@@ -15,7 +15,7 @@ from aistudio.errors import ConfigError
 from aistudio.models import hf_dual
 from aistudio.models._bert import BertTokenizer
 from aistudio.models._checkpoint import save_weights
-from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec
+from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, pretrained
 from aistudio.models._opening import open_published, parse_arch, require_vocabulary
 from aistudio.models.align import AlignArch, AlignModel, published_names, state_dict_published
 from aistudio.training.exporting import Place, with_files, write_model_yaml
@@ -104,7 +104,7 @@ class HfDual:
         """Open the folders, or build the same networks with random numbers."""
         self._cfg, self._arch = cfg, parse_arch(HfArch, cfg)
         self._folders = Folders(cfg, self._arch)
-        self._model: Any = hf_dual.pretrained(transformers.AutoModel, self._folders.model)
+        self._model: Any = pretrained(transformers.AutoModel, self._folders.model)
         self._text: Any = hf_dual._text_tower(self._arch, self._folders) if self._arch.text_model else self._model
         if random:
             self._model = _fresh(self._model, transformers.AutoModel)

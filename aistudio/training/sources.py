@@ -99,7 +99,7 @@ class ManifestSource(Source):
     def _batches(self) -> Iterator[Any]:
         config = self.config
         files, columns = find_manifest(config)
-        if columns is None:
+        if config.manifest.format == "folder":
             root, paths = list_images(config.manifest, config.store)
             yield from folder_candidates(paths, root, config.manifest)
             return

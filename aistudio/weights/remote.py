@@ -123,7 +123,7 @@ class _S3Body:
         from botocore.exceptions import BotoCoreError
 
         try:
-            return self._body.read(size)
+            return bytes(self._body.read(size))
         except BotoCoreError as e:
             raise OSError(str(e)) from None
 
