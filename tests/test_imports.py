@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from aistudio.runs import layout
 from tests.evaluation.stored_run import catalogue, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,9 +27,11 @@ def test_help_loads_neither_torch_nor_ray():
 
 
 def test_only_the_layout_knows_the_keys_of_a_run_folder():
-    key = re.compile(
-        r"""["'](scores|texts|manifest|rejected|metrics|selection|report|searches|attempts)/|["']run\.json["']"""
-    )
+    names = {v for k, v in vars(layout).items() if k.isupper() and not k.startswith("_") and isinstance(v, str)}
+    assert {"run.json", "scores/", "selection_csv/", "selection.json", "searches/"} <= names
+    folders = [re.escape(name) for name in names if name.endswith("/")]
+    files = [re.escape(name) + "[\"']" for name in names if not name.endswith("/")]
+    key = re.compile(rf"""["']({"|".join(folders + files)})""")
     found = [
         f"{path}:{number}: {line.strip()}"
         for path in sorted(Path(ROOT, "aistudio").rglob("*.py"))
