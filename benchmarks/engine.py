@@ -127,10 +127,10 @@ def write_job(folder: Path, plan: str, rows: int, thumbnails: bool) -> Path:
 def run_job(conf: str, settings: list[str]) -> None:
     """The child: an ordinary scoring run with other workers."""
     from aistudio.config import load_config
-    from aistudio.pipeline import score
+    from aistudio.pipeline import dataset, score
 
     stubs: Any = {"FusedWorker": StubFused, "FetchWorker": StubFetch, "EncodeWorker": StubEncode}
-    with patch.multiple(score, **stubs):
+    with patch.multiple(dataset, **stubs):
         result = score.score(score.prepare(load_config(conf, settings)))
     if not result.ledger.complete:
         raise SystemExit("the ledger does not add up")
