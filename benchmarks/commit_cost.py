@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from aistudio.runs.attempts import claim_attempt, refuse_if_fenced
+from aistudio.runs.resume import store_shard
 from aistudio.schema import vector_array
-from aistudio.scoring.shard import store_shard
 from aistudio.store import Store, open_store
 
 ROWS, DIM, THUMBNAIL_BYTES = 500, 512, 4000

@@ -44,7 +44,7 @@ def measure(folder: str, engine: bool) -> None:
     import ray.data
 
     from aistudio.pipeline.dataset import work_blocks
-    from aistudio.pipeline.score import _work_list
+    from aistudio.runs.resume import work_list
     from aistudio.runs.snapshot import load_snapshot
     from aistudio.store import open_store
 
@@ -54,7 +54,7 @@ def measure(folder: str, engine: bool) -> None:
     store = open_store(folder)
     snapshot = load_snapshot(store)
     assert snapshot is not None
-    work = _work_list(store, snapshot, None)
+    work = work_list(store, snapshot, None)
     if engine:
         blocks = work_blocks(work)
         dataset = ray.data.from_arrow([pa.table({"shard": block}) for block in blocks])

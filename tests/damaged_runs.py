@@ -10,11 +10,12 @@ from aistudio.config import parse_config
 from aistudio.run_record import RowTotals
 from aistudio.runs import layout
 from aistudio.runs.record import new_record, write_run
+from aistudio.runs.resume import store_shard
 from aistudio.runs.shard_writer import ShardWriter
 from aistudio.runs.snapshot import Snapshot
 from aistudio.schema import CANDIDATE_FIELDS, Status
 from aistudio.scoring.image_source import ImageRow
-from aistudio.scoring.shard import ShardScorer, distinct_images, store_shard
+from aistudio.scoring.shard import ShardScorer, distinct_images
 from aistudio.store import Store
 from tests.scoring.test_shard import FakeEncoders
 

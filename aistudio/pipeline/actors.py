@@ -21,13 +21,14 @@ from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
+from aistudio.runs.resume import is_done, store_shard
 from aistudio.scoring.careful import Care
 from aistudio.scoring.encoders import Device, Encoders
 from aistudio.scoring.image_source import ImageRow, ImageSource
 from aistudio.scoring.isolate import DeviceLostError
 from aistudio.scoring.packing import pack_images, unpack_images
 from aistudio.scoring.pinned_models import PinnedModels
-from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images, store_shard
+from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images
 from aistudio.status_filter import StatusFilter, failed_rows
 from aistudio.store import open_store
 
@@ -95,7 +96,7 @@ class _Worker:
 
     def stored_already(self, name: str) -> pa.Table | None:
         """Summary of a shard whose file an earlier try stored before its worker could report it."""
-        if self.run.retry is not None or not self.store.exists(layout.scores_key(name)):
+        if self.run.retry is not None or not is_done(self.store, name):
             return None
         if not self.store.exists(layout.texts_key(name)):  # lost since: the images need not be fetched for it
             self.begin(name, "texts")
@@ -176,7 +177,7 @@ class FetchWorker(_Worker):
         return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
 
     def fetch(self, name: str) -> pa.Table:
-        if self.run.retry is None and self.store.exists(layout.scores_key(name)):
+        if self.run.retry is None and is_done(self.store, name):
             return pack_images(name, ())  # stored already: the model's actor sees to the rest
         (start, care), requests = self.begin(name, "fetch"), self.work(name).distinct.requests
         if start.careful:

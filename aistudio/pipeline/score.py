@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 
 from aistudio.catalogue import Columns
 from aistudio.config import JobConfig, WeightsFile
-from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, RunMismatchError, StoreError
+from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, StoreError
 from aistudio.pipeline.actors import RunContext
 from aistudio.pipeline.cluster import check_engine, connect, lacking_package, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
@@ -39,10 +39,10 @@ from aistudio.runs.failing import FailureWatch, drawn_first
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.repair import refuse_other_scores
+from aistudio.runs.resume import RowsToDo, refuse_unfinished, rows_to_do, work_list
 from aistudio.runs.shape import fingerprint, run_shape, shaping
-from aistudio.runs.snapshot import Snapshot, find_manifest, load_snapshot
+from aistudio.runs.snapshot import find_manifest, load_snapshot
 from aistudio.runs.sources import sources
-from aistudio.schema import Status
 from aistudio.scoring.pinned_models import PinnedModels, files_to_fetch, pin_models
 from aistudio.secrets import redacted
 from aistudio.status_filter import StatusFilter
@@ -64,11 +64,6 @@ class Prepared(NamedTuple):
     record: RunRecord | None  # of an earlier attempt
     record_damaged: bool = False  # there is a run.json that cannot be read
     to_fetch: Sequence[WeightsFile] = ()  # not here yet: pinned, models and shape are empty then
-
-
-class _ToDo(NamedTuple):
-    already: int  # rows that have an outcome
-    pending: int
 
 
 class Result(NamedTuple):
@@ -139,7 +134,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
     """
     config, store = prepared.config, prepared.store
     if retry is not None:
-        _refuse_unfinished(store)
+        refuse_unfinished(store, load_snapshot(store))
     elif not config.start_over and not repair and (finished := _finished(prepared)):
         return finished
     with stop_signals() as arm, connect(config.engine) as resources:
@@ -162,8 +157,8 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
                              attempt, record.fingerprint, retry, prepared.pinned)  # fmt: skip
             texts = text_facts(store, snapshot, prepared.pinned.recall, config)
             record = record.model_copy(update={"texts": texts})
-            work = _work_list(store, snapshot, retry)
-            record = add_work(record, kind, _run(run, work, _rows_to_do(prepared, snapshot, work, retry)))
+            work = work_list(store, snapshot, retry)
+            record = add_work(record, kind, _run(run, work, rows_to_do(prepared.record, snapshot, work, retry)))
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
@@ -207,36 +202,7 @@ def _finished(prepared: Prepared) -> Result | None:
     return Result(ledger, record, True, prepared.config) if ledger.complete else None
 
 
-def _refuse_unfinished(store: Store) -> None:
-    snapshot = load_snapshot(store)
-    missing = None if snapshot is None else {s.name for s in snapshot.shards} - layout.done_shards(store)
-    if missing is None or missing:
-        raise RunMismatchError(f"{store.root}: not a finished run; finish it with jobs.score first")
-
-
-def _work_list(store: Store, snapshot: Snapshot, retry: tuple[StatusFilter, ...] | None) -> list[str]:
-    done = layout.done_shards(store)
-    if retry is not None:
-        return [s.name for s in snapshot.shards if s.name in done]
-    whole = done & layout.text_shards(store)
-    return [s.name for s in snapshot.shards if s.name not in whole]
-
-
-def _rows_to_do(
-    prepared: Prepared, snapshot: Snapshot, work: list[str], retry: tuple[StatusFilter, ...] | None
-) -> _ToDo:
-    """Rows that have an outcome and rows that get one; of a retry as far as statuses without their codes tell."""
-    if retry is not None:
-        counts = prepared.record.counts if prepared.record else {}
-        failed = {k: n for k, n in counts.items() if k != Status.OK}
-        wanted = {one.status for one in retry}
-        return _ToDo(0, sum(n for k, n in failed.items() if not wanted or k in wanted))
-    wanted_shards = set(work)
-    pending = sum(s.rows for s in snapshot.shards if s.name in wanted_shards)
-    return _ToDo(snapshot.num_rows - pending, pending)
-
-
-def _run(run: RunContext, work: list[str], todo: _ToDo) -> Measured:
+def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
     """Score the listed shards.
 
     Raises:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aistudio.runs import layout
 from aistudio.schema import (
     CANDIDATE_COLUMNS,
     EMBEDDING,
@@ -26,7 +25,6 @@ from aistudio.schema import (
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request, storable_row
 from aistudio.scoring.isolate import in_halves
-from aistudio.store import Store
 
 Counts = defaultdict[str, float]  # rows by status, bytes, seconds by stage
 Report = Callable[[dict[str, float]], None]
@@ -270,9 +268,3 @@ def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: d
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Status) else value
-
-
-def store_shard(store: Store, name: str, table: pa.Table, texts: pa.Table, metadata: dict[str, str]) -> None:
-    """Commit a shard: texts first, then the score file, whose presence means done. The first writer wins."""
-    store.write_table(layout.texts_key(name), texts)
-    store.write_table(layout.scores_key(name), table, metadata, overwrite=False)

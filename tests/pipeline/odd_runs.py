@@ -23,11 +23,12 @@ from aistudio.pipeline.select import select_run
 from aistudio.runs import layout
 from aistudio.runs.ledger import check_run
 from aistudio.runs.record import new_record, write_run
+from aistudio.runs.resume import store_shard
 from aistudio.runs.shard_writer import ShardWriter
 from aistudio.runs.snapshot import Snapshot, without_passwords
 from aistudio.schema import Status
 from aistudio.scoring.image_source import ImageRow
-from aistudio.scoring.shard import ShardScorer, distinct_images, store_shard
+from aistudio.scoring.shard import ShardScorer, distinct_images
 from aistudio.status_filter import failed_rows
 from aistudio.store import Store, open_store
 from tests.odd_tables import KINDS, NAMES, odd_array

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import ImageSpec
+from aistudio.runs.resume import store_shard
 from aistudio.schema import CANDIDATE_FIELDS, Status
 from aistudio.scoring.encoders import Models, find_towers
 from aistudio.scoring.image_source import ImageRow
-from aistudio.scoring.shard import ShardScorer, distinct_images, row_products, store_shard
+from aistudio.scoring.shard import ShardScorer, distinct_images, row_products
 from aistudio.store import open_store
 
 
