@@ -21,6 +21,7 @@ import aiohttp
 from aistudio.catalogue.lines import plain_name
 from aistudio.config import DownloadSettings
 from aistudio.errors import ManifestError
+from aistudio.images._body import codings
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._http import HttpClient
 from aistudio.images._retry import backoff_s, parse_retry_after
@@ -114,7 +115,7 @@ class _FileClient(HttpClient):
             raise FetchFailed(Status.EMPTY, "the server answered without a body")
         named = response.headers.get("ETag") or response.headers.get("Last-Modified")
         self.version = named or ("" if announced is None else str(announced))
-        self.into = _decoded(self.into, response.headers.get("Content-Encoding", ""), self._keep_gzip)
+        self.into = _decoded(self.into, codings(response), self._keep_gzip)
         return Fetched(Status.OK, num_bytes=came, final_url=final_url)
 
 
@@ -147,16 +148,14 @@ def _write(into: BinaryIO, data: bytes) -> None:
         ) from None
 
 
-def _decoded(body: BinaryIO, encodings: str, keep_gzip: bool) -> BinaryIO:
-    """The body with the transport's compression undone; unknown words in Content-Encoding are passed over.
+def _decoded(body: BinaryIO, encodings: list[str], keep_gzip: bool) -> BinaryIO:
+    """The body with the transport's compression undone.
 
     Servers mark stored .gz files as `Content-Encoding: gzip`, too: with `keep_gzip` one that holds no further gzip
     stays as it is.
     """
-    for encoding in reversed([word.strip().lower() for word in encodings.split(",")]):
+    for encoding in encodings:
         body.seek(0)
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            continue
         plain = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
         try:
             if encoding == "deflate":

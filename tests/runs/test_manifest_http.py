@@ -227,6 +227,7 @@ def raw_deflate(data: bytes) -> bytes:
         ("m.csv", "aws-chunked,gzip", gzip.compress(BODY), BODY),
         ("m.csv", "gzip, deflate", zlib.compress(gzip.compress(BODY)), BODY),
         ("m.csv", "UTF-8", BODY, BODY),
+        ("m.csv", "gzip\r\nContent-Encoding: deflate", zlib.compress(gzip.compress(BODY)), BODY),
         # A stored .gz file, which Apache marks so, and one that was packed once more on the way.
         ("m.csv.gz", "gzip", (packed := gzip.compress(BODY)), packed),
         ("m.csv.gz", "gzip", gzip.compress(packed), packed),
@@ -241,6 +242,20 @@ def test_the_transport_s_compression_is_undone_and_the_file_s_own_is_not(server,
 def test_a_damaged_compressed_body_is_refused(server):
     server.answer = plain(gzip.compress(BODY)[:-20], Content_Encoding="gzip")
     with pytest.raises(ManifestError, match="gzip body is damaged"):
+        found(f"{server.url}/m.csv")
+
+
+@pytest.mark.parametrize(
+    ("coding", "message"),
+    [
+        ("br", "'br', which was not asked for"),
+        ("gzip, zstd", "'zstd', which"),
+        ("gzip," * 6, "compressed 6 times over"),
+    ],
+)
+def test_a_coding_that_was_not_asked_for_is_refused_by_name(server, coding, message):
+    server.answer = plain(gzip.compress(BODY), Content_Encoding=coding)
+    with pytest.raises(ManifestError, match=message):
         found(f"{server.url}/m.csv")
 
 
