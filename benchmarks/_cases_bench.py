@@ -81,6 +81,7 @@ class Bench(NamedTuple):
         """Score a manifest into a folder `name` of ours; the server of the manifests is this bench's."""
         run = self.folder / name
         given = [f"manifest.path={manifest}", f"manifest.format={format}", f"output={run}",
+                 "engine.start_timeout_s=240",  # several at once may take long to start Ray
                  f'download.url_map={{"http://127.0.0.1:8123/": "{self.url}/"}}', *settings]  # fmt: skip
         sets = [word for setting in given for word in ("--set", setting)]
         return self.job("score", "--conf", str(CASES / "conf.yaml"), *sets, *more, run=run)
