@@ -23,11 +23,12 @@ from aistudio.config import DownloadSettings
 from aistudio.errors import ManifestError
 from aistudio.images._body import codings
 from aistudio.images._fetched import Fetched, FetchFailed
-from aistudio.images._http import HttpClient
+from aistudio.images._http import HttpClient, reason_phrase
 from aistudio.images._retry import backoff_s, parse_retry_after
 from aistudio.images.urls import BadURL, parse_http_url
 from aistudio.schema import Status
 from aistudio.secrets import redact
+from aistudio.storable import error_text
 
 _LONGEST_S = 6 * 3600.0  # one try, however large the file; silence is bounded by download.read_timeout_s
 _PIECE_BYTES = 1 << 20
@@ -62,8 +63,8 @@ def fetch_manifest(url: str, settings: DownloadSettings) -> Download:
         return asyncio.run(_fetch(url, settings.model_copy(update=rules), into))
     except (BadURL, FetchFailed) as e:
         into.close()
-        reason = redact(e.error) if isinstance(e, FetchFailed) else str(e)
-        raise ManifestError(f"manifest.path: {redact(url)}: cannot be read: {reason}") from None
+        reason = error_text(e.error if isinstance(e, FetchFailed) else e, 1000)
+        raise ManifestError(f"manifest.path: {redact(url)}: cannot be read: {redact(reason)}") from None
     except BaseException:
         into.close()
         raise
@@ -126,7 +127,7 @@ def _refuse_bad_answer(response: aiohttp.ClientResponse) -> None:
         return
     raise FetchFailed(
         Status.HTTP_ERROR,
-        f"the server answered {code} {response.reason or ''}".rstrip()[:200],
+        error_text(f"the server answered {code} {reason_phrase(response)}", 200),
         http_status=code,
         retry=code in _TRY_AGAIN or code >= 500,
         retry_after_s=parse_retry_after(response.headers.get("Retry-After")),

@@ -124,6 +124,19 @@ def test_a_refusal_is_one_message_at_the_first_try(server, status):
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("phrase", ["Página não", "\x1b[31mred\x85", "x" * 5000], ids=["latin-1", "control", "long"])
+def test_a_reason_phrase_is_told_as_it_is_meant_and_bounded(server, phrase):
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(f"HTTP/1.0 404 {phrase}\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
+
+    server.answer = answer
+    with pytest.raises(ManifestError) as e:
+        found(f"{server.url}/m.csv")
+    text = str(e.value)
+    assert text.encode() and len(text) < 1500 and "\x1b" not in text
+    assert "404 Página não" in text or phrase != "Página não"
+
+
 def test_what_is_no_address_or_out_of_reach_is_one_message():
     for url in ("http://", "http://[bad/x.csv", "http://127.0.0.1:1/x.csv", "http://h:port/x.csv"):
         with pytest.raises(ManifestError, match=r"manifest\.path: http"):
