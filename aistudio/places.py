@@ -19,6 +19,10 @@ from aistudio.errors import ConfigError
 
 # Two letters at least, so that a drive letter is no scheme. One slash is enough: `dbfs:/x`, `s3:/x`.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+# Of these no slash is needed: nobody means a folder called `s3:shop`.
+_WELL_KNOWN = re.compile(
+    r"(s3[an]?|gc?s|az|abfss?|wasbs?|adl|oss|cos|obs|arn|hdfs|webhdfs|dbfs|hf|file|https?|ftps?|sftp|memory):", re.I
+)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 _CALLED_S3 = ("s3a", "s3n")  # Hadoop's names
@@ -44,8 +48,7 @@ def resolve_place(text: str, remote: Collection[str] = ("s3",)) -> str:
         raise BadPlaceError(f"is empty; {_possible(remote)}")
     if "\0" in text:
         raise BadPlaceError(f"{text!r} holds a NUL character; {_possible(remote)}")
-    match = _SCHEME.match(text)
-    if match:
+    if match := _scheme(text):
         return _with_scheme(text, match[1], remote)
     if _WINDOWS.match(text):
         raise BadPlaceError(f"{text} is a path of Windows, which means nothing here; {_possible(remote)}")
@@ -82,7 +85,11 @@ def split_place(place: str) -> tuple[str, str]:
 
 def is_local(place: str) -> bool:
     """Whether a place has no scheme."""
-    return _SCHEME.match(place) is None
+    return _scheme(place) is None
+
+
+def _scheme(text: str) -> re.Match[str] | None:
+    return _SCHEME.match(text) or _WELL_KNOWN.match(text)
 
 
 def _is_there(path: Path) -> bool:
@@ -101,7 +108,7 @@ def _with_scheme(text: str, scheme: str, remote: Collection[str]) -> str:
         near = _near(scheme, remote)
         raise BadPlaceError(f"{text}: the scheme {scheme}: cannot be used here; {_possible(remote)}{near}")
     if not rest.startswith("//"):
-        raise BadPlaceError(f"{text}: a slash is missing; write {scheme}://{rest.lstrip('/')}")
+        raise BadPlaceError(f"{text}: slashes are missing; write {scheme}://{rest.lstrip('/')}")
     if not re.match(r"//[^/\s]", rest):
         what = "bucket; write s3://bucket/prefix" if scheme == "s3" else f"host; write {scheme}://host/path"
         raise BadPlaceError(f"{text}: names no {what}")
@@ -126,6 +133,8 @@ def _file_path(text: str) -> str:
     if parts.query or parts.fragment:
         raise BadPlaceError(f"{text}: in a file address ? is written %3F and # is written %23; or write the path alone")
     path = unquote(parts.path)
+    if not text[len("file:") :].startswith("/"):
+        raise BadPlaceError(f"{text}: a file address holds a whole path; write file:///path, or the path alone")
     if not path.strip("/") or "\0" in path:
         raise BadPlaceError(f"{text}: names no path; write file:///path")
     return "/" + path.lstrip("/")

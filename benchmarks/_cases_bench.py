@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,9 +29,11 @@ class Done(NamedTuple):
     run: Path
 
     def rows(self) -> list[dict[str, Any]]:
-        """Stored rows in the order of their ids' numbers."""
+        """Stored rows in the order of their ids' numbers; points in time, which Python may not hold, are left out."""
         files = sorted((self.run / "scores").glob("*.parquet"))
-        return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+        tables = [pq.ParquetFile(file).read() for file in files]
+        names = [[f.name for f in t.schema if not pa.types.is_temporal(f.type)] for t in tables]
+        return [row for t, kept in zip(tables, names, strict=True) for row in t.select(kept).to_pylist()]
 
     def by_name(self) -> dict[str, dict[str, Any]]:
         """Rows by the part of image_url that names the case: a file's name, or the manner of the server's answer."""
@@ -78,6 +81,7 @@ class Bench(NamedTuple):
         """Score a manifest into a folder `name` of ours; the server of the manifests is this bench's."""
         run = self.folder / name
         given = [f"manifest.path={manifest}", f"manifest.format={format}", f"output={run}",
+                 "engine.start_timeout_s=240",  # several at once may take long to start Ray
                  f'download.url_map={{"http://127.0.0.1:8123/": "{self.url}/"}}', *settings]  # fmt: skip
         sets = [word for setting in given for word in ("--set", setting)]
         return self.job("score", "--conf", str(CASES / "conf.yaml"), *sets, *more, run=run)

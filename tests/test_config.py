@@ -125,6 +125,30 @@ def test_a_setting_that_stands_there_twice_is_refused(tmp_path, text, message):
         assert str(e.value).startswith(f"{conf}: ") and message in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("download.headers={Accept: a, accept: b}", "download.headers: .*Accept and accept are the same header field"),
+        ('download.headers={A: "b\\r\\nC: d"}', "download.headers: .*control character"),
+        ("download.headers={A B: c}", "'A B' is no name of a header field"),
+        ('download.user_agent="a\\nb"', "download.user_agent: .*control character"),
+        ("download.timeout_s=.inf", "download.timeout_s: .*finite"),
+        ("engine.start_timeout_s=.nan", "engine.start_timeout_s: "),
+        ("download.headers=" + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_what_would_fail_every_request_is_refused_at_once(item, message):
+    data = {"manifest": {"path": "m", "format": "csv"}, "output": "o", "models": {"recall": "r"}}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(data, "c", [item])
+
+
+def test_a_conf_that_is_nested_too_deeply_is_one_message(tmp_path):
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ConfigError, match=r"deep\.yaml: not valid YAML: nested too deeply"):
+        load_config(tmp_path / "deep.yaml")
+
+
 def test_twice_in_an_override_is_refused_and_a_merge_key_is_not_twice(tmp_path):
     conf = tmp_path / "c.yaml"
     conf.write_text(

@@ -60,6 +60,7 @@ def test_home(tmp_path):
         "s3a://b/x", "s3n://b/x", "memory://x", "https+x://h/x", "s3:/bucket/x", "s3:///x", "s3://", "https://", "http:///x",
         "file://data/run", "file:///", "file:///a?b", "file:///a#b", "C:\\runs\\x", "c:/runs/x", "\\\\server\\x",
         "$HOME/x", "${SCRATCH}/x", "~no_such_user_here/x", "", "  ", "a\0b",
+        "gs:shop/x", "S3:", "s3:bucket/x", "file:data/run", "file:", "https:h/x", "arn:aws:s3:::bucket/x",
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_wherever_it_is_named_and_nothing_is_made(text, tmp_path):

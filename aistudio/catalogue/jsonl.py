@@ -132,9 +132,9 @@ def _id(cell: Any) -> str:
 
 
 def _text(cell: Any) -> str | None:
-    if cell is None or isinstance(cell, str):
-        return cell
-    return json_text(cell)
+    if isinstance(cell, float):  # 1e400 is one that is infinite
+        cell = _finite(cell)
+    return cell if cell is None or isinstance(cell, str) else json_text(cell)
 
 
 def json_text(value: Any) -> str:

@@ -1,8 +1,30 @@
 """Settings of the section `download`."""
 
-from pydantic import Field
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from aistudio.config.base import Settings
+
+_FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.1
+
+
+def _field_value(text: str) -> str:
+    if any((c < " " and c != "\t") or c == "\x7f" for c in text):
+        raise ValueError("holds a control character, which no header field may")
+    return text
+
+
+def _fields(headers: dict[str, str]) -> dict[str, str]:
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        if not _FIELD_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a header field")
+        if (first := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{first} and {name} are the same header field; keep one")
+        _field_value(value)
+    return headers
 
 
 class DownloadSettings(Settings):
@@ -18,8 +40,8 @@ class DownloadSettings(Settings):
     max_bytes: int = Field(20_000_000, ge=1)  # on the wire and after decompression
     concurrency: int = Field(64, ge=1)  # requests in flight per worker
     per_host_concurrency: int = Field(32, ge=1)  # of those, to one host
-    user_agent: str = "aistudio/0.1"
-    headers: dict[str, str] = {}
+    user_agent: Annotated[str, AfterValidator(_field_value)] = "aistudio/0.1"
+    headers: Annotated[dict[str, str], AfterValidator(_fields)] = {}
     trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY
     allow_private_addresses: bool = False  # loopback, link-local and private ranges
     url_map: dict[str, str] = {}  # prefix -> replacement, longest prefix first; http(s)://, s3://, file://

@@ -135,6 +135,8 @@ def _load_once(text: str, source: str) -> Any:
         root = loader.get_single_node()
         _refuse_repeated_keys(root, source)
         return None if root is None else loader.construct_document(root)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
     finally:
         loader.dispose()
 

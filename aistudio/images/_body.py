@@ -47,20 +47,31 @@ class _Inflater:
         return self._stream is not None and self._stream.eof
 
 
+def codings(response: aiohttp.ClientResponse) -> list[str]:
+    """Return the codings of a body in the order in which they are to be undone: the last applied first.
+
+    Raises:
+        FetchFailed: one that was not asked for (br, zstd, ...), or too many.
+    """
+    header = ",".join(response.headers.getall("Content-Encoding", []))
+    words = [w for w in (word.strip().lower() for word in header.split(",")) if w]
+    foreign = next((w for w in words if w in _FOREIGN), None)
+    if foreign is not None:
+        raise FetchFailed(Status.CONNECTION_ERROR, f"the server answered in {foreign!r}, which was not asked for")
+    names = [w for w in reversed(words) if w in _KNOWN]
+    if len(names) > _MAX_CODINGS:
+        raise FetchFailed(Status.CONNECTION_ERROR, f"the body is compressed {len(names)} times over")
+    return names
+
+
 class _Codings:
     """The codings of a body, undone from the last applied to the first, each within `max_bytes`.
 
     Words that are no coding (`aws-chunked`, `UTF-8`, `identity`) are passed over, as browsers and curl do.
     """
 
-    def __init__(self, header: str, max_bytes: int) -> None:
-        words = [w for w in (word.strip().lower() for word in header.split(",")) if w]
-        foreign = next((w for w in words if w in _FOREIGN), None)
-        if foreign is not None:
-            raise FetchFailed(Status.CONNECTION_ERROR, f"the server answered in {foreign!r}, which was not asked for")
-        self._names = [w for w in reversed(words) if w in _KNOWN]
-        if len(self._names) > _MAX_CODINGS:
-            raise FetchFailed(Status.CONNECTION_ERROR, f"the body is compressed {len(self._names)} times over")
+    def __init__(self, response: aiohttp.ClientResponse, max_bytes: int) -> None:
+        self._names = codings(response)
         self._steps = [_Inflater(name) for name in self._names]
         self._room = [max_bytes + 1] * len(self._steps)
 
@@ -96,7 +107,7 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """
     if (response.content_length or 0) > max_bytes:
         raise _too_large(f"the server announced {response.content_length:,} bytes", max_bytes)
-    codings = _Codings(",".join(response.headers.getall("Content-Encoding", [])), max_bytes)
+    inflater = _Codings(response, max_bytes)
     wire = 0
     body = bytearray()
     async for chunk in response.content.iter_any():
@@ -104,15 +115,15 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         if wire > max_bytes:
             raise _too_large(f"more than {max_bytes:,} bytes came", max_bytes)
         try:
-            body += codings.feed(chunk)
+            body += inflater.feed(chunk)
         except _Overflow:
             raise _too_large(f"{wire:,} bytes inflate to more than {max_bytes:,}", max_bytes) from None
     if wire == 0:
         raise FetchFailed(Status.EMPTY, "the server answered without a body", http_status=response.status)
-    if codings and not codings.complete():
-        raise FetchFailed(Status.CONNECTION_ERROR, f"the {codings} body ends early", retry=True)
+    if inflater and not inflater.complete():
+        raise FetchFailed(Status.CONNECTION_ERROR, f"the {inflater} body ends early", retry=True)
     if not body:
-        raise FetchFailed(Status.EMPTY, f"the {codings} body is empty", http_status=response.status)
+        raise FetchFailed(Status.EMPTY, f"the {inflater} body is empty", http_status=response.status)
     return bytes(body)
 
 

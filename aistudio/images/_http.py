@@ -130,7 +130,7 @@ class HttpClient:
         if not 200 <= code < 300:
             raise FetchFailed(
                 Status.HTTP_ERROR,
-                error_text(f"the server answered {code} {_reason(response)}", 200),
+                error_text(f"the server answered {code} {reason_phrase(response)}", 200),
                 http_status=code,
                 retry=code in _TRY_AGAIN or code >= 500,
                 retry_after_s=parse_retry_after(response.headers.get("Retry-After")),
@@ -154,7 +154,7 @@ class HttpClient:
         await self.close()
 
 
-def _reason(response: aiohttp.ClientResponse) -> str:
+def reason_phrase(response: aiohttp.ClientResponse) -> str:
     """The reason phrase: UTF-8 where it is, else Latin-1, as servers of either kind send it."""
     raw = (response.reason or "").encode("utf-8", "surrogateescape")
     try:

@@ -18,23 +18,26 @@ def picture(body: bytes) -> Picture:
     a damaged kind or length before the image data leaves the rest as it is, for the decoder to refuse.
 
     Raises:
-        Refused: more chunks than a decoder could walk in time.
+        Refused: more chunks than a decoder could walk in time, or indices into a palette that is not there.
     """
     kept: list[tuple[int, int]] = [(0, 8)]
     exif = xmp = b""
-    seen_data = False
+    indexed = body[25:26] == bytes([_PALETTE])
+    seen_data, seen_palette = False, not indexed
     for num_chunks, (kind, at, end) in enumerate(_chunks(body)):
         if num_chunks >= _MAX_CHUNKS:
             raise Refused(f"a PNG with more than {_MAX_CHUNKS:,} chunks")
         if end > len(body) and not (_ancillary(kind) and seen_data):
             _keep(kept, at, len(body))
             break
-        seen_data = seen_data or kind == b"IDAT"
+        seen_data, seen_palette = seen_data or kind == b"IDAT", seen_palette or kind == b"PLTE"
+        if seen_data and not seen_palette:  # Pillow makes up a grey one
+            raise Refused("a PNG of palette indices without a palette")
         if kind == b"eXIf" and _whole(body, at, end):
             exif = exif or body[at + 8 : end - 4]
         elif kind == b"iTXt" and body.startswith(_XMP, at + 8) and _whole(body, at, end):
             xmp = xmp or body[at + 8 : end - 4]
-        elif not _ancillary(kind) and (kind != b"PLTE" or body[25:26] == bytes([_PALETTE])):
+        elif not _ancillary(kind) and (kind != b"PLTE" or indexed):
             _keep(kept, at, end)
     alone = b"".join(body[start:stop] for start, stop in kept) if len(kept) > 1 or kept[0][1] < len(body) else body
     return Picture(alone, orientation(exif, xmp), bits=16 if body[24:25] == b"\x10" else 8)

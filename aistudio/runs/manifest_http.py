@@ -21,12 +21,14 @@ import aiohttp
 from aistudio.catalogue.lines import plain_name
 from aistudio.config import DownloadSettings
 from aistudio.errors import ManifestError
+from aistudio.images._body import codings
 from aistudio.images._fetched import Fetched, FetchFailed
-from aistudio.images._http import HttpClient
+from aistudio.images._http import HttpClient, reason_phrase
 from aistudio.images._retry import backoff_s, parse_retry_after
 from aistudio.images.urls import BadURL, parse_http_url
 from aistudio.schema import Status
 from aistudio.secrets import redact
+from aistudio.storable import error_text
 
 _LONGEST_S = 6 * 3600.0  # one try, however large the file; silence is bounded by download.read_timeout_s
 _PIECE_BYTES = 1 << 20
@@ -61,8 +63,8 @@ def fetch_manifest(url: str, settings: DownloadSettings) -> Download:
         return asyncio.run(_fetch(url, settings.model_copy(update=rules), into))
     except (BadURL, FetchFailed) as e:
         into.close()
-        reason = redact(e.error) if isinstance(e, FetchFailed) else str(e)
-        raise ManifestError(f"manifest.path: {redact(url)}: cannot be read: {reason}") from None
+        reason = error_text(e.error if isinstance(e, FetchFailed) else e, 1000)
+        raise ManifestError(f"manifest.path: {redact(url)}: cannot be read: {redact(reason)}") from None
     except BaseException:
         into.close()
         raise
@@ -114,7 +116,7 @@ class _FileClient(HttpClient):
             raise FetchFailed(Status.EMPTY, "the server answered without a body")
         named = response.headers.get("ETag") or response.headers.get("Last-Modified")
         self.version = named or ("" if announced is None else str(announced))
-        self.into = _decoded(self.into, response.headers.get("Content-Encoding", ""), self._keep_gzip)
+        self.into = _decoded(self.into, codings(response), self._keep_gzip)
         return Fetched(Status.OK, num_bytes=came, final_url=final_url)
 
 
@@ -125,7 +127,7 @@ def _refuse_bad_answer(response: aiohttp.ClientResponse) -> None:
         return
     raise FetchFailed(
         Status.HTTP_ERROR,
-        f"the server answered {code} {response.reason or ''}".rstrip()[:200],
+        error_text(f"the server answered {code} {reason_phrase(response)}", 200),
         http_status=code,
         retry=code in _TRY_AGAIN or code >= 500,
         retry_after_s=parse_retry_after(response.headers.get("Retry-After")),
@@ -147,16 +149,14 @@ def _write(into: BinaryIO, data: bytes) -> None:
         ) from None
 
 
-def _decoded(body: BinaryIO, encodings: str, keep_gzip: bool) -> BinaryIO:
-    """The body with the transport's compression undone; unknown words in Content-Encoding are passed over.
+def _decoded(body: BinaryIO, encodings: list[str], keep_gzip: bool) -> BinaryIO:
+    """The body with the transport's compression undone.
 
     Servers mark stored .gz files as `Content-Encoding: gzip`, too: with `keep_gzip` one that holds no further gzip
     stays as it is.
     """
-    for encoding in reversed([word.strip().lower() for word in encodings.split(",")]):
+    for encoding in encodings:
         body.seek(0)
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            continue
         plain = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
         try:
             if encoding == "deflate":

@@ -1,12 +1,14 @@
 """Which files below a folder or prefix a manifest path means: links, hidden names, `*` and `**`, folders of runs.
 
 The same rules hold on disk and on S3. Names that begin with a dot are passed over, and so is whatever lies in folders
-that do. `*` stops at `/`, `**` stands for any number of folders. A folder that holds a run (ours) is passed over.
+that do. `*` stops at `/`, `**` does not: alone it stands for any number of folders, in `x**.csv` for any signs. A
+folder that holds a run (ours) is passed over.
 """
 
 import fnmatch
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def local_glob(pattern: str) -> list[Path]:
     parts = Path(pattern).parts
     first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root = Path(*parts[:first])
-    if "**" in parts:
+    if any("**" in part for part in parts):
         start = len(root.parts)
         paths = [p for p in walk(root) if matches(p.parts[start:], parts[first:])] if root.is_dir() else []
     else:
@@ -74,7 +76,19 @@ def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
         return rest or bool(parts and not parts[0].startswith(".") and matches(parts[1:], pattern))
     if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
         return False
+    if "**" in pattern[0]:
+        spans = re.compile(_regex(pattern[0]))
+        visible = next((i for i, part in enumerate(parts) if i and part.startswith(".")), len(parts))
+        ends = [i for i in range(1, visible + 1) if spans.fullmatch("/".join(parts[:i]))]
+        return any(matches(parts[i:], pattern[1:]) for i in ends)
     return fnmatch.fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+
+
+def _regex(pattern: str) -> str:
+    """A pattern with `**` beside other signs as a regular expression; only `**` takes a `/`."""
+    signs = re.findall(r"\*{2,}|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+    one = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(".*" if s.startswith("**") else one.get(s, fnmatch.translate(s)[:-2]) for s in signs)
 
 
 def visible_keys(keys: Iterable[str], root: str) -> Iterator[str]:

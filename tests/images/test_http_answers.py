@@ -111,7 +111,8 @@ def test_long_header_fields(image_server) -> None:
     ]
     got = _fetch(*urls)
     assert [g.status for g in got] == [Status.OK] * 4, [g.error for g in got]
-    assert (got[2].final_url or "").endswith("t" * 30_000)
+    assert any(path.endswith("t" * 30_000) for path in image_server.hits)
+    assert (got[2].final_url or "").endswith("/ok/a.jpg?token=***")  # asked for with it, stored without
     beyond = _answer(b"302 Found", b"Location: /ok/a.jpg?token=" + b"t" * 70_000 + b"\r\n")
     endless = _answer(b"200 OK", b"X-Field: " + b"v" * 3_000_000 + b"\r\n", image)
     far, never = _fetch(

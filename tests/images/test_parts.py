@@ -120,6 +120,17 @@ def test_any_ancillary_chunks(chunks: list[tuple[bytes, bytes, int, bool]], turn
     _same(PNG[:first] + before + PNG[first:last] + after + PNG[last:], PLAIN["PNG"], turn)
 
 
+def test_a_png_of_indices_without_a_palette_is_no_black_picture() -> None:
+    image = _file(_drawn().quantize(32), "PNG")
+    at = image.index(b"PLTE") - 4
+    end = at + 12 + int.from_bytes(image[at : at + 4], "big")
+    got = _one(image[:at] + image[end:])
+    assert (got.status, got.error) == (Status.UNSUPPORTED_IMAGE, "a PNG of palette indices without a palette")
+    last = image.rindex(b"IEND") - 4
+    behind = image[:at] + image[end:last] + image[at:end] + image[last:]
+    assert _one(image).status is Status.OK and _one(behind).status is Status.UNSUPPORTED_IMAGE
+
+
 def test_png_cut_in_or_behind_its_last_parts() -> None:
     long = _with_chunk(_chunk(b"tEXt", b"Comment\0" + b"a" * 1000), after_data=True)
     for cut in (1, 12, 13, 500, 1020):

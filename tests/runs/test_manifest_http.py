@@ -124,6 +124,19 @@ def test_a_refusal_is_one_message_at_the_first_try(server, status):
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("phrase", ["Página não", "\x1b[31mred\x85", "x" * 5000], ids=["latin-1", "control", "long"])
+def test_a_reason_phrase_is_told_as_it_is_meant_and_bounded(server, phrase):
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(f"HTTP/1.0 404 {phrase}\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
+
+    server.answer = answer
+    with pytest.raises(ManifestError) as e:
+        found(f"{server.url}/m.csv")
+    text = str(e.value)
+    assert text.encode() and len(text) < 1500 and "\x1b" not in text
+    assert "404 Página não" in text or phrase != "Página não"
+
+
 def test_what_is_no_address_or_out_of_reach_is_one_message():
     for url in ("http://", "http://[bad/x.csv", "http://127.0.0.1:1/x.csv", "http://h:port/x.csv"):
         with pytest.raises(ManifestError, match=r"manifest\.path: http"):
@@ -227,6 +240,7 @@ def raw_deflate(data: bytes) -> bytes:
         ("m.csv", "aws-chunked,gzip", gzip.compress(BODY), BODY),
         ("m.csv", "gzip, deflate", zlib.compress(gzip.compress(BODY)), BODY),
         ("m.csv", "UTF-8", BODY, BODY),
+        ("m.csv", "gzip\r\nContent-Encoding: deflate", zlib.compress(gzip.compress(BODY)), BODY),
         # A stored .gz file, which Apache marks so, and one that was packed once more on the way.
         ("m.csv.gz", "gzip", (packed := gzip.compress(BODY)), packed),
         ("m.csv.gz", "gzip", gzip.compress(packed), packed),
@@ -241,6 +255,20 @@ def test_the_transport_s_compression_is_undone_and_the_file_s_own_is_not(server,
 def test_a_damaged_compressed_body_is_refused(server):
     server.answer = plain(gzip.compress(BODY)[:-20], Content_Encoding="gzip")
     with pytest.raises(ManifestError, match="gzip body is damaged"):
+        found(f"{server.url}/m.csv")
+
+
+@pytest.mark.parametrize(
+    ("coding", "message"),
+    [
+        ("br", "'br', which was not asked for"),
+        ("gzip, zstd", "'zstd', which"),
+        ("gzip," * 6, "compressed 6 times over"),
+    ],
+)
+def test_a_coding_that_was_not_asked_for_is_refused_by_name(server, coding, message):
+    server.answer = plain(gzip.compress(BODY), Content_Encoding=coding)
+    with pytest.raises(ManifestError, match=message):
         found(f"{server.url}/m.csv")
 
 

@@ -116,7 +116,15 @@ def test_hidden_files_and_folders_are_passed_over_below_the_path_itself(tmp_path
         ("**/x/*.csv", ["x/a.csv", "b/x/a.csv"], ["x/b/a.csv", "a.csv"]),
         ("c/202?-[01][0-9]/*", ["c/2024-01/a"], ["c/2024-21/a", "c/2024-01/b/a"]),
         ("c/.h*", ["c/.ha"], ["c/ha"]),
-        ("a**b", ["aXb"], ["a/b", "aX/b"]),
+        ("a**b", ["aXb", "ab", "a/b", "aX/Y/b"], ["a/b/c", "a/.x/b", "xa/b"]),
+        ("c/**.csv", ["c/a.csv", "c/d/a.csv", "c/d/e/a.csv"], ["c/.a.csv", "c/.d/a.csv", "c/d/.a.csv", "c/a.tsv"]),
+        (
+            "c/d**/x[!z-]?.csv",
+            ["c/d/xa1.csv", "c/d1/e/xa1.csv"],
+            ["c/xa1.csv", "c/d/xz1.csv", "c/d/x/1.csv", "c/d/xa.csv"],
+        ),
+        ("*a**b*", ["1a/2b3"], ["1a/2b/3", "1/a/b"]),
+        ("[z-a]**", [], ["z", "a", "b"]),
     ],
 )
 def test_globs(pattern, fits, not_):
@@ -141,7 +149,7 @@ class TestRunFolders:
         run_folder(tmp_path, "sub/run2")
         make(tmp_path / "begun", "attempts/000001.json", "x.parquet")
         wanted = [str(tmp_path / "a.parquet"), str(tmp_path / "sub/b.parquet")]
-        assert inputs(tmp_path, "parquet") == wanted
+        assert inputs(tmp_path, "parquet") == inputs(tmp_path / "**.parquet", "parquet") == wanted
         assert inputs(tmp_path / "**/*.parquet", "parquet") == wanted
         with pytest.raises(ManifestError, match="no parquet manifest files"):
             inputs(tmp_path / "*/scores/*.parquet", "parquet")
@@ -197,6 +205,7 @@ def s3():
     [
         ("s3://deep/catalogue/*.csv", ["deep/catalogue/now.csv"]),
         ("s3://deep/catalogue/**/*.csv", ["deep/catalogue/archive/2024.csv", "deep/catalogue/now.csv"]),
+        ("s3://deep/catalogue/**.csv", ["deep/catalogue/archive/2024.csv", "deep/catalogue/now.csv"]),
         ("s3://deep/catalogue", ["deep/catalogue/archive/2024.csv", "deep/catalogue/now.csv"]),
         ("s3://deep/catalogue/", ["deep/catalogue/archive/2024.csv", "deep/catalogue/now.csv"]),
         ("s3://deep/cat*/*.csv", ["deep/catalogue/now.csv", "deep/catalogue2/other.csv"]),
