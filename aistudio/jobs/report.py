@@ -18,6 +18,7 @@ tests and the size of the difference, new and gone items. Which run is better: `
 
 def build_parser() -> argparse.ArgumentParser:
     parser = run_parser("report", DESCRIPTION)
+    parser.add_argument("--name", metavar="N", help="show the aggregation N (default: the run's first one)")
     parser.add_argument("--into", metavar="FOLDER", help="write the report here, not to R/report/")
     parser.add_argument("--against", metavar="EARLIER", help="an earlier run, for the page `drift`")
     return parser
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     opening = [o for o in args.overrides if o.startswith("store.")]
     against = open_store(args.against, stored_settings(args.against, opening).store) if args.against else None
     place = ReportPlace(store, args.into)
-    index = write_report_to(place, store, config.report, against)
+    index = write_report_to(place, store, config.report, against, args.name)
     print(Path(index).resolve().as_uri() if place.store.is_local else index)
     print(f"{num_bytes(place.size())} in {place.folder}; report.md beside it is for terminals")
     if not place.store.is_local:

@@ -12,6 +12,7 @@ import yaml
 from aistudio._backends import Entry
 from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
+from aistudio.evaluation import place as aggregations
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
 from aistudio.pipeline.report_drift import write_drift
 from aistudio.pipeline.report_place import ReportPlace
@@ -42,20 +43,21 @@ def write_report(store: Store, settings: ReportSettings) -> str:
 
 
 def write_report_to(
-    place: ReportPlace, store: Store, settings: ReportSettings, against: Store | None = None
+    place: ReportPlace, store: Store, settings: ReportSettings, against: Store | None = None, name: str | None = None
 ) -> str:  # fmt: skip
     """Write the report of the run in `store` to a place of its own.
 
     Args:
         against: an earlier run, for the page of differences from it.
+        name: the aggregation whose metrics, queries and pairs are shown; None: the run's first one.
 
     Raises:
-        StoreError: as `write_report`, also of `against`.
+        StoreError: as `write_report`, also of `against`; the run has no aggregation of that name.
     """
     if not store.exists(layout.RUN):
         raise StoreError(f"{store.root}: no run.json here; a report needs a run folder made by `score`")
     try:
-        _Report(store, settings, place, against).write()
+        _Report(store, settings, place, against, aggregations.folder_of(store, name)).write()
     finally:
         place.close()
     return place.index
@@ -64,16 +66,20 @@ def write_report_to(
 class _Report:
     """One report in the making: what was read, what is to be fetched, what was written."""
 
-    def __init__(self, store: Store, settings: ReportSettings, place: ReportPlace, against: Store | None) -> None:
+    def __init__(
+        self, store: Store, settings: ReportSettings, place: ReportPlace, against: Store | None, folder: str | None
+    ) -> None:  # fmt: skip
         self.store, self.settings, self.place, self.against = store, settings, place, against
+        self.folder = folder  # of the aggregation that is shown
         self.run: dict[str, Any] = store.read_json(layout.RUN)
-        self.metrics = _json(store, layout.metrics_key("metrics.json")) or {}
+        self.metrics = _json(store, self._metrics_key("metrics.json")) or {}
         self.fields: dict[Place, dict[str, Any]] = {}
         self.thumbs: dict[Place, str] = {}
 
     def write(self) -> None:
-        queries = choose_queries(self.store, self.settings)
-        pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
+        queries = choose_queries(self.store, self.settings, self.folder)
+        pairs_shown = choose_pairs(self.store, self.settings, self.folder)
+        items = choose_items(self.store, self.settings)
         self.compared = {e.key: self.store.read_json(e.key) for e in _comparisons(self.store)}
         self.searches = choose_searches(self.store, self.settings)
         row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
@@ -90,6 +96,9 @@ class _Report:
         self.similar = self._similar(on_map)
         self._render(shown)
         self.place.finish(self.index)
+
+    def _metrics_key(self, file: str) -> str:
+        return layout.metrics_key(file, self.folder)
 
     def put(self, path: str, data: bytes) -> None:
         self.place.put(path, data)
@@ -210,9 +219,9 @@ class _Report:
         ledger = overview.ledger(run, dict(self.scan.counts), examples)
         of_paper = (config.get("manifest") or {}).get("format") in _PAPER_FORMATS
         rows = overview.metric_rows(self.metrics, settings.paper, of_paper=of_paper)
-        about = _json(store, layout.metrics_key("about.json")) or {}
-        figures = curves.figures(_json(store, layout.metrics_key("curves.json")) or {})
-        sliced = slices.slice_tables(_pylist(store, layout.metrics_key("slices.parquet")))
+        about = _json(store, self._metrics_key("about.json")) or {}
+        figures = curves.figures(_json(store, self._metrics_key("curves.json")) or {})
+        sliced = slices.slice_tables(_pylist(store, self._metrics_key("slices.parquet")))
         comparisons = [
             compare.comparison(key, data, self._pictures)
             for key, data in self.compared.items()
@@ -234,11 +243,12 @@ class _Report:
             config=yaml.safe_dump(config, allow_unicode=True) if config else "",
         )  # fmt: skip
         if rows:
-            notes = about.get("notes") or []
+            notes, shown = about.get("notes") or [], about.get("name")
+            others = [n for n in aggregations.names(store) if n != shown]
             any_paper = any(r["paper"] is not None for r in rows)
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
-                notes=notes,
+                notes=notes, shown=shown, others=others,
             ))  # fmt: skip
             columns = ["name", "value", "low", "high", "n", "paper"]
             self.put("data/metrics.csv", csv_bytes(columns, ([r[c] for c in columns] for r in rows)))

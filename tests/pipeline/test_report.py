@@ -221,3 +221,24 @@ def test_the_drift_page_names_what_is_new_and_gone(tmp_path):
 
 def _html(store: Store, page: str) -> str:
     return store.read_bytes(f"report/{page}.html").decode()
+
+
+def test_another_aggregation_than_the_first_is_shown_by_its_name(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    write_run(store, 6, 6)
+    write_neighbours(store)
+    for file in ("per_query.parquet", "top.parquet"):
+        store.write_table(
+            f"metrics/mine/{file}", store.read_table(f"metrics/{file}").slice(0, 1 if "per" in file else 30)
+        )
+    store.write_json("metrics/mine/metrics.json", {"map": {"value": 0.4321, "low": None, "high": None, "n": 1}})
+    store.write_json("metrics/mine/about.json", {"name": "mine", "query": "text", "notes": ["a note of mine"]})
+    write_report_to(ReportPlace(store), store, ReportSettings(map_images=0), name="mine")
+    html = _html(store, "metrics")
+    assert "0.432" in html and "a note of mine" in html and "This is the aggregation <code>mine</code>" in html
+    assert "<code>image</code>" in html and len(_data(store, "gallery")["cards"]) == 1
+    assert not store.exists("report/pairs.html")  # it has none, the first aggregation has
+    write_report(store, ReportSettings(map_images=0))
+    assert "0.432" not in _html(store, "metrics") and store.exists("report/pairs.html")
+    with pytest.raises(StoreError, match="no aggregation 'none'; there: "):
+        write_report_to(ReportPlace(store), store, ReportSettings(), name="none")
