@@ -83,6 +83,17 @@ def split_place(place: str) -> tuple[str, str]:
     return folder or slash or ".", name
 
 
+def near_file(path: Path) -> str:
+    """Return what to add to "no such file": the file that was perhaps meant, "" where none is near."""
+    try:
+        if not path.parent.is_dir():
+            return f" (nor is there a folder {path.parent})"
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
+    except OSError:  # a folder that may not be listed
+        return ""
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
 def is_local(place: str) -> bool:
     """Whether a place has no scheme."""
     return _scheme(place) is None

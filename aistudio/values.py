@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+# A text that is a number, written as a number is: a double gives it back. `0012` and `+49` are names.
+NUMBER_TEXT = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$"
 _UNREADABLE = "(not readable)"
 
 

@@ -15,4 +15,5 @@ class ReportSettings(Settings):
     max_queries: int = Field(1000, ge=1)  # with pictures; of more, the worst, the best and a sample between
     encoder: str | None = None  # whose vectors the map shows; null: the recall model's, else the first encoder's
     map_images: int = Field(20_000, ge=0)  # on the embedding map; 0: no map
+    similar_pictures: int = Field(5_000, ge=0)  # that have "more like this", if neighbours are stored; 0: none
     paper: dict[str, float] = {}  # metric -> number the paper reports, shown beside ours

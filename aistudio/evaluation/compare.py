@@ -29,6 +29,7 @@ from aistudio.evaluation.definition import differences, of_about
 from aistudio.evaluation.place import RECOMPUTED, folder_of
 from aistudio.metrics.significance import bootstrap_means, holm, randomisation_test
 from aistudio.runs import layout
+from aistudio.runs.next_command import next_command
 from aistudio.schema import Status
 from aistudio.store import Store
 
@@ -67,8 +68,9 @@ def compare(
     result: dict[str, Any] = {"a": a.root, "b": b.root, "answer": "", "warnings": [], "metrics": {}, "changed": []}
     queries = _joined(a, b, folders, "per_query", "query_id")
     if queries is None:
-        raise StoreError(f"{_missing(a, b, folders)} has no {layout.metrics_key('per_query.parquet', name)}: run "
-                         "`aggregate` on it first")  # fmt: skip
+        missing = _missing(a, b, folders)
+        first = next_command("aggregate", missing.root, missing.settings, *(("--name", name) if name else ()))
+        raise StoreError(f"{missing.root} has no {layout.metrics_key('per_query.parquet', name)}; first: {first}")
     both, result["queries"] = queries
     result["definition"], result["warnings"] = _one_definition(a, b, folders)
     has = (both["num_relevant_a"] > 0) & (both["num_relevant_b"] > 0)
@@ -142,7 +144,7 @@ def _one_definition(a: Store, b: Store, folders: tuple[str | None, str | None]) 
             warnings.append(
                 f"{which} was aggregated by an older version, which did not record what its metrics were computed from "
                 "(judgements, sample, gallery, items): whether both runs were asked the same is not checked. Run "
-                f"`aggregate --run {store.root}` again to be sure"
+                f"`{next_command('aggregate', store.root, store.settings)}` again to be sure"
             )
     if different := differences(*found):
         lines = "\n  ".join(different)
@@ -200,9 +202,9 @@ def _joined(
     return both.reset_index(drop=True), counts
 
 
-def _missing(a: Store, b: Store, folders: tuple[str | None, str | None]) -> str:
+def _missing(a: Store, b: Store, folders: tuple[str | None, str | None]) -> Store:
     places = zip((a, b), folders, strict=True)
-    return next(s.root for s, folder in places if not s.exists(layout.metrics_key("per_query.parquet", folder)))
+    return next(s for s, folder in places if not s.exists(layout.metrics_key("per_query.parquet", folder)))
 
 
 def _metrics(both: pd.DataFrame) -> list[str]:

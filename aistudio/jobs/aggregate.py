@@ -26,6 +26,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.evaluation.aggregate import aggregate
+    from aistudio.evaluation.place import first_name
     from aistudio.pipeline.mapping import mapper_for
     from aistudio.runs import layout
     from aistudio.runs.next_command import next_command
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paper = PAPER_NAMES if config.report.paper or config.manifest.format in PAPER_FORMATS else {}
     _print(result["metrics"], result["about"], config.metrics.confidence, paper)
     name = result["about"]["name"]
-    print(f"\nwritten to {args.run}/metrics/{name}/    next: {next_command('report', args.run, config.store)}")
+    shown = () if name == first_name(store) else ("--name", name)  # what the report would not show of itself
+    print(f"\nwritten to {args.run}/metrics/{name}/    next: {next_command('report', args.run, config.store, *shown)}")
     return 0
 
 

@@ -1,10 +1,9 @@
-"""Stored rows and metrics -> `<run>/report/`, a folder that opens from disk.
+"""Stored rows and metrics -> `<run>/report/`, or another folder, that opens from disk.
 
 Which pages there are depends on what the run folder holds. How they look is the reports room's business;
 here the rows are streamed in and the files written out. Needs no engine and no network.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +12,13 @@ import yaml
 from aistudio._backends import Entry
 from aistudio.config import ReportSettings
 from aistudio.errors import StoreError
+from aistudio.evaluation import place as aggregations
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
+from aistudio.pipeline.report_drift import write_drift
+from aistudio.pipeline.report_place import ReportPlace
 from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_scores
 from aistudio.pipeline.report_searches import Search, choose_searches
+from aistudio.pipeline.report_similar import choose_similar, similar_files
 from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, searches, selection, slices
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
@@ -27,75 +30,86 @@ from aistudio.runs.record import recorded
 from aistudio.schema import RESERVED_COLUMNS
 from aistudio.store import Store
 
-_WRITERS = 8  # small files written at once: on S3 a PUT is mostly waiting
 _REJECTS = 50
 _PAPER_FORMATS = ("poi_recall", "ranking_pairs")  # manifests of the paper's experiments
 
 
 def write_report(store: Store, settings: ReportSettings) -> str:
-    """Write the report of the run in `store` and return the path of its index.html.
+    """Write the report of the run in `store` into its report/ and return the path of its index.html.
 
     Raises:
         StoreError: the folder holds no run, or cannot be read or written.
     """
+    return write_report_to(ReportPlace(store), store, settings)
+
+
+def write_report_to(
+    place: ReportPlace, store: Store, settings: ReportSettings, against: Store | None = None, name: str | None = None
+) -> str:  # fmt: skip
+    """Write the report of the run in `store` to a place of its own.
+
+    Args:
+        against: an earlier run, for the page of differences from it.
+        name: the aggregation whose metrics, queries and pairs are shown; None: the run's first one.
+
+    Raises:
+        StoreError: as `write_report`, also of `against`; the run has no aggregation of that name.
+    """
     if not store.exists(layout.RUN):
         raise StoreError(f"{store.root}: no run.json here; a report needs a run folder made by `score`")
-    return _Report(store, settings).write()
+    try:
+        _Report(store, settings, place, against, aggregations.folder_of(store, name)).write()
+    finally:
+        place.close()
+    return place.index
 
 
 class _Report:
     """One report in the making: what was read, what is to be fetched, what was written."""
 
-    def __init__(self, store: Store, settings: ReportSettings) -> None:
-        self.store, self.settings = store, settings
+    def __init__(
+        self, store: Store, settings: ReportSettings, place: ReportPlace, against: Store | None, folder: str | None
+    ) -> None:
+        self.store, self.settings, self.place, self.against = store, settings, place, against
+        self.folder = folder  # of the aggregation that is shown
         self.run = recorded(store)
-        self.metrics = _json(store, layout.metrics_key("metrics.json")) or {}
-        self.written: set[str] = set()
-        self._pool = ThreadPoolExecutor(_WRITERS)
-        self._writes: list[Future[bool]] = []
+        self.metrics = _json(store, self._metrics_key("metrics.json")) or {}
         self.fields: dict[Place, dict[str, Any]] = {}
         self.thumbs: dict[Place, str] = {}
 
-    def write(self) -> str:
-        with self._pool:
-            old = {e.key for e in self.store.list(layout.REPORT)}
-            queries = choose_queries(self.store, self.settings)
-            pairs_shown, items = choose_pairs(self.store, self.settings), choose_items(self.store, self.settings)
-            self.compared = {e.key: self.store.read_json(e.key) for e in _comparisons(self.store)}
-            self.searches = choose_searches(self.store, self.settings)
-            row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
-            row_ids |= {r for data in self.compared.values() for r in compare.row_ids(data)}
-            row_ids = row_ids.union(*(search.row_ids() for search in self.searches))
-            self.scan = scan_scores(self.store, row_ids)
-            numbers = {key: i for i, key in enumerate(self.scan.files)}
-            places = queries.places() | {*self.scan.places.values()}
-            self._fetch(places, numbers)
-            self.pages = ["index"]
-            self._cards("gallery", *self._gallery(queries))
-            self._cards("pairs", *self._pair_cards(pairs_shown))
-            self._cards("selection", *self._selection_cards(items))
-            self._cards("searches", *self._search_cards())
-            shown = self._map()
-            self._render(shown)
-            self._finish(old)
-        return self.store.path(layout.REPORT_INDEX)
+    def write(self) -> None:
+        queries = choose_queries(self.store, self.settings, self.folder)
+        pairs_shown = choose_pairs(self.store, self.settings, self.folder)
+        items = choose_items(self.store, self.settings)
+        self.compared = {e.key: self.store.read_json(e.key) for e in _comparisons(self.store)}
+        self.searches = choose_searches(self.store, self.settings)
+        row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
+        row_ids |= {r for data in self.compared.values() for r in compare.row_ids(data)}
+        row_ids = row_ids.union(*(search.row_ids() for search in self.searches))
+        self.scan = scan_scores(self.store, row_ids)
+        self._fetch(queries.places() | {*self.scan.places.values()})
+        self.pages = ["index"]
+        self._cards("gallery", *self._gallery(queries))
+        self._cards("pairs", *self._pair_cards(pairs_shown))
+        self._cards("selection", *self._selection_cards(items))
+        self._cards("searches", *self._search_cards())
+        shown, on_map = self._map()
+        self.similar = self._similar(on_map)
+        self._render(shown)
+        self.place.finish(self.index)
+
+    def _metrics_key(self, file: str) -> str:
+        return layout.metrics_key(file, self.folder)
 
     def put(self, path: str, data: bytes) -> None:
-        self.written.add(layout.report_key(path))
-        self._writes.append(self._pool.submit(self.store.write_bytes, layout.report_key(path), data))
+        self.place.put(path, data)
 
     def put_all(self, files: dict[str, bytes]) -> None:
         for path, data in files.items():
             self.put(path, data)
 
-    def _finish(self, old: set[str]) -> None:
-        for write in self._writes:
-            write.result()
-        self.store.write_bytes(layout.REPORT_INDEX, self.index)  # last: it opens onto files that are all there
-        for key in old - self.written - {layout.REPORT_INDEX}:  # pictures and chunks of an earlier report
-            self.store.delete(key)
-
-    def _fetch(self, places: set[Place], numbers: dict[str, int]) -> None:
+    def _fetch(self, places: set[Place]) -> None:
+        numbers = {key: i for i, key in enumerate(self.scan.files)}
         for place, fields, thumbnail in fetch(self.store, places):
             self.fields[place] = fields
             if thumbnail:
@@ -169,21 +183,33 @@ class _Report:
             self.pages.append(page)
             self.put_all(deck_files(deck, cards))
 
-    def _map(self) -> dict[str, Any] | None:
+    def _similar(self, on_map: list[str]) -> bool:
+        """Write the stored neighbours of the pictures on cards and map; whether there are any."""
+        on_cards = [fields["row_id"] for fields in self.fields.values()]
+        found = choose_similar(self.store, [*on_cards, *on_map], self.settings.similar_pictures)
+        if not found.of:
+            return False
+        self._fetch(found.places() - self.fields.keys())
+        self.put_all(similar_files(found, self.thumbs, self.fields))
+        return True
+
+    def _map(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """Write the map; returns what its page says and the row_ids of its pictures."""
         if not self.settings.map_images:
-            return None
+            return None, []
         vectors, rows, thumbnails = sample_vectors(
             self.store, self.scan, self.settings.map_images, self.settings.encoder
         )
         if len(rows) < 3:
-            return None
+            return None, []
         own = [n for n in rows[0] if n not in RESERVED_COLUMNS]
         known = [*own, "text", "item_id", "recall_score", "rank_score", "width", "height", "num_bytes"]
         total = self.scan.counts.get("ok", 0)
         files, shares = embedding_map.map_files(vectors, rows, thumbnails, known, total)
         self.put_all(files)
         self.pages.append("map")
-        return {"shown": len(rows), "total": total, "variance": f"{100 * sum(shares):.0f} %"}
+        facts = {"shown": len(rows), "total": total, "variance": f"{100 * sum(shares):.0f} %"}
+        return facts, [row["row_id"] for row in rows]
 
     def _render(self, map_facts: dict[str, Any] | None) -> None:
         run, settings, store = self.run, self.settings, self.store
@@ -194,9 +220,9 @@ class _Report:
         ledger = overview.ledger(run, dict(self.scan.counts), examples)
         of_paper = run.setting("manifest", "format") in _PAPER_FORMATS
         rows = overview.metric_rows(self.metrics, settings.paper, of_paper=of_paper)
-        about = _json(store, layout.metrics_key("about.json")) or {}
-        figures = curves.figures(_json(store, layout.metrics_key("curves.json")) or {})
-        sliced = slices.slice_tables(_pylist(store, layout.metrics_key("slices.parquet")))
+        about = _json(store, self._metrics_key("about.json")) or {}
+        figures = curves.figures(_json(store, self._metrics_key("curves.json")) or {})
+        sliced = slices.slice_tables(_pylist(store, self._metrics_key("slices.parquet")))
         comparisons = [
             compare.comparison(key, data, self._pictures)
             for key, data in self.compared.items()
@@ -204,6 +230,7 @@ class _Report:
         rejects = self._rejects() if ledger["rejected"] else []
         present = {"metrics": rows, "failures": failures or rejects, "compare": comparisons}
         self.pages += [page for page, content in present.items() if content]
+        self.pages += ["drift"] if self.against else []
         site = self._site()
         throughput = overview.throughput(run)
         speed = overview.speed(run, ledger["total"], settings.price_per_hour)
@@ -217,11 +244,12 @@ class _Report:
             config=yaml.safe_dump(config, allow_unicode=True) if config else "",
         )  # fmt: skip
         if rows:
-            notes = about.get("notes") or []
+            notes, shown = about.get("notes") or [], about.get("name")
+            others = [n for n in aggregations.names(store) if n != shown]
             any_paper = any(r["paper"] is not None for r in rows)
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
-                notes=notes,
+                notes=notes, shown=shown, others=others,
             ))  # fmt: skip
             columns = ["name", "value", "low", "high", "n", "paper"]
             self.put("data/metrics.csv", csv_bytes(columns, ([r[c] for c in columns] for r in rows)))
@@ -235,6 +263,8 @@ class _Report:
         if comparisons:
             self.put("compare.html", render(site, "compare", comparisons=comparisons))
             self.put_all({c["csv_path"]: c["csv"] for c in comparisons if c["csv_path"]})
+        if self.against:
+            self.put("drift.html", render(site, "drift", **write_drift(self.place, self.against, store)))
         if map_facts:
             self.put("map.html", render(site, "map", **map_facts))
         about_selection = _json(store, layout.SELECTION_ABOUT) or {}
@@ -252,7 +282,7 @@ class _Report:
         title = self.settings.title or self.store.root.rstrip("/").rsplit("/", 1)[-1]
         at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         pages = tuple(p for p in PAGES if p in self.pages)
-        return Site(title, self.store.root, self.run.state, at, pages)
+        return Site(title, self.store.root, self.run.state, at, pages, similar=self.similar)
 
     def _rejects(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

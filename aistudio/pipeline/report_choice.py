@@ -58,9 +58,12 @@ class Items:
         return {r["row_id"] for rows in self.shown.values() for part in selection.parts(rows) for r in part[:most]}
 
 
-def choose_queries(store: Store, settings: ReportSettings) -> Queries:
-    """At most `max_queries` queries with at most `images_per_query` images of a kind; none without metrics."""
-    key, top = layout.metrics_key("per_query.parquet"), layout.metrics_key("top.parquet")
+def choose_queries(store: Store, settings: ReportSettings, folder: str | None = None) -> Queries:
+    """At most `max_queries` queries with at most `images_per_query` images of a kind; none without metrics.
+
+    `folder`: of the aggregation (evaluation/place.py).
+    """
+    key, top = (layout.metrics_key(file, folder) for file in ("per_query.parquet", "top.parquet"))
     if not (store.exists(key) and store.exists(top)):
         return Queries()
     quality = gallery.quality_column(store.read_metadata(key)[0].names)
@@ -82,9 +85,9 @@ def choose_queries(store: Store, settings: ReportSettings) -> Queries:
     return Queries(len(order), quality, shown, images)
 
 
-def choose_pairs(store: Store, settings: ReportSettings) -> Pairs:
+def choose_pairs(store: Store, settings: ReportSettings, folder: str | None = None) -> Pairs:
     """At most `max_queries` mistakes and an even sample of the pairs that were predicted rightly."""
-    key = layout.metrics_key("pairs.parquet")
+    key = layout.metrics_key("pairs.parquet", folder)
     if not store.exists(key):
         return Pairs()
     table = store.read_table(key, ["correct", "margin"])

@@ -6,12 +6,14 @@ Thumbnails of 20,000 points would be 20,000 files; they are packed as base64 int
 
 import base64
 import itertools
+import re
 from typing import Any
 
 import numpy as np
 
 from aistudio.reports.cards import Tile
 from aistudio.reports.safe import clip, script_data
+from aistudio.values import NUMBER_TEXT
 
 PACK_IMAGES = 100
 _LEVELS = 10  # categories with a colour of their own; the rest is "other"
@@ -65,8 +67,9 @@ def colouring(name: str, values: list[Any]) -> dict[str, Any] | None:
     """Colour classes of one column: {name, kind, levels, codes}; None when it tells nothing (one or too many values).
 
     Numbers with more values than there are colours are cut at their quantiles; of other columns the most
-    frequent values get a colour. A null has code -1.
+    frequent values get a colour. A null has code -1. Texts that are all numbers, as a CSV has them, are numbers.
     """
+    values = _as_numbers(values)
     present = [v for v in values if v is not None and v == v]
     distinct = set(present)
     if len(distinct) < 2:
@@ -83,6 +86,14 @@ def colouring(name: str, values: list[Any]) -> dict[str, Any] | None:
     levels = [clip(v, 40) for v in top] + (["other"] if len(distinct) > len(top) else [])
     codes = [-1 if v is None or v != v else code.get(v, len(top)) for v in values]
     return {"name": name, "kind": "category", "levels": levels, "codes": codes}
+
+
+def _as_numbers(values: list[Any]) -> list[Any]:
+    """Numbers in place of texts where all are numbers (blank ones are null), else the values as they are."""
+    texts = [v for v in values if v is not None and not (isinstance(v, str) and not v.strip())]
+    if not texts or not all(isinstance(v, str) and re.match(NUMBER_TEXT, v) for v in texts):
+        return values
+    return [float(v) if isinstance(v, str) and v.strip() else None for v in values]
 
 
 def _binned(name: str, values: list[Any], present: np.ndarray) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",
+    "drift": "Drift",
     "survey": "Survey",
     "training": "Training",
 }
@@ -37,6 +38,7 @@ class Site:
     state: str  # "complete", "running", "failed", ...
     generated_at: str
     pages: tuple[str, ...]  # keys of PAGES
+    similar: bool = False  # whether there are data for "more like this" (data/similar.js)
 
 
 def render(site: Site, page: str, **context: Any) -> bytes:

@@ -4,7 +4,6 @@ What a run's identity was made from is what is read later: a file that has anoth
 over HTTP another content, is refused.
 """
 
-import difflib
 import glob
 import hashlib
 import io
@@ -15,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 from aistudio.catalogue import IMAGE_SUFFIXES, MANIFEST_SUFFIXES
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ChangedError, ManifestError, StoreError
+from aistudio.places import near_file
 from aistudio.runs.manifest_http import Download, fetch_manifest
 from aistudio.runs.manifest_walk import local_glob, matches, visible_keys, walk
 from aistudio.secrets import redact
@@ -166,7 +166,7 @@ def _local_files(pattern: str, format: str) -> list[InputFile]:
     elif glob.has_magic(pattern):
         paths = local_glob(pattern)
     else:
-        raise ManifestError(f"manifest.path: {pattern}: no such file{_near(path)}")
+        raise ManifestError(f"manifest.path: {pattern}: no such file{near_file(path)}")
     return [_local_file(p) for p in paths]
 
 
@@ -178,14 +178,6 @@ def _local_file(path: Path) -> InputFile:
     if not path.is_file():
         raise ManifestError(f"manifest.path: {path}: not a regular file; a manifest is read more than once")
     return InputFile(str(path.absolute()), info.st_size, str(info.st_mtime_ns))
-
-
-def _near(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" (nor is there a folder {path.parent})"
-
-    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
 def _s3_files(pattern: str, format: str, settings: StoreSettings) -> list[InputFile]:

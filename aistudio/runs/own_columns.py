@@ -15,9 +15,9 @@ from aistudio.runs import layout
 from aistudio.schema import RESERVED_COLUMNS
 from aistudio.selection import SELECTION_SCHEMA
 from aistudio.store import Store
+from aistudio.values import NUMBER_TEXT
 
 _WHOLE = r"^-?(0|[1-9][0-9]{0,17})$"  # fits int64
-_NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$"  # what a double gives back
 _READERS = 8
 _NOT_CARRIED = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
 
@@ -65,7 +65,7 @@ def own_columns(store: Store) -> OwnColumns:
                 values = values.filter(pc.not_equal(values, ""))
                 filled[name] = filled[name] or len(values) > 0
                 whole[name] = whole[name] and _all(values, _WHOLE)
-                number[name] = number[name] and _all(values, _NUMBER)
+                number[name] = number[name] and _all(values, NUMBER_TEXT)
     types = {n: pa.int64() if whole[n] else pa.float64() for n in texts if filled[n] and (whole[n] or number[n])}
     return OwnColumns(names, types)
 
@@ -78,7 +78,7 @@ def number_columns(rows: pa.Table) -> list[str]:
             continue
         values = pc.utf8_trim_whitespace(rows[field_.name].drop_null())
         values = values.filter(pc.not_equal(values, ""))
-        if len(values) and (_all(values, _WHOLE) or _all(values, _NUMBER)):
+        if len(values) and (_all(values, _WHOLE) or _all(values, NUMBER_TEXT)):
             found.append(field_.name)
     return found
 

@@ -7,6 +7,7 @@ scores; `key` says which, where the file leaves a choice.
 
 import gzip
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aistudio.errors import ConfigError, StoreError
+from aistudio.places import is_local, near_file
 from aistudio.schema import RESERVED_COLUMNS
 from aistudio.secrets import redact_credentials
 from aistudio.store import Store, open_store
@@ -94,6 +96,8 @@ def _key_columns(
 
 
 def _read(path: str, setting: str, store: Store) -> pd.DataFrame:
+    if is_local(path) and not Path(path).exists():
+        raise ConfigError(f"{setting}: {path}: no such file{near_file(Path(path))}")
     folder, _, name = path.rpartition("/")
     folder = folder or ("/" if path.startswith("/") else ".")
     try:

@@ -207,7 +207,7 @@ def test_graded_relevance_from_a_file(run, tmp_path):
     path.write_text("a\tb\n1\t2\n")
     with pytest.raises(ConfigError, match="needs columns query, row_id, relevance"):
         aggregate(store, MetricsSettings(qrels=str(path), **FAST))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="no such file"):
         aggregate(store, MetricsSettings(qrels=str(tmp_path / "none.tsv"), **FAST))
 
 

@@ -99,7 +99,9 @@ def test_queries_without_relevant_images_follow_the_policy(tmp_path):
 
 def test_what_cannot_be_compared(runs, tmp_path):
     a, _ = runs
-    with pytest.raises(StoreError, match=r"nowhere has no metrics/per_query.parquet: run `aggregate`"):
+    with pytest.raises(
+        StoreError, match=r"nowhere has no metrics/per_query.parquet; first: python -m jobs.aggregate --run "
+    ):
         compare(a, open_store(str(tmp_path / "nowhere")), SETTINGS)
     with pytest.raises(StoreError, match="nothing to compare"):
         compare(a, write(tmp_path / "other", ["z"], [1]), SETTINGS)

@@ -325,3 +325,14 @@ def test_an_address_with_a_password_is_found_under_its_stored_name(tmp_path):
     (tmp_path / "q.csv").write_text("query,image_url\nitem0,https://me:pw@x.example/0.jpg\n")
     assert aggregate(store, MetricsSettings(qrels=str(tmp_path / "q.csv"), **FAST))["metrics"]["map"]["n"] == 1
     assert open_store(store.root).exists("metrics/text/metrics.json")
+
+
+@pytest.mark.parametrize("setting", ["qrels", "pairs"])
+def test_a_file_that_is_not_there_is_named_with_the_one_meant(tmp_path, setting):
+    rows, texts = catalogue()
+    store = write_run(tmp_path / "run", rows, texts)
+    (tmp_path / "judged.csv").write_text("query,row_id\nitem0,1\n")
+    with pytest.raises(
+        ConfigError, match=rf"metrics\.{setting}: .*judgd\.csv: no such file; did you mean .*judged\.csv\?"
+    ):
+        aggregate(store, MetricsSettings(**{setting: str(tmp_path / "judgd.csv")}, **FAST))

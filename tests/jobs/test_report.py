@@ -25,6 +25,18 @@ def test_report_prints_a_link_that_opens_and_uses_overrides(run, capsys):
     assert not run.exists("report/map.html")
 
 
+def test_into_a_folder_against_an_earlier_run_and_what_to_do_next(run, tmp_path, capsys):
+    earlier = open_store(str(tmp_path / "earlier"))
+    write_run(earlier, 5, 6, metrics=False)
+    into = tmp_path / "out"
+    assert main(["--run", run.root, "--into", str(into), "--against", earlier.root]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{into.as_uri()}/index.html") and "more like this" in out and "metrics.query=image" in out
+    assert "0 items are new, 1 are gone" in (into / "drift.html").read_text() and not run.exists("report/index.html")
+    with pytest.raises(ConfigError, match=r"no run\.json there"):
+        main(["--run", run.root, "--against", str(tmp_path / "none")])
+
+
 @pytest.mark.parametrize("override", ["report.titel=x", "report.queries_per_page=0", "report"])
 def test_a_wrong_setting_is_named(run, override):
     with pytest.raises(ConfigError, match="report"):

@@ -1,5 +1,7 @@
 """write_report on whole, partial and growing run folders; every file it names is there."""
 
+import csv
+import io
 import json
 import re
 
@@ -7,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import ReportSettings
-from aistudio.errors import StoreError
-from aistudio.pipeline.report import write_report
+from aistudio.errors import ConfigError, StoreError
+from aistudio.pipeline.report import write_report, write_report_to
+from aistudio.pipeline.report_place import ReportPlace
 from aistudio.pipeline.report_rows import fetch, sample_vectors, scan_scores
 from aistudio.store import Store, open_store
-from tests.reports.synthetic_run import write_run
+from tests.reports.synthetic_run import write_neighbours, write_run
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +147,98 @@ def test_metrics_files_with_missing_columns_and_nulls_still_open(tmp_path):
     store.write_json("metrics/metrics.json", {"map": {"value": None, "low": None, "high": None, "n": 0}})
     write_report(store, ReportSettings())
     assert len(_data(store, "gallery")["cards"]) == 3
+
+
+def test_more_like_this_are_the_stored_neighbours_with_their_own_pictures(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    write_run(store, 10, 8)
+    write_report(store, ReportSettings())
+    assert not store.exists("report/data/similar.js") and "data-similar" not in _html(store, "gallery")
+    write_neighbours(store)
+    write_report(store, ReportSettings())
+    rows = {r["row_id"]: r for e in store.list("scores/") for r in store.read_table(e.key).to_pylist()}
+    top = store.read_table("metrics/image/top.parquet").to_pylist()
+    index = _data(store, "similar")
+    assert sorted(index["ids"]) == sorted(i for i, r in rows.items() if r["status"] == "ok")
+    for n, row_id in enumerate(index["ids"]):
+        tiles = _data(store, f"similar-{n // index['perFile']:04d}")[n % index["perFile"]]
+        expected = [t["row_id"] for t in top if t["query_id"] == row_id][:6]
+        assert [t["fields"]["row_id"] for t in tiles] == expected
+        for tile in tiles:
+            assert store.read_bytes(f"report/{tile['thumb']}") == rows[tile["fields"]["row_id"]]["thumbnail"]
+            assert "embedding" not in tile["fields"]
+    assert '<body data-page="gallery" data-similar>' in _html(store, "gallery")
+    write_report(store, ReportSettings(similar_pictures=7))
+    assert len(_data(store, "similar")["ids"]) == 7
+    write_report(store, ReportSettings(similar_pictures=0))
+    assert not store.exists("report/data/similar.js") and not store.exists("report/data/similar-0000.js")
+
+
+def test_neighbours_that_are_gone_are_left_out(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    write_run(store, 10, 8, shard_rows=20)
+    write_neighbours(store)
+    store.delete("scores/000001.parquet")
+    write_report(store, ReportSettings())
+    tiles = [t for e in store.list("report/data/similar-") for p in _data(store, e.key[12:-3]) for t in p]
+    gone = {str(i) for i in range(20, 40)}
+    assert tiles and not {t["fields"]["row_id"] for t in tiles} & gone
+
+
+def test_a_report_into_a_folder_of_ones_own(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    write_run(store, 6, 6)
+    into = tmp_path / "my report"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep me")
+    with pytest.raises(ConfigError, match="holds other files and no report"):
+        ReportPlace(store, str(tmp_path / "mine"))
+    before = {e.key for e in store.list("")}
+    index = write_report_to(ReportPlace(store, str(into)), store, ReportSettings())
+    assert index == str(into / "index.html") and (into / "index.html").exists() and any((into / "thumbs").iterdir())
+    assert {e.key for e in store.list("")} == before  # nothing is written to the run
+    (into / "notes.txt").write_text("keep me")
+    write_report_to(ReportPlace(store, str(into)), store, ReportSettings(map_images=0))
+    assert not (into / "map.html").exists() and not (into / "data/map.js").exists()
+    assert (into / "notes.txt").read_text() == "keep me"
+
+
+def test_the_drift_page_names_what_is_new_and_gone(tmp_path):
+    earlier, now = open_store(str(tmp_path / "earlier")), open_store(str(tmp_path / "now"))
+    write_run(earlier, 30, 6, metrics=False)
+    write_run(now, 24, 6, metrics=False, seed=3, hostile=True)
+    write_report_to(ReportPlace(now), now, ReportSettings(map_images=0), earlier)
+    html = _html(now, "drift")
+    assert "24 items are new, 30 are gone, of 24 now." in html and "<code>recall_score</code>" in html
+    assert "<script>window" not in html and "<img src=x" not in html
+    pictures = re.findall(r'src="(thumbs/drift/[^"]+)"', html)
+    assert len(pictures) > 40 and all(now.exists(f"report/{p}") for p in pictures)
+    listed = list(csv.reader(io.StringIO(now.read_bytes("report/data/drift-items.csv").decode("utf-8-sig"))))
+    assert len(listed) == 1 + 24 + 30 and any(row[1].startswith("'=cmd") for row in listed)
+    write_report(now, ReportSettings(map_images=0))
+    assert not now.exists("report/drift.html") and not now.exists("report/thumbs/drift/new-00.jpg")
+
+
+def _html(store: Store, page: str) -> str:
+    return store.read_bytes(f"report/{page}.html").decode()
+
+
+def test_another_aggregation_than_the_first_is_shown_by_its_name(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    write_run(store, 6, 6)
+    write_neighbours(store)
+    for file in ("per_query.parquet", "top.parquet"):
+        store.write_table(
+            f"metrics/mine/{file}", store.read_table(f"metrics/{file}").slice(0, 1 if "per" in file else 30)
+        )
+    store.write_json("metrics/mine/metrics.json", {"map": {"value": 0.4321, "low": None, "high": None, "n": 1}})
+    store.write_json("metrics/mine/about.json", {"name": "mine", "query": "text", "notes": ["a note of mine"]})
+    write_report_to(ReportPlace(store), store, ReportSettings(map_images=0), name="mine")
+    html = _html(store, "metrics")
+    assert "0.432" in html and "a note of mine" in html and "This is the aggregation <code>mine</code>" in html
+    assert "<code>image</code>" in html and len(_data(store, "gallery")["cards"]) == 1
+    assert not store.exists("report/pairs.html")  # it has none, the first aggregation has
+    write_report(store, ReportSettings(map_images=0))
+    assert "0.432" not in _html(store, "metrics") and store.exists("report/pairs.html")
+    with pytest.raises(StoreError, match="no aggregation 'none'; there: "):
+        write_report_to(ReportPlace(store), store, ReportSettings(), name="none")

@@ -420,6 +420,28 @@ def comparison_of(per_query: list[dict[str, Any]], root: str) -> dict[str, Any]:
     }
 
 
+def write_neighbours(store: Store, most: int = 8) -> None:
+    """Write metrics/image/ as `aggregate --set metrics.query=image` does: each ok image's nearest others."""
+    places, ids, vectors = [], [], []
+    for key in (e.key for e in store.list("scores/")):
+        for i, row in enumerate(store.read_table(key, ["row_id", "status", "embedding"]).to_pylist()):
+            if row["status"] == "ok":
+                places.append((key, i))
+                ids.append(row["row_id"])
+                vectors.append(row["embedding"])
+    scores = np.array(vectors) @ np.array(vectors).T
+    np.fill_diagonal(scores, -2)
+    out = []
+    for q, order in enumerate(np.argsort(-scores, axis=1)[:, :most]):
+        for rank, j in enumerate(order.tolist(), 1):
+            (file, row_index), score = places[j], float(scores[q, j])
+            found = {"row_id": ids[j], "file": file, "row_index": row_index, "rank": rank, "score": score}
+            out.append({"query_id": ids[q], "relevant": False, "part": "top"} | found)
+    store.write_table("metrics/image/top.parquet", pa.Table.from_pylist(out))
+    store.write_json("metrics/image/about.json", {"name": "image", "query": "image"})
+    store.write_json("metrics/image/metrics.json", {})
+
+
 def main() -> None:
     """`python -m tests.reports.synthetic_run FOLDER [hostile]`: a run folder to look at."""
     import sys

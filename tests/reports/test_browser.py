@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from aistudio.config import ReportSettings
-from aistudio.pipeline.report import write_report
+from aistudio.pipeline.report import write_report_to
+from aistudio.pipeline.report_place import ReportPlace
 from aistudio.store import open_store
-from tests.reports.synthetic_run import HOSTILE, write_run
+from tests.reports.synthetic_run import HOSTILE, write_neighbours, write_run
 
 pytestmark = pytest.mark.browser
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -25,7 +26,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-PAGES = ["index", "metrics", "gallery", "pairs", "selection", "failures", "map", "compare"]
+PAGES = ["index", "metrics", "gallery", "pairs", "selection", "failures", "map", "compare", "drift"]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,11 @@ def browser():
 def _report(folder: Path, **how) -> str:
     store = open_store(str(folder))
     write_run(store, **how)
+    write_neighbours(store)
+    earlier = open_store(f"{folder}_earlier")
+    write_run(earlier, **(how | {"num_items": how["num_items"] + 9}), seed=4, metrics=False)
     settings = ReportSettings(title=HOSTILE[0] if how.get("hostile") else "普陀山", queries_per_page=10)
-    return Path(write_report(store, settings)).resolve().parent.as_uri()
+    return Path(write_report_to(ReportPlace(store), store, settings, earlier)).resolve().parent.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ def page(browser):
 def _ready(page, name: str) -> None:
     where = {"gallery": ".tile", "pairs": ".tile", "selection": ".tile", "map": "[data-map] canvas"}
     page.wait_for_selector(where.get(name, "h1"))
-    if name in ("index", "metrics"):
+    if name in ("index", "metrics", "drift"):
         page.wait_for_selector("[data-figure] svg")
 
 
@@ -249,3 +253,64 @@ def test_a_comparison_answers_and_shows_pictures(report, page):
     assert page.locator(".answer").inner_text().startswith("B is better than A in 1 of 2")
     assert page.locator(".strip img").count() > 50 and page.locator(".strip .none").count() > 10
     assert page.evaluate("[...document.querySelectorAll('.strip img')].every((i) => i.getAttribute('src'))")
+
+
+def test_more_like_this_opens_from_any_picture_and_leads_back(report, page):
+    for name in ("gallery", "selection", "pairs", "map"):
+        page.goto(f"{report}/{name}.html")
+        _ready(page, name)
+        if name == "map":
+            page.fill("input[name=q]", "西湖")
+            page.locator("[data-found] button").first.click()
+        else:
+            page.locator(".tile:not(:has(.none))").first.click()
+        page.wait_for_selector("dialog .like img")
+        first, at = _row_id(page), page.inner_text("dialog .count")
+        assert page.locator("dialog .like button").count() == 6 and page.locator("dialog .back").count() == 0
+        page.locator("dialog .like button").nth(1).click()
+        page.wait_for_selector("dialog .back")
+        second = _row_id(page)
+        assert second != first and page.inner_text("dialog .count") == "2 of 6 · neighbour 2"
+        page.wait_for_selector("dialog .like img")
+        assert page.evaluate("document.querySelector('dialog .stage img').naturalWidth") > 0
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("dialog .count").startswith("3 of 6")
+        page.locator("dialog .back").click()
+        assert _row_id(page) == first and page.inner_text("dialog .count") == at
+        page.keyboard.press("Escape")
+    assert page.problems == []
+
+
+def _row_id(page) -> str:
+    return page.evaluate(
+        "[...document.querySelectorAll('dialog .fields div')]"
+        ".find((d) => d.querySelector('dt').textContent === 'row id').querySelector('dd').textContent"
+    )
+
+
+def test_notes_on_pictures_and_cards_are_one_csv(report, page):
+    page.goto(f"{report}/gallery.html")
+    page.wait_for_selector(".tile")
+    page.locator("[data-card] .note").first.fill("card note")
+    page.locator(".tile").first.click()
+    note = page.locator("dialog .note")
+    note.fill("=2+3")
+    note.press("ArrowLeft")  # moves in the text, not to another picture
+    assert page.inner_text("dialog .count").startswith("1 of ")
+    row_id = _row_id(page)
+    page.keyboard.press("Escape")
+    page.goto(f"{report}/map.html")
+    _ready(page, "map")
+    with page.expect_download() as download:
+        page.locator("[data-notes-csv]").click()
+    lines = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
+    assert [(line["page"], line["note"]) for line in lines] == [("gallery", "card note"), ("pictures", "'=2+3")]
+    assert lines[1]["id"] == row_id and page.problems == []
+
+
+def test_the_drift_page_answers_with_figures(report, page):
+    page.goto(f"{report}/drift.html")
+    assert page.locator(".answer").inner_text().endswith("0 items are new, 9 are gone, of 60 now.")
+    page.wait_for_selector("[data-figure=drift-recall_score] svg")
+    assert page.locator(".strip img").count() == 9
+    assert page.locator("text=Nothing moved noticeably").count() == 1 and page.problems == []

@@ -45,6 +45,8 @@ def test_colouring_of_names_numbers_and_ids():
     numbers = colouring("p", [float(i) for i in range(60)] + [float("nan")])
     assert numbers["kind"] == "number" and numbers["codes"][-1] == -1
     assert np.bincount(numbers["codes"][:-1]).tolist() == [10] * 6
+    assert colouring("csv", ["1", "2.5", "", *(str(i) for i in range(40))])["kind"] == "number"  # a CSV's price
+    assert colouring("names", [f"{i:04d}" for i in range(15)] * 9)["kind"] == "category"  # 0012 is a name
     assert colouring("id", [f"id{i}" for i in range(2000)]) is None
     assert colouring("same", ["x"] * 5) is None and colouring("none", [None] * 5) is None
 

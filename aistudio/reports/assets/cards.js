@@ -1,7 +1,7 @@
 /* Gallery, pairs, selection: search, filter, sort and page through the index; cards are filled when they come near. */
 "use strict";
 (function () {
-  const { h, clip, when, load, forget } = AIStudio;
+  const { h, clip, when, load, forget, notes } = AIStudio;
   const root = document.querySelector("[data-deck]");
   const place = root.querySelector("[data-cards]"), tools = root.querySelector("[data-tools]");
   const status = root.querySelector("[data-status]"), pager = root.querySelector("[data-pager]");
@@ -9,31 +9,10 @@
   const NAME = 0, ID = 1, FACET = 2, LOW = 3, HIGH = 4, SORT = 5; // columns of an index row
   let index = null, shown = [], page = 0, recent = [];
 
-  /* Notes stay in this browser: one object per report folder and page, from a card's id to its text. */
-  const notesKey = () => `aistudio-notes:${location.pathname.replace(/[^/]*$/, "")}:${index.kind}`;
-  let notes = {};
-  const readNotes = () => {
-    try { notes = { ...JSON.parse(localStorage.getItem(notesKey()) || "{}") }; } catch (e) { notes = {}; }
-  };
-  const note = (id, text) => {
-    if (text) notes[id] = text; else delete notes[id];
-    try { localStorage.setItem(notesKey(), JSON.stringify(notes)); } catch (e) { /* kept until the page is left */ }
-  };
-  const noteOf = (card) => (Object.hasOwn(notes, index.cards[card][ID]) ? String(notes[index.cards[card][ID]]) : "");
-
-  /* What is shown, in its order. Text that a spreadsheet would take for a formula gets an apostrophe, as in our other CSVs. */
-  const cell = (value) => {
-    const text = value === null || value === undefined ? "" : String(value);
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? "'" + text : text;
-    return /[",\r\n]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
-  };
-  const saveView = () => {
-    const header = ["name", "id", "kind", "lowest_score", "highest_score", "note"];
+  const noteOf = (card) => notes.get(index.kind, index.cards[card][ID]);
+  const saveView = () => { // what is shown, in its order
     const rows = shown.map((i) => [NAME, ID, FACET, LOW, HIGH].map((c) => index.cards[i][c]).concat(noteOf(i)));
-    const text = "\ufeff" + [header, ...rows].map((r) => r.map(cell).join(",")).join("\r\n") + "\r\n";
-    const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${index.kind}.csv` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    notes.saveCsv(`${index.kind}.csv`, ["name", "id", "kind", "lowest_score", "highest_score", "note"], rows);
   };
 
   const chunkOf = (card) => `${index.kind}-${String(Math.floor(card / index.chunkCards)).padStart(4, "0")}`;
@@ -94,10 +73,7 @@
       h("header", {}, h("h2", {}, h("bdi", { title: data.name.length > 160 ? data.name : null }, clip(data.name, 160))), h("div", { class: "info" }, ...facts)),
       ...groups.flatMap((g) => [g.label ? h("h3", {}, g.label) : null, h("div", { class: "tiles" }, ...g.tiles.map((t) => tile(t, all, at++)))].filter(Boolean)));
     if (!all.length) article.append(h("p", { class: "muted" }, "No picture of this one is within the score filter."));
-    article.append(h("input", {
-      class: "note", type: "text", value: noteOf(card), maxlength: 1000, placeholder: "Tag or note, kept in this browser",
-      "aria-label": "Tag or note on " + clip(data.name, 80), dir: "auto", oninput: (e) => note(index.cards[card][ID], e.target.value.trim()),
-    }));
+    article.append(notes.field(index.kind, index.cards[card][ID], clip(data.name, 80)));
     article.classList.remove("waiting");
   };
   const near = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
@@ -126,7 +102,6 @@
 
   when(root.dataset.deck).then((data) => {
     index = data;
-    readNotes();
     tools.querySelector("[data-csv]").addEventListener("click", saveView);
     tools.elements.sort.append(...index.sorts.map((s, i) => h("option", { value: i }, s.label)));
     tools.elements.facet.append(...index.facets.map((f) => h("option", { value: f.value }, f.label)));

@@ -1,8 +1,10 @@
-/* The large view of one picture with its address and all its fields; arrow keys go to its neighbours. */
+/* The large view of one picture with its address and all its fields; arrow keys go through its group. Below: more like
+   this, the stored neighbours, each of which opens in its turn. */
 "use strict";
 (function () {
-  const { h } = AIStudio;
-  let dialog = null, list = [], at = 0;
+  const { h, load, forget, notes } = AIStudio;
+  const MAX_FILES = 8; // data files of neighbours kept in memory
+  let dialog = null, list = [], at = 0, before = [], numbers = null, recent = [];
 
   const text = (value) => {
     if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
@@ -10,8 +12,31 @@
   };
   const field = ([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", { dir: "auto" }, text(value)));
 
+  /* The neighbours of a picture, [] where none are stored. */
+  const neighbours = async (id) => {
+    const index = await load("similar");
+    numbers = numbers || new Map(index.ids.map((v, i) => [v, i]));
+    if (!numbers.has(id)) return [];
+    const n = numbers.get(id), name = `similar-${String(Math.floor(n / index.perFile)).padStart(4, "0")}`;
+    recent = [name, ...recent.filter((r) => r !== name)];
+    recent.splice(MAX_FILES).forEach(forget);
+    return (await load(name))[n % index.perFile];
+  };
+  const like = (tiles) => h("div", { class: "like" }, ...tiles.map((t, i) => h("button", {
+    type: "button", "aria-label": `${t.markText}, ${t.fields.text || t.fields.item_id || ""}`, onclick: () => { before.push([list, at]); list = tiles; at = i; show(); },
+  }, t.thumb ? h("img", { src: t.thumb, alt: "" }) : h("span", { class: "none" }, "no picture"), h("span", { class: "cap" }, t.caption))));
+  const addSimilar = (tile, place) => {
+    if (!("similar" in document.body.dataset) || tile.fields.row_id === undefined) return;
+    neighbours(tile.fields.row_id).then((found) => {
+      if (found.length) place.append(h("h3", {}, "More like this"), like(found.map((t) => ({ ...t, src: t.thumb }))));
+    }).catch((error) => place.append(h("p", { class: "bad-text" }, error.message)));
+  };
+
   const show = () => {
     const tile = list[at];
+    const similar = h("div", { class: "similar" });
+    const back = before.length ? h("button", { type: "button", class: "ghost back", onclick: () => { [list, at] = before.pop(); show(); } }, "← Back") : null;
+    const note = tile.fields.row_id === undefined ? null : notes.field(notes.PICTURES, String(tile.fields.row_id), "this picture");
     const name = tile.fields.text || tile.fields.item_id || "";
     const picture = tile.src ? h("img", { src: tile.src, alt: tile.markText || "picture" }) : h("span", { class: "none" }, "no picture stored");
     const step = (by, label, sign) => h("button", {
@@ -23,21 +48,24 @@
     dialog.replaceChildren(h("div", { class: "inner" },
       h("div", { class: "stage" }, picture),
       h("div", { class: "side" },
-        h("header", {},
+        h("header", {}, back,
           h("span", { class: "count" }, `${at + 1} of ${list.length}` + (tile.markText ? ` · ${tile.markText}` : "")),
           step(-1, "Previous picture", "←"), step(1, "Next picture", "→"),
           h("button", { type: "button", class: "ghost", "aria-label": "Close", onclick: () => dialog.close() }, "✕")),
-        h("h2", { id: "box-title", dir: "auto" }, name), link,
+        h("h2", { id: "box-title", dir: "auto" }, name), link, note, similar,
         h("dl", { class: "fields" }, ...Object.entries(tile.fields).filter(([k]) => k !== "text").map(field)))));
+    addSimilar(tile, similar);
+    if (dialog.open && !dialog.contains(document.activeElement)) dialog.focus({ preventScroll: true }); // keys go on working
   };
   const move = (by) => { at = (at + by + list.length) % list.length; show(); };
 
   /* tiles: [{src, link, markText, fields}], the one at `start` first. */
   AIStudio.lightbox = (tiles, start) => {
     if (!dialog) {
-      dialog = h("dialog", { class: "box", "aria-labelledby": "box-title" });
+      dialog = h("dialog", { class: "box", tabindex: "-1", "aria-labelledby": "box-title" });
       dialog.addEventListener("click", (e) => { if (e.target === dialog) dialog.close(); });
       dialog.addEventListener("keydown", (e) => {
+        if (e.target.matches("input")) return; // a note is being written
         if (e.key === "ArrowLeft") move(-1);
         if (e.key === "ArrowRight") move(1);
       });
@@ -45,6 +73,7 @@
     }
     list = tiles;
     at = start;
+    before = [];
     show();
     dialog.showModal();
   };
