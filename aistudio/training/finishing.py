@@ -39,7 +39,10 @@ def export_best(
     load_trained(task.module, trained_names(task.module), state["average"] or state["module"])
     task.module.eval()
     metrics: dict[str, float] = task.validate()
-    facts = record | {"steps": outcome.step, "best": {"step": outcome.best.step, "metrics": metrics}}
+    facts = record | {
+        "steps": outcome.step, "best": {"step": outcome.best.step, "metrics": metrics},
+        "metric": settings.validation.metric or task.metric,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="aistudio-train-") as tmp:
         folder, place = Path(tmp), Place.of(store.path(layout.EXPORT.rstrip("/")), setup.name)
         task.export(folder, place, setup.name)

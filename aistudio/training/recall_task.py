@@ -183,7 +183,8 @@ class RecallTask:
         number = {name: i for i, name in enumerate(items[1])}
         cases = []
         for item, text, first in zip(worst["item_id"], worst["text"], rank[worst.index], strict=True):
-            rows = np.flatnonzero(items[0] == number[item])[:PICTURES]
+            rows = np.flatnonzero(items[0] == number[item])
+            rows = rows[np.sort(np.unique(images[rows], return_index=True)[1])][:PICTURES]  # one row of each image
             captions = [f"row {name}" for name in data.readable(rows, "row_id")]
             note = f"its first image has rank {first:.0f}" if np.isfinite(first) else "no image was found"
             pictures = list(zip(captions, data.thumbnails(images[rows]), strict=True))
