@@ -20,7 +20,7 @@ _POLL_S = 0.5
 _STATE_AFTER_LOGS_S = 60.0  # the log stream may end a little before the state is written
 _STOP_S = 60.0
 _REATTACH = 5  # times that a broken log stream is taken up again in a row
-_OURS = (0, 1, 2)  # exit codes that mean something; see jobs/common.py
+_OURS = (0, 1, 2, 3)  # exit codes that mean something; see jobs/common.py
 
 TOKEN_HELP = """\
 The cluster wants its access token. Since 2.60 Ray asks for one unless it was started with RAY_AUTH_MODE=disabled.
