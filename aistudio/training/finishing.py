@@ -49,6 +49,8 @@ def export_best(
         (folder / CARD).write_text(card(facts, settings, place), encoding="utf-8")
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write_bytes(layout.export_key(path.relative_to(folder).as_posix()), path.read_bytes())
+    history.board.outcome(record["settings"], {f"best/{name}": value for name, value in metrics.items()})
+    history.write()
     page = TrainingPage(
         title=f"Training of {setup.name}", folder=store.root, facts=facts,
         curves={name: history.series(name) for name in dict.fromkeys(e.name for e in history.entries)},
