@@ -32,7 +32,7 @@ from aistudio.training.composer_step import (
     gradient_norms,
     without_dropout,
 )
-from aistudio.training.recall import to_tensor
+from aistudio.training.pixels import Normalise
 
 FAMILIES = {"tirg": "tirg", "composeae": "compose_ae", "realspace": "real_space_concat_ae"}
 SPEC = ImageSpec(resize="torchvision_bilinear_center_crop")
@@ -99,7 +99,7 @@ def tokenize(words: list[str], texts: list[str]) -> list[list[int]]:
 
 
 def preprocess(paths: list[str]) -> Any:
-    return to_tensor(pixels(paths), SPEC)
+    return Normalise(SPEC, torch.device("cpu"))(torch.from_numpy(pixels(paths)))
 
 
 def vocabulary(dataset: str, root: str, variant: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="aistudio demo", description=__doc__)
     parser.add_argument("--out", default="reports/demo", metavar="DIR", help="results (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the drawing (default: %(default)s)")
     parser.add_argument("--images-per-sight", type=int, default=10, metavar="N", help="default: %(default)s")
     parser.add_argument("--num-pairs", type=int, default=400, metavar="N", help="default: %(default)s")
     return parser
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.store import open_store
 
     out = require_place("--out", args.out, ())
-    demo = run_demo(out, images_per_sight=args.images_per_sight, num_pairs=args.num_pairs)
+    demo = run_demo(out, seed=args.seed, images_per_sight=args.images_per_sight, num_pairs=args.num_pairs)
     for name, part in demo.runs.items():
         print(f"\n{name}")
         print_summary(part.result, open_store(part.folder), part.folder, next_step=False)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aistudio.config import JobConfig, load_config
-from aistudio.demo.catalogue import CatalogueInfo, write_catalogue
+from aistudio.demo.catalogue import DEMO_SEED, CatalogueInfo, write_catalogue
 from aistudio.demo.server import CatalogueServer
+from aistudio.errors import ConfigError
 from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline.cluster import connect
 from aistudio.pipeline.report import write_report
@@ -45,6 +46,7 @@ class Demo(NamedTuple):
 def run_demo(
     folder: str | Path,
     *,
+    seed: int = DEMO_SEED,
     num_sights: int | None = None,
     images_per_sight: int = 10,
     num_pairs: int = 400,
@@ -53,12 +55,19 @@ def run_demo(
     """Draw, serve, score, aggregate, select, report below `folder`; earlier results there are replaced.
 
     Args:
+        seed: equal seeds draw equal pictures; those of different seeds share none.
         num_sights, images_per_sight, num_pairs: of the catalogue; None: all sights.
         say: called with one line per step.
+
+    Raises:
+        ConfigError: no such catalogue can be drawn.
     """
     catalogue = Path(folder) / "catalogue"
     say(f"drawing the catalogue into {catalogue} …")
-    info = write_catalogue(catalogue, num_sights=num_sights, images_per_sight=images_per_sight, num_pairs=num_pairs)
+    try:
+        info = write_catalogue(catalogue, seed, num_sights, images_per_sight, num_pairs)
+    except ValueError as e:  # a negative seed, more pairs than the pictures form
+        raise ConfigError(f"the catalogue cannot be drawn: {e}") from None
     say(f"{info.num_images} pictures of {info.num_sights} sights, {info.num_rows} rows, {info.num_pairs} pairs")
     manifests = {"sights": info.recall_manifest, "pairs": info.pairs_manifest}
     with CatalogueServer(catalogue) as server:

@@ -10,7 +10,7 @@ from aistudio.reports.figures import Figure, Series, figure_files
 from aistudio.reports.page import Site, assets, render
 
 MAX_POINTS = 2_000  # of one curve
-_GROUPS = {"train/loss": "loss", "train/lr": "rate", "train/grad_norm": "gradient"}
+MAX_VALIDATION_CURVES = 6  # beside those of the training itself; metrics.csv has all
 
 Case = tuple[str, str, list[tuple[str, bytes | None]]]  # title, note, (caption, JPEG file)
 
@@ -21,14 +21,18 @@ class TrainingPage:
 
     title: str
     folder: str
-    facts: dict[str, Any]  # train.json, with steps and best
+    facts: dict[str, Any]  # train.json, with steps, best and metric
     curves: dict[str, list[tuple[int, float]]]  # name -> (update, value)
     cases: list[Case]
 
 
 def training_report(page: TrainingPage) -> dict[str, bytes]:
     """Return the report's files: path inside the report -> bytes; index.html is the last."""
-    figures = [_figure(name, points) for name, points in page.curves.items() if len(points) > 1]
+    metric = page.facts["metric"]
+    drawn = {name: points for name, points in page.curves.items() if len(points) > 1}
+    judged = sorted((n for n in drawn if n.startswith("val/")), key=lambda n: n != f"val/{metric}")
+    trained = sorted((n for n in drawn if n not in judged), key=lambda n: n != "train/loss")
+    figures = [_figure(name, drawn[name]) for name in [*judged[:1], *trained, *judged[1:MAX_VALIDATION_CURVES]]]
     files = {f"assets/{name}": body for name, body in assets().items()}
     files |= figure_files("training", figures)
     cases = []
@@ -45,6 +49,8 @@ def training_report(page: TrainingPage) -> dict[str, bytes]:
     facts = page.facts
     files["training.html"] = render(
         site, "training", figures=figures, cases=cases, best=facts["best"], steps=facts["steps"],
+        metrics=sorted(facts["best"]["metrics"].items(), key=lambda item: item[0] != metric),
+        num_hidden=max(0, len(judged) - MAX_VALIDATION_CURVES),
         counts=_count_rows(facts["counts"]), command=facts["command"],
         config=yaml.safe_dump(facts["settings"], sort_keys=False, allow_unicode=True),
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""How the demo weights are made: renderings, contrastive training of the recall model, the ranking head, measuring."""
+"""Training on one's own data: sources, cached data sets, samplers, losses, one loop, checkpoints, export."""

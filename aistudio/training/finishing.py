@@ -39,13 +39,18 @@ def export_best(
     load_trained(task.module, trained_names(task.module), state["average"] or state["module"])
     task.module.eval()
     metrics: dict[str, float] = task.validate()
-    facts = record | {"steps": outcome.step, "best": {"step": outcome.best.step, "metrics": metrics}}
+    facts = record | {
+        "steps": outcome.step, "best": {"step": outcome.best.step, "metrics": metrics},
+        "metric": settings.validation.metric or task.metric,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="aistudio-train-") as tmp:
         folder, place = Path(tmp), Place.of(store.path(layout.EXPORT.rstrip("/")), setup.name)
         task.export(folder, place, setup.name)
         (folder / CARD).write_text(card(facts, settings, place), encoding="utf-8")
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write_bytes(layout.export_key(path.relative_to(folder).as_posix()), path.read_bytes())
+    history.board.outcome(record["settings"], {f"best/{name}": value for name, value in metrics.items()})
+    history.write()
     page = TrainingPage(
         title=f"Training of {setup.name}", folder=store.root, facts=facts,
         curves={name: history.series(name) for name in dict.fromkeys(e.name for e in history.entries)},

@@ -3,15 +3,14 @@
 import csv
 import io
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from aistudio.storable import error_text
 from aistudio.store import Store
 from aistudio.training import layout
+from aistudio.training.board import Board
 
 COLUMNS = ("step", "epoch", "seconds", "name", "value")
 
@@ -29,10 +28,11 @@ class Entry(NamedTuple):
 class History:
     """Collects numbers and writes them out with each checkpoint, so that both always tell of the same steps."""
 
-    def __init__(self, store: Store, tensorboard: bool = True) -> None:
+    def __init__(self, store: Store, config: str = "") -> None:
+        """`config`: the settings as text, for TensorBoard."""
         self.entries: list[Entry] = []
-        self._store = store
-        self._board = _Board(store) if tensorboard else None
+        self._store, self._config = store, config
+        self.board = Board(store)
 
     def resume(self, step: int) -> float:
         """Read what an earlier attempt wrote, up to `step`; return the seconds that it had trained."""
@@ -41,21 +41,16 @@ class History:
             rows = list(csv.reader(text))[1:]
             read = [Entry(int(r[0]), int(r[1]), float(r[2]), r[3], float(r[4])) for r in rows]
             self.entries = [e for e in read if e.step <= step]
-        if self._board is not None:
-            self._board.begin(step)
+        self.board.begin(step)
+        self.board.text("config", self._config)
         return max((e.seconds for e in self.entries), default=0.0)
 
     def add(self, step: int, epoch: int, seconds: float, numbers: Mapping[str, float]) -> None:
         """Log numbers by their TensorBoard tags."""
         new = [Entry(step, epoch, round(seconds, 3), name, float(value)) for name, value in numbers.items()]
         self.entries += new
-        if self._board is not None:
-            self._board.add(new)
-
-    def text(self, tag: str, value: str) -> None:
-        """Log a text (the settings, say) to TensorBoard."""
-        if self._board is not None:
-            self._board.text(tag, value)
+        for entry in new:
+            self.board.scalar(entry.name, entry.value, entry.step)
 
     def write(self) -> None:
         """Write metrics.csv and hand TensorBoard's file over. Raises StoreError."""
@@ -64,44 +59,11 @@ class History:
         writer.writerow(COLUMNS)
         writer.writerows(self.entries)
         self._store.write_bytes(layout.HISTORY, out.getvalue().encode())
-        if self._board is not None:
-            self._board.write()
+        self.board.write()
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) of one number."""
         return [(e.step, e.value) for e in self.entries if e.name == name]
-
-
-class _Board:
-    """TensorBoard's event file: written locally, stored whole. Without the package nothing happens."""
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._folder = store, ""
-        self._writer: Any = None
-
-    def begin(self, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._folder = tempfile.mkdtemp(prefix="aistudio-tensorboard-")
-        self._writer = SummaryWriter(self._folder, purge_step=step + 1)
-
-    def add(self, entries: list[Entry]) -> None:
-        if self._writer is not None:
-            for e in entries:
-                self._writer.add_scalar(e.name, e.value, e.step)
-
-    def text(self, tag: str, value: str) -> None:
-        if self._writer is not None:
-            self._writer.add_text(tag, value)
-
-    def write(self) -> None:
-        if self._writer is None:
-            return
-        self._writer.flush()
-        for file in Path(self._folder).glob("events.*"):
-            self._store.write_bytes(f"{layout.TENSORBOARD}{file.name}", file.read_bytes())
 
 
 class ProgressLine:

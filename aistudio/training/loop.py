@@ -14,6 +14,7 @@ from torch import nn
 
 from aistudio.config.train import TrainSettings
 from aistudio.errors import AIStudioError, WeightsError
+from aistudio.training.board import ShowsPictures
 from aistudio.training.checkpoints import Checkpoints
 from aistudio.training.history import Clock, History, ProgressLine
 from aistudio.training.optimise import AveragedWeights, build_optimizer, rate_factor
@@ -217,6 +218,9 @@ class Loop(Generic[B]):
         self._line.validation = f"{metric} {value:.4f} (best {self._best.value:.4f})"
         self._add({f"val/{name}": number for name, number in found.items()})
         if self._team.leads:
+            if isinstance(self._task, ShowsPictures):
+                for tag, pixels in self._task.pictures().items():
+                    self._history.board.picture(tag, pixels, self._step)
             self._line.say(f"validation after step {self._step:,}: {_listed({metric: value} | found)}")
         self._clock_from = (self._clock.seconds, self._step)
 

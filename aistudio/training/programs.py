@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 
 from aistudio.config.train import TrainSettings
 from aistudio.errors import OutputError, RunMismatchError, StoreError
@@ -103,7 +104,7 @@ def _train(settings: TrainSettings, team: Team, store: Store, setup: Setup, say:
     inputs = json.loads(json.dumps(setup.shape))
     record = team.lead(lambda: _begin(settings, team, store, setup, command))
     fingerprint = hashlib.sha256(json.dumps([shape, inputs], sort_keys=True).encode()).hexdigest()
-    checkpoints, history = Checkpoints(store, record["attempt"], fingerprint), History(store)
+    checkpoints, history = Checkpoints(store, record["attempt"], fingerprint), History(store, _as_yaml(shape))
     started = time.monotonic()
     outcome = Loop(setup.task, settings, checkpoints, history, team).run()
 
@@ -141,6 +142,10 @@ def _begin(settings: TrainSettings, team: Team, store: Store, setup: Setup, comm
 
 def _settings_shape(settings: TrainSettings) -> dict[str, Any]:
     return dict(json.loads(json.dumps(redacted(settings.shape()))))
+
+
+def _as_yaml(shape: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(shape, sort_keys=False, allow_unicode=True))
 
 
 def _refuse_other(old: dict[str, Any], new: dict[str, Any], store: Store) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
 from aistudio.config.train import OptimiserSettings, RecallTraining
 from aistudio.models import load_recall
+from aistudio.training.board import tiled
 from aistudio.training.dataset import Dataset
 from aistudio.training.dual import DualModel, choose_trained
 from aistudio.training.exporting import Place
@@ -27,7 +28,7 @@ from aistudio.training.item_batches import ItemBatches
 from aistudio.training.pixels import Normalise
 from aistudio.training.ranking_task import freeze_batch_norm
 from aistudio.training.recall import click_loss, padded
-from aistudio.training.retrieval_check import retrieval_metrics
+from aistudio.training.retrieval_check import Judged, retrieval_metrics
 from aistudio.training.shuffled import ShuffledBatches
 from aistudio.training.task import Case, Progress, StepLoss
 from aistudio.training.team import Team
@@ -93,7 +94,7 @@ class RecallTask:
             dual.module.to(memory_format=torch.channels_last)
         self._heads = heads
         self._normalise = Normalise(dual.image_spec, device)
-        self.last_queries: pd.DataFrame | None = None
+        self.last: Judged | None = None
 
     def batches(self) -> ItemBatches:
         settings, rows = self.settings, self.data.rows
@@ -169,13 +170,19 @@ class RecallTask:
     def validate(self) -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="aistudio-train-") as folder:
             model = load_recall(self.export(Path(folder), Place(folder), "model"), device=str(self._device))
-            found, self.last_queries = retrieval_metrics(model, self.data.validation, self.settings.k)
-        return found
+            self.last = retrieval_metrics(model, self.data.validation, self.settings.k)
+        return self.last.metrics
+
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """Return a grid of a few fixed texts: first an image of the text's own item, then the nearest images."""
+        if self.last is None:
+            return {}
+        return {"val/neighbours": tiled([self.data.validation.thumbnails(row) for row in self.last.neighbours])}
 
     def worst_cases(self, num: int) -> list[Case]:
         """Return the queries whose first right image has the lowest rank, with some of their images."""
-        found, data = self.last_queries, self.data.validation
-        assert found is not None, "validate first"
+        assert self.last is not None, "validate first"
+        found, data = self.last.queries, self.data.validation
         missed = found[found["first_rank"].isna() | (found["first_rank"] > 1)]
         rank = missed["first_rank"].fillna(np.inf)
         worst = missed.loc[rank.sort_values(ascending=False, kind="stable").index[:num]]
@@ -183,7 +190,8 @@ class RecallTask:
         number = {name: i for i, name in enumerate(items[1])}
         cases = []
         for item, text, first in zip(worst["item_id"], worst["text"], rank[worst.index], strict=True):
-            rows = np.flatnonzero(items[0] == number[item])[:PICTURES]
+            rows = np.flatnonzero(items[0] == number[item])
+            rows = rows[np.sort(np.unique(images[rows], return_index=True)[1])][:PICTURES]  # one row of each image
             captions = [f"row {name}" for name in data.readable(rows, "row_id")]
             note = f"its first image has rank {first:.0f}" if np.isfinite(first) else "no image was found"
             pictures = list(zip(captions, data.thumbnails(images[rows]), strict=True))

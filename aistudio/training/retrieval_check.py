@@ -1,6 +1,7 @@
 """Retrieval metrics of held-out rows by the very code that judges a scored run: equal by construction."""
 
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,27 +14,34 @@ from aistudio.runs import layout
 from aistudio.schema import EMBEDDING, Status, score_schema, text_schema, vector_array
 from aistudio.store import Store, open_store
 from aistudio.training.dataset import Dataset
+from aistudio.training.neighbours import Neighbours
 
 ROWS_AT_ONCE = 1_024
 IMAGES_AT_ONCE = 64
 
 
-def retrieval_metrics(model: RecallModel, data: Dataset, k: list[int]) -> tuple[dict[str, float], pd.DataFrame]:
-    """Encode all rows' pixels and texts, write them as a run into a temporary folder and aggregate it.
+class Judged(NamedTuple):
+    """What the validation found."""
 
-    Returns:
-        The metrics (hit_rate@K, mrr, map, ...) and the table of queries with `first_rank`.
-    """
+    metrics: dict[str, float]  # hit_rate@K, mrr, map, ...
+    queries: pd.DataFrame  # one row for each query, with `first_rank`
+    neighbours: list[list[int]]  # numbers of images: one of the query's item, then the nearest
+
+
+def retrieval_metrics(model: RecallModel, data: Dataset, k: list[int]) -> Judged:
+    """Encode all rows' pixels and texts, write them as a run into a temporary folder and aggregate it."""
+    neighbours = Neighbours(model, data)
     with tempfile.TemporaryDirectory(prefix="aistudio-train-") as folder:
         store = open_store(folder)
-        _write_run(store, model, data)
+        _write_run(store, model, data, neighbours)
         found = aggregate(store, MetricsSettings(k=k, bootstrap_samples=0))["metrics"]
         queries = store.read_table(layout.metrics_key("per_query.parquet")).to_pandas()
     values = {name: entry["value"] for name, entry in found.items() if isinstance(entry, dict)}
-    return {name: float(v) for name, v in values.items() if v is not None and np.isfinite(v)}, queries
+    metrics = {name: float(v) for name, v in values.items() if v is not None and np.isfinite(v)}
+    return Judged(metrics, queries, neighbours.rows())
 
 
-def _write_run(store: Store, model: RecallModel, data: Dataset) -> None:
+def _write_run(store: Store, model: RecallModel, data: Dataset, neighbours: Neighbours) -> None:
     image = data.column("image")
     schema = score_schema([], {EMBEDDING: model.dim})
     for number, start in enumerate(range(0, len(data), ROWS_AT_ONCE)):
@@ -44,6 +52,7 @@ def _write_run(store: Store, model: RecallModel, data: Dataset) -> None:
             for i in range(0, len(rows), IMAGES_AT_ONCE)
         ]
         vectors = np.concatenate(parts)
+        neighbours.add(image[rows], vectors)
         texts = data.readable(rows, "text")
         distinct = list(dict.fromkeys(texts))
         place = {text: i for i, text in enumerate(distinct)}

@@ -23,6 +23,11 @@ def test_vocabulary_covers_names_and_titles(tmp_path):
     assert len(set(vocabulary())) == len(vocabulary())
 
 
+def test_the_demo_weights_were_trained_with_this_vocabulary(request):
+    path = request.config.rootpath / "weights/demo/vocab.txt"
+    assert path.read_text(encoding="utf-8").splitlines() == vocabulary()
+
+
 def test_captions_speak_only_of_what_is_shown():
     rng = random.Random(1)
     found = [caption(SIGHTS[0], SHOWN, rng) for _ in range(200)]

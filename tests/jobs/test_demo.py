@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from aistudio.errors import ConfigError
 from aistudio.jobs import demo
 from aistudio.pipeline import cluster
 
@@ -74,6 +75,11 @@ def test_selection_gives_each_sight_its_best_pictures(ran):
     kept = chosen[chosen["selected"]]
     assert len(chosen) == 620 and kept.groupby("item_id").size().max() <= 3
     assert set(chosen["reason"].str.partition(":")[0]) <= {"kept", "beyond_n", "duplicate_of", "failed", "below_recall"}
+
+
+def test_a_catalogue_that_cannot_be_drawn_is_one_message(tmp_path):
+    with pytest.raises(ConfigError, match="500 pairs asked for; 122 pictures form"):
+        demo.main(["--out", str(tmp_path), "--seed", "3", "--images-per-sight", "2", "--num-pairs", "500"])
 
 
 @pytest.mark.browser

@@ -22,7 +22,9 @@ from aistudio.errors import AIStudioError, ConfigError
 from aistudio.jobs.submit import _entrypoint, build_parser
 from aistudio.pipeline import submission
 from aistudio.pipeline.shipping import leaves, requirements, ships, stage
+from aistudio.pipeline.submission import JobServer
 from aistudio.secrets import refuse_secrets
+from tests.training import tiny_training
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -223,7 +225,7 @@ class Head:
     def submit(self, cwd: Path, *argv: str, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
         env = _clean_env(self.home) | {"PYTHONPATH": str(ROOT)} | ({"RAY_AUTH_TOKEN": token} if token else {})
         command = [sys.executable, "-m", "jobs.submit", "--address", self.address, *argv]
-        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=250)
 
     def text(self, path: str) -> str:
         request = urllib.request.Request(f"{self.address}{path}", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -368,6 +370,34 @@ def test_a_head_without_our_packages_is_said_with_the_way_out(package, capsys):
     assert _server(_Client(code=1, log=log)).follow("score-1") == 1
     err = capsys.readouterr().err
     assert f"lack the Python package {package.partition('.')[0]}." in err and "--install" in err
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(580)
+def test_a_training_on_workers_of_the_cluster(head, project, tmp_path):
+    training = tiny_training.ranking(
+        tmp_path, epochs=None, steps=6, validation={"every_epochs": None, "every_steps": 6}
+    )
+    training["workers"] = {"num_workers": 2, "cpus_per_worker": 0.5}
+    (project / "conf/train.yaml").write_text(yaml.safe_dump(training))
+    command = ("--job", "train", "--conf", "conf/train.yaml")
+    done = head.submit(project, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training on 2 workers" in done.stdout and "finished: 6 updates" in done.stdout
+    record = json.loads((tmp_path / "out/train.json").read_text())
+    assert record["state"] == "finished" and record["workers"] == 2
+    again = head.submit(project, *command)
+    assert again.returncode == 0 and "this training is finished already" in again.stdout, again.stdout + again.stderr
+    wrong = head.submit(project, *command, "--set", "batch_size=7", "--set", f"output={tmp_path}/other")
+    assert wrong.returncode == 2 and "cannot be shared evenly by 2 workers" in wrong.stdout, wrong.stdout
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (2, 2), (3, 3), (137, 1), (None, 1)])
+def test_the_exit_code_is_the_jobs_own(code, expected):
+    info = SimpleNamespace(status=JobStatus.SUCCEEDED, driver_exit_code=code, message="m")
+    server = object.__new__(JobServer)
+    server.address, server._client = "http://head", SimpleNamespace(get_job_info=lambda job_id: info)
+    assert server.exit_code("score-1") == expected
 
 
 def test_an_address_without_a_server_is_said_at_once(tmp_path, capsys):
