@@ -159,6 +159,7 @@ class RunRecord(Part):
     timeline: tuple[tuple[Number, ...], ...] = ()  # seconds, rows done, rows ok
     rows: RowTotals = RowTotals()
     counts: dict[str, int] = {}  # stored rows by status
+    crops: dict[str, dict[str, int]] = {}  # column of boxes -> how it was cropped (schema.Crop) -> ok rows
     sources: Sources = Sources()
 
     @model_validator(mode="before")

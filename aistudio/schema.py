@@ -5,7 +5,7 @@ A column is written down once, here, with its type and meaning; so is the layout
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -85,6 +85,15 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
 EMBEDDING = "embedding"  # of the recall model
 RANK_EMBEDDING = "rank_embedding"  # of the ranking model, when its image tower is its own
 ENCODER_PREFIX = "embedding_"  # of an encoder, then its name
+CROP_PREFIX = "crop_"  # of the box that a model's picture was cropped to, then the encoder's name, recall or ranking
+# In pixels of the picture as decoded, x1 and y1 excluded; method and score as in Crop. Null where the row failed.
+CROP_TYPE = pa.struct(
+    [
+        *(pa.field(side, pa.int32()) for side in ("x0", "y0", "x1", "y1")),
+        pa.field("method", pa.string()),
+        pa.field("score", pa.float32()),
+    ]
+)
 VECTOR_COLUMNS = (EMBEDDING, RANK_EMBEDDING)  # see vector_field
 VECTOR_WIDTH = b"aistudio.width"  # metadata of a vector field: how many numbers each vector has
 THUMBNAIL_FIELD = pa.field("thumbnail", pa.binary())  # JPEG file
@@ -114,6 +123,11 @@ def passthrough_name(column: str) -> str:
 def encoder_column(name: str) -> str:
     """Return the column that holds the vectors of the encoder `name`."""
     return f"{ENCODER_PREFIX}{name}"
+
+
+def crop_column(role: str) -> str:
+    """Return the column of the boxes of one model: `recall`, `ranking` or `encoders.<name>`."""
+    return f"{CROP_PREFIX}{role.removeprefix('encoders.')}"
 
 
 def is_vector_column(column: str) -> bool:
@@ -225,16 +239,20 @@ def candidate_schema(passthrough: list[pa.Field]) -> pa.Schema:
     return pa.schema([*CANDIDATE_FIELDS, *passthrough])
 
 
-def score_schema(passthrough: list[pa.Field], widths: Mapping[str, int], dtype: str = "float32") -> pa.Schema:
+def score_schema(
+    passthrough: list[pa.Field], widths: Mapping[str, int], dtype: str = "float32", crops: Iterable[str] = ()
+) -> pa.Schema:
     """Schema of a score file.
 
     Args:
         passthrough: the manifest's own columns.
         widths: vector column -> its width, in the order in which they are stored.
         dtype: stored type of the vectors, "float32" or "float16".
+        crops: columns of boxes (CROP_TYPE).
     """
     vectors = [vector_field(column, width, dtype) for column, width in widths.items()]
-    return pa.schema([*CANDIDATE_FIELDS, *OUTCOME_FIELDS, *vectors, THUMBNAIL_FIELD, *passthrough])
+    boxes = [pa.field(column, CROP_TYPE) for column in crops]
+    return pa.schema([*CANDIDATE_FIELDS, *OUTCOME_FIELDS, *vectors, *boxes, THUMBNAIL_FIELD, *passthrough])
 
 
 def text_schema(dim: int) -> pa.Schema:

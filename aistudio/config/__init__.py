@@ -11,7 +11,7 @@ from aistudio.config.images import ImagesSettings
 from aistudio.config.job import JobConfig
 from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
-from aistudio.config.models import ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
+from aistudio.config.models import DetectorSettings, ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
 from aistudio.config.reading import load_config, load_model_config, load_train_config, parse_config, parse_train_config
 from aistudio.config.report import ReportSettings
 from aistudio.config.search import SearchSettings
@@ -21,6 +21,7 @@ from aistudio.config.train import RankingTraining, RecallTraining, TrainConfig, 
 
 __all__ = [
     "DatasetFormat",
+    "DetectorSettings",
     "DownloadSettings",
     "EngineSettings",
     "ImageSpec",

@@ -46,6 +46,27 @@ Resize = Literal[  # images/transform.py says what each does
 ]
 
 
+class DetectorSettings(Settings):
+    """Which of torchvision's detectors crops to the object, and by which of its boxes (models/_detector.py)."""
+
+    model: str  # torchvision's name, e.g. maskrcnn_resnet50_fpn_v2, fasterrcnn_mobilenet_v3_large_320_fpn
+    num_classes: int = Field(2, ge=2)  # with the background, which is class 0
+    classes: tuple[int, ...] | None = None  # that count as the object; null: all
+    score_threshold: float = Field(0.82, gt=0, le=1)
+    lower_by: float = Field(0.2, gt=0)  # where nothing is found, again and again
+    lowest_score: float = Field(0.2, gt=0, le=1)
+    pick: Literal["largest", "best_score"] = "best_score"
+    mask_background: str | None = Field(None, pattern=r"^#[0-9a-fA-F]{6}$")  # painted outside the mask, e.g. #F5F5F5
+    sha256: str | None = None  # of its weights; filled in from the model's extra_files.detector
+
+    @field_validator("classes")
+    @classmethod
+    def _no_background(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if classes is not None and (not classes or min(classes) < 1):
+            raise ValueError("expected class numbers from 1 on; 0 is the background")
+        return classes
+
+
 class ImageSpec(Settings):
     """Pixels that a model was trained on: a property of its weights."""
 
@@ -54,6 +75,14 @@ class ImageSpec(Settings):
     resize_shortest: int | None = None  # for *_center_crop; null: the size itself
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop: Literal["none", "border", "grabcut", "model"] = "none"  # to the object, before resizing (docs/images.md)
+    detector: DetectorSettings | None = None  # with crop: model; its weights are the model's extra_files.detector
+
+    @model_validator(mode="after")
+    def _detector_where_it_is_used(self) -> Self:
+        if (self.crop == "model") != (self.detector is not None):
+            raise ValueError("crop: model and detector go together")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return what of it enters a model's fingerprint, as plain data.
@@ -116,6 +145,19 @@ class ModelConfig(Settings):
             weights = first.get("weights") if isinstance(first, dict) else getattr(first, "weights", None)
             return data if weights is None else {**data, "weights": weights}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _detector_is_pinned(cls, data: Any) -> Any:
+        """Write the checksum of a detector's weights into `image`: what crops a picture decides its vector."""
+        image = data.get("image") if isinstance(data, dict) else None
+        if not isinstance(image, dict) or not isinstance(image.get("detector"), dict):
+            return data
+        file = (data.get("extra_files") or {}).get("detector")
+        sha256 = file.get("sha256") if isinstance(file, dict) else getattr(file, "sha256", None)
+        if not sha256:
+            raise ValueError("image.crop: model needs extra_files.detector (path and sha256)")
+        return data | {"image": image | {"detector": image["detector"] | {"sha256": str(sha256).lower()}}}
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:

@@ -5,6 +5,7 @@ and says so. White objects on white, shadows and busy backgrounds are the limits
 models/detector.py.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ GRABCUT_ITERATIONS = 5
 _XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]])
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 _LINEAR = np.where(np.arange(256) <= 10, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4)
+
+
+Cropper = Callable[[np.ndarray], tuple[np.ndarray, Crop]]  # (H, W, 3) uint8 -> the pixels to resize, and their box
 
 
 class _Box(NamedTuple):
@@ -96,6 +100,17 @@ def crop_by_grabcut(rgb: np.ndarray) -> Crop:
     box = _box(foreground)
     filled = float(foreground[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].mean()) if box else 0.0
     return _crop(box, (h, w), (height, width), "grabcut", filled)
+
+
+def cropper(method: str) -> Cropper:
+    """Return what crops by `border` or `grabcut`."""
+    find = {"border": crop_by_border, "grabcut": crop_by_grabcut}[method]
+
+    def crop(rgb: np.ndarray) -> tuple[np.ndarray, Crop]:
+        found = find(rgb)
+        return cut(rgb, found), found
+
+    return crop
 
 
 def cut(rgb: np.ndarray, crop: Crop) -> np.ndarray:

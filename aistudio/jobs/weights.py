@@ -199,13 +199,17 @@ def _score_cases(cfg: ModelConfig, model: "ImageEncoder", folder: Path) -> None:
     import numpy as np
 
     from aistudio.images.decode import decode
+    from aistudio.models import load_detector
 
     try:
         cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
         bodies = [(folder / image["file"]).read_bytes() for image in cases["images"]]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ConfigError(f"{folder}: not a folder of cases (cases.json and its images): {e}") from None
-    decoded = [decode(body, [model.image_spec], ImagesSettings()) for body in bodies]
+    detector = model.image_spec.detector
+    weights = cfg.extra_files["detector"].path if detector else ""
+    detectors = {detector: load_detector(detector, weights).cut} if detector else {}
+    decoded = [decode(body, [model.image_spec], ImagesSettings(), detectors) for body in bodies]
     whole = [d.pixels[0] if d.pixels else None for d in decoded]
     black = np.zeros((model.image_spec.size, model.image_spec.size, 3), np.uint8)
     vectors = model.encode_images(np.stack([black if p is None else p for p in whole]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
 
-from aistudio.config import ImageSpec, ModelConfig
+from aistudio.config import DetectorSettings, ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.weights.files import WeightsInfo
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from aistudio.models._detector import Detector
     from aistudio.poi_table import PoiTable
 
 __all__ = [
@@ -177,6 +178,18 @@ def load_composer(cfg: ModelConfig, **options: Unpack[LoadKeywords]) -> Composer
     """Load a composer. Raises as `load_recall`."""
     _require(cfg, Kind.COMPOSER)
     return cast(Composer, load_model(cfg, **options))
+
+
+def load_detector(settings: DetectorSettings, weights: str) -> "Detector":
+    """Load what crops pictures to the object, on the CPU.
+
+    Raises:
+        ConfigError: torchvision has no such detector, or one without the masks that are asked for.
+        WeightsError: the file is missing, damaged or of another model.
+    """
+    from aistudio.models._detector import Detector
+
+    return Detector(settings, weights)
 
 
 def check_weights(cfg: ModelConfig) -> WeightsInfo:

@@ -5,41 +5,19 @@ the best of those above the score threshold, which is lowered step by step until
 may paint what lies outside the object. Not a model family: it turns pictures into crops, not into vectors.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torchvision
-from pydantic import Field, field_validator
 from torch import nn
 
-from aistudio.config import Settings
+from aistudio.config import DetectorSettings
 from aistudio.errors import ConfigError
 from aistudio.models._checkpoint import fit, load_into, read_state_dict
 from aistudio.schema import Crop
 
 MASK_THRESHOLD = 0.5  # torchvision gives soft masks
-
-
-class DetectorSettings(Settings):
-    """Which detector, and which of its boxes."""
-
-    model: str  # torchvision's name, e.g. maskrcnn_resnet50_fpn_v2, fasterrcnn_mobilenet_v3_large_320_fpn
-    weights: str  # a file of its tensors
-    num_classes: int = Field(2, ge=2)  # with the background, which is class 0
-    classes: tuple[int, ...] | None = None  # that count as the object; null: all
-    score_threshold: float = Field(0.82, gt=0, le=1)
-    lower_by: float = Field(0.2, gt=0)  # where nothing is found, again and again
-    lowest_score: float = Field(0.2, gt=0, le=1)
-    pick: Literal["largest", "best_score"] = "best_score"
-    mask_background: str | None = Field(None, pattern=r"^#[0-9a-fA-F]{6}$")  # painted outside the mask, e.g. #F5F5F5
-
-    @field_validator("classes")
-    @classmethod
-    def _no_background(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if classes is not None and (not classes or min(classes) < 1):
-            raise ValueError("expected class numbers from 1 on; 0 is the background")
-        return classes
 
 
 class Found(NamedTuple):
@@ -54,8 +32,8 @@ class Found(NamedTuple):
 class Detector:
     """A detector, loaded; pictures one by one, so that no result depends on another picture."""
 
-    def __init__(self, settings: DetectorSettings, device: str = "cpu") -> None:
-        """Build the model and fill it.
+    def __init__(self, settings: DetectorSettings, weights: str, device: str = "cpu") -> None:
+        """Build the model and fill it with the tensors of the file `weights`.
 
         Raises:
             ConfigError: no such detection model, or a background to paint with a model without masks.
@@ -64,7 +42,7 @@ class Detector:
         self.settings = settings
         if settings.mask_background and not settings.model.startswith("maskrcnn"):
             raise ConfigError(f"mask_background: {settings.model} has no masks; use a maskrcnn model or null")
-        self._model = _built(settings).to(device)
+        self._model = _built(settings, weights).to(device)
         self._device = torch.device(device)
 
     def cut(self, rgb: np.ndarray) -> tuple[np.ndarray, Crop]:
@@ -120,7 +98,7 @@ def _thresholds(settings: DetectorSettings) -> list[float]:
     return [*steps, settings.lowest_score] if settings.lowest_score < steps[-1] else steps
 
 
-def _built(settings: DetectorSettings) -> nn.Module:
+def _built(settings: DetectorSettings, weights: str) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models.detection)
     if settings.model not in known or settings.model.startswith("keypoint"):
         raise ConfigError(f"detector {settings.model!r} is not known; one of {', '.join(known)}")
@@ -129,7 +107,7 @@ def _built(settings: DetectorSettings) -> nn.Module:
     )
     names = {key: key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
     shapes = {key: value.shape for key, value in model.state_dict().items() if key in names}
-    load_into(model, fit(read_state_dict(settings.weights), shapes, settings.weights), names, settings.weights)
+    load_into(model, fit(read_state_dict(weights), shapes, weights), names, weights)
     return model.eval().requires_grad_(False)
 
 

@@ -98,8 +98,8 @@ def pretrained(auto: Any, folder: Path, **options: Any) -> Any:
     return model.eval()
 
 
-def image_spec(folder: Path) -> ImageSpec:
-    """Pixels as the folder's own image processor makes them.
+def image_spec(folder: Path, conf: ImageSpec) -> ImageSpec:
+    """Pixels as the folder's own image processor makes them, of what `conf` crops to.
 
     Raises:
         WeightsError: no processor, or one that does something else than resize, crop and normalise.
@@ -111,7 +111,7 @@ def image_spec(folder: Path) -> ImageSpec:
     mean, std = tuple(p.image_mean), tuple(p.image_std)
     if not (p.do_resize and p.do_normalize and kernel) or abs(p.rescale_factor * 255 - 1) > 1e-6:
         raise WeightsError(f"{folder}: an image processor that does not resize (bilinear or bicubic) and normalise")
-    colours: Any = {"mean": mean, "std": std}
+    colours: Any = {"mean": mean, "std": std, "crop": conf.crop, "detector": conf.detector}
     if "shortest_edge" in size and hasattr(p, "crop_pct"):  # ConvNeXt's: the shares of a crop instead of its size
         edge = size["shortest_edge"]
         if edge >= CONVNEXT_SQUASHES:

@@ -35,7 +35,7 @@ class HfDualRecall:
     def __init__(self, cfg: ModelConfig, arch: HfArch, folders: Folders, options: LoadOptions) -> None:
         model = pretrained(transformers.AutoModel, folders.model)
         text_model = _text_tower(arch, folders) if arch.text_model else model
-        self.image_spec = image_spec(folders.model)
+        self.image_spec = image_spec(folders.model, cfg.image)
         self.fingerprint = _fingerprint(cfg, arch, folders, self.image_spec)
         images = {k: v for k, v in model.state_dict().items() if not k.startswith(("text_", "logit_"))}
         self.image_tower_fingerprint = tensors_fingerprint(images, self.image_spec.identity())
@@ -167,7 +167,7 @@ def check(cfg: ModelConfig) -> WeightsInfo:
             transformers.AutoConfig.from_pretrained(folders.model, local_files_only=True)
         )
     tensors = list(model.state_dict().values())
-    spec = image_spec(folders.model)
+    spec = image_spec(folders.model, cfg.image)
     return WeightsInfo(
         name=cfg.name,
         family=cfg.family,

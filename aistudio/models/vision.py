@@ -98,7 +98,7 @@ def _open(cfg: ModelConfig) -> Opened:
 def _open_folder(cfg: ModelConfig, arch: VisionArch) -> Opened:
     folders = Folders(cfg, HfArch(model=arch.model, revision=arch.revision))
     require_plain_steps(folders.model)
-    cfg = cfg.model_copy(update={"image": image_spec(folders.model)})
+    cfg = cfg.model_copy(update={"image": image_spec(folders.model, cfg.image)})
     with explained(folders.model), torch.device("meta"):
         config = transformers.AutoConfig.from_pretrained(folders.model, local_files_only=True)
         skeleton = HuggingFaceBackbone(transformers.AutoModel.from_config(config).eval())

@@ -23,6 +23,7 @@ from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.resume import is_done, store_shard
 from aistudio.scoring.careful import Care
+from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.encoders import Device, Encoders
 from aistudio.scoring.image_source import ImageRow, ImageSource
 from aistudio.scoring.isolate import DeviceLostError
@@ -76,6 +77,13 @@ class _Worker:
             return
         self.coordinator.note(self.encoders.facts())
         _forget_what_stays()
+
+    def load_detectors(self) -> None:
+        """What crops pictures for the models; refuses as `load` does."""
+        try:
+            self.detectors = load_detectors((m.config for m in self.run.models.by_role.values()), self.config)
+        except AIStudioError as e:
+            self.refusal = self.refusal or e
 
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
         """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
@@ -147,10 +155,11 @@ class FusedWorker(_Worker):
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         self.load()
+        self.load_detectors()
         if self.refusal is not None:
             return
         turn = self.encoders.turn if run.plan.torch_threads == 1 else None
-        self.source = ImageSource(self.config, run.models.specs, turn, self.encoders.batch_size)
+        self.source = ImageSource(self.config, run.models.specs, turn, self.encoders.batch_size, self.detectors)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
@@ -171,7 +180,9 @@ class FetchWorker(_Worker):
 
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
-        self.source = ImageSource(self.config, run.models.specs)
+        self.load_detectors()
+        if self.refusal is None:
+            self.source = ImageSource(self.config, run.models.specs, detectors=self.detectors)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])

@@ -98,6 +98,8 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
         print(line)
     if not result.did_nothing:
         _print_speed(record)
+    for column, methods in ledger.crops.items():
+        print(f"{column}: {', '.join(f'{method} {n:,}' for method, n in sorted(methods.items()))} row(s)")
     _print_texts(ledger, record)
     if ledger.complete:
         print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")

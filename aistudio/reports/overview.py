@@ -111,11 +111,17 @@ def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         ("command", " ".join(run.command)),
         ("fingerprint", _short(run.fingerprint)),
     ]
+    cropped = [(column, _joined(methods)) for column, methods in run.crops.items()]
     when = [("started", run.started_at), ("finished", run.finished_at), ("attempt", run.attempt or None)]
     where = [(k, _joined(v)) for k, v in run.host.as_json().items()]
     groups: list[tuple[str, Sequence[tuple[str, Any]]]] = [("Data", data)]
     groups += [(f"{role.capitalize()} model", _model(model)) for role, model in run.models.items()]
-    groups += [("When", when), ("Where", where), ("Versions", list(run.versions.items()))]
+    groups += [
+        ("Cropped to the object (rows)", cropped),
+        ("When", when),
+        ("Where", where),
+        ("Versions", list(run.versions.items())),
+    ]
     shown = [(title, [(k.replace("_", " "), str(v)) for k, v in rows if v not in (None, "")]) for title, rows in groups]
     return [(title, rows) for title, rows in shown if rows]
 

@@ -19,7 +19,7 @@ from aistudio.errors import StoreError
 from aistudio.runs import layout
 from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import Snapshot, load_snapshot
-from aistudio.schema import Status, is_vector_column, vector_matrix, vector_width
+from aistudio.schema import CROP_PREFIX, CROP_TYPE, Status, is_vector_column, vector_matrix, vector_width
 from aistudio.store import Store
 
 _THREADS = 8
@@ -43,6 +43,7 @@ class Ledger(NamedTuple):
     bad_manifest: Sequence[str] = ()  # shards whose candidate rows are missing or damaged
     bad_texts: Sequence[str] = ()  # stored shards whose text vectors are missing or damaged
     strangers: Sequence[str] = ()  # keys of files of no shard
+    crops: Mapping[str, Mapping[str, int]] = {}  # column of boxes -> method -> ok rows
     reading: Mapping[str, Any] = {}  # what the manifest's lines became (catalogue.Reading); empty in older runs
 
     @property
@@ -59,6 +60,7 @@ class _ShardCheck(NamedTuple):
     bad_manifest: bool = False
     bad_texts: str | None = None  # what is wrong with them
     without_text: int = 0
+    crops: Mapping[str, Counter[str]] = {}
 
 
 def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = None) -> Ledger:
@@ -76,17 +78,20 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
         raise StoreError(f"{store.root}: no finished manifest snapshot there; was this run started?")
     done = layout.done_shards(store)
     counts: Counter[str] = Counter()
+    crops: dict[str, Counter[str]] = {column: Counter() for column in _crop_columns(store, snapshot, done)}
     num_missing = num_doubled = without_text = 0
     problems: list[str] = []
     damaged: list[str] = []
     bad_manifest: list[str] = []
     bad_texts: list[str] = []
     sample: tuple[int, str] | None = None  # how telling a file is, and its key
-    for shard, check in _checks(store, snapshot, done, deep, fingerprint):
+    for shard, check in _checks(store, snapshot, done, deep, fingerprint, list(crops)):
         counts.update(check.counts)
         num_missing += len(check.missing)
         num_doubled += len(check.doubled)
         without_text += check.without_text
+        for column, methods in check.crops.items():
+            crops[column].update(methods)
         if check.damaged:
             damaged.append(shard.name)
         elif check.counts:
@@ -108,7 +113,7 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     return Ledger(
         snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems,
         damaged=damaged, bad_manifest=bad_manifest, bad_texts=bad_texts, strangers=strangers,
-        num_without_text=without_text, reading=snapshot.reading,
+        num_without_text=without_text, reading=snapshot.reading, crops={c: dict(n) for c, n in crops.items()},
     )  # fmt: skip
 
 
@@ -164,18 +169,41 @@ def _strangers(store: Store, snapshot: Snapshot) -> list[str]:
 
 
 def _checks(
-    store: Store, snapshot: Snapshot, done: set[str], deep: bool, fingerprint: str | None
+    store: Store, snapshot: Snapshot, done: set[str], deep: bool, fingerprint: str | None, crops: list[str]
 ) -> Iterator[tuple[Shard, _ShardCheck]]:
     """Checks in shard order, a bounded number at a time."""
     shards = iter(snapshot.shards)
     with ThreadPoolExecutor(_THREADS) as pool:
         while window := list(islice(shards, 8 * _THREADS)):
             yield from zip(
-                window, pool.map(lambda s: _check(store, s, s.name in done, deep, fingerprint), window), strict=True
+                window,
+                pool.map(lambda s: _check(store, s, s.name in done, deep, fingerprint, crops), window),
+                strict=True,
             )
 
 
-def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None) -> _ShardCheck:
+def _crop_columns(store: Store, snapshot: Snapshot, done: set[str]) -> list[str]:
+    """Return the run's columns of boxes, as its first stored shard that can be read has them."""
+    for shard in (s for s in snapshot.shards if s.name in done):
+        try:
+            schema = store.read_metadata(layout.scores_key(shard.name))[0]
+        except StoreError:
+            continue  # found and told by _check
+        return [f.name for f in schema if f.name.startswith(CROP_PREFIX) and f.type == CROP_TYPE]
+    return []
+
+
+def _crop_methods(table: pa.Table, columns: list[str]) -> dict[str, Counter[str]]:
+    found = {}
+    for column in (c for c in columns if c in table.column_names and table.schema.field(c).type == CROP_TYPE):
+        boxes = table[column].combine_chunks()
+        found[column] = Counter(boxes.drop_null().field("method").to_pylist())
+    return found
+
+
+def _check(
+    store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None, crops: list[str]
+) -> _ShardCheck:
     try:
         wanted = store.read_table(layout.manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
     except StoreError as e:
@@ -189,7 +217,7 @@ def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str 
     bad_texts = _texts_problem(store, shard, deep)
     key = layout.scores_key(shard.name)
     try:
-        table = store.read_table(key, None if deep else ["row_id", "status", "recall_score"], verify=deep)
+        table = store.read_table(key, None if deep else ["row_id", "status", "recall_score", *crops], verify=deep)
         carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
     except StoreError as e:
         return _ShardCheck(Counter(), wanted, [], str(e), True, wrong_size, bad_texts)
@@ -211,7 +239,10 @@ def _check(store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str 
     if "recall_score" in table.column_names:
         without_text = pc.sum(pc.and_(pc.equal(table["status"], "ok"), pc.is_null(table["recall_score"]))).as_py() or 0
     damaged = not wrong_size and bool(problem or missing or doubled)  # else it is compared with the wrong rows
-    return _ShardCheck(Counter(status), missing, doubled, problem, damaged, wrong_size, bad_texts, without_text)
+    return _ShardCheck(
+        Counter(status), missing, doubled, problem, damaged, wrong_size, bad_texts, without_text,
+        _crop_methods(table, crops),
+    )  # fmt: skip
 
 
 def _texts_problem(store: Store, shard: Shard, deep: bool) -> str | None:

@@ -136,6 +136,7 @@ def finished(record: RunRecord, ledger: Ledger, images_from: Sources) -> RunReco
     return record.model_copy(
         update={
             "state": state, "finished_at": now(), "rows": rows, "counts": ledger.counts, "sources": images_from,
+            "crops": {column: dict(methods) for column, methods in ledger.crops.items()},
             "models": models,
         }
     )  # fmt: skip

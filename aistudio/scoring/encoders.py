@@ -87,7 +87,7 @@ class Encoders:
         loaded = _load(config, device, models)
         self.recall, self.ranking = loaded.recall, loaded.ranking
         self.towers = find_towers(loaded)
-        self._specs = models.specs
+        self._specs, self.crops = models.specs, models.crops
         self._turn = Turn()
         self._thread = None if device.name == "cuda" else ThreadPoolExecutor(1, thread_name_prefix="model")
         self.batch_size = device.batch_size

@@ -6,17 +6,18 @@ knows a model; pixel sizes come in as image specifications.
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from aistudio.config import ImageSpec, JobConfig
+from aistudio.config import DetectorSettings, ImageSpec, JobConfig
+from aistudio.images.crop import Cropper
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader, Fetched
-from aistudio.schema import Status
+from aistudio.schema import Crop, Status
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.decoding import Decoders, Group
 from aistudio.scoring.isolate import described, raise_if_stopped
@@ -47,6 +48,7 @@ class ImageRow(NamedTuple):
     decode_s: float = 0.0
     fetched: bool = False  # bytes came
     used_fallback: bool = False  # and they are the fallback's
+    crops: tuple[Crop | None, ...] = ()  # one per specification when ok; None where it does not crop
 
 
 def storable_row(row: ImageRow) -> ImageRow:
@@ -86,8 +88,10 @@ class ImageSource:
         specs: Sequence[ImageSpec],
         turn: Turn | None = None,
         batch_size: int = 1,
+        detectors: Mapping[DetectorSettings, Cropper] | None = None,
     ) -> None:
-        self._config, self._specs, self._turn = config, tuple(specs), turn
+        """`detectors`: what crops for specifications with `crop: model` (scoring/cropping.py)."""
+        self._config, self._specs, self._turn, self._detectors = config, tuple(specs), turn, detectors or {}
         self._group = batch_size if turn is not None else _GROUP
         self._downloader = Downloader(config.download, config.store)
         threads = config.engine.decode_threads if turn is None else 1
@@ -153,7 +157,7 @@ class ImageSource:
         row = _undecoded(job.number, fetched)
         if fetched.status != Status.OK or fetched.body is None:
             return row
-        image = decode(fetched.body, self._specs, self._config.images)
+        image = decode(fetched.body, self._specs, self._config.images, self._detectors)
         if image.status != Status.OK and fetched.instead_of is not None:
             first = _undecoded(job.number, fetched.instead_of)
             return first._replace(error=f"{first.error}; fallback_url: {image.status}: {image.error}")
@@ -165,6 +169,7 @@ class ImageSource:
             content_hash=image.content_hash,
             thumbnail=image.thumbnail,
             pixels=image.pixels,
+            crops=image.crops,
             decode_s=time.monotonic() - started,
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aistudio.schema import Status
+from aistudio.schema import CROP_TYPE, Crop, Status
 from aistudio.scoring.image_source import ImageRow, storable_row
 
 _FIELDS = {
@@ -23,6 +23,7 @@ _FIELDS = {
     "decode_s": pa.float64(),
     "fetched": pa.bool_(),
     "used_fallback": pa.bool_(),
+    "crops": pa.list_(CROP_TYPE),
 }
 
 
@@ -68,6 +69,7 @@ def _rows(packed: pa.Table) -> Iterator[ImageRow]:
     position = 0
     for values in zip(*fields.values(), strict=True):
         row = dict(zip(fields, values, strict=True))
+        row["crops"] = tuple(box and Crop(**box) for box in row["crops"])
         status = Status(row.pop("status"))
         pixels: tuple[np.ndarray, ...] = ()
         if status == Status.OK:
@@ -80,4 +82,6 @@ def _one_row(values: pa.Array) -> pa.Array:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [box and box._asdict() for box in value]
     return str(value) if isinstance(value, Status) else value

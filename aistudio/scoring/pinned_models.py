@@ -13,6 +13,7 @@ from aistudio.errors import ConfigError, StoreError, WeightsError
 from aistudio.models import ImageEncoder, TextTokenizer, check_weights, open_tokenizer, require_kind
 from aistudio.poi_table import PoiTable
 from aistudio.run_record import ModelFacts
+from aistudio.schema import crop_column
 from aistudio.store import open_store
 from aistudio.weights.cache import WeightsCache, default_folder
 from aistudio.weights.files import file_sha256
@@ -70,6 +71,16 @@ class PinnedModels(NamedTuple):
         """The pixel formats that the models take, each once."""
         return tuple(dict.fromkeys(model.image_spec for model in self.by_role.values()))
 
+    @property
+    def crops(self) -> dict[str, int]:
+        """The columns of boxes that a run stores, each with the place of its pixel format among `specs`."""
+        specs = self.specs
+        return {
+            crop_column(role): specs.index(model.image_spec)
+            for role, model in self.by_role.items()
+            if model.image_spec.crop != "none"
+        }
+
 
 def pin_models(config: JobConfig) -> PinnedModels:
     """Find, check and pin the job's models and its POI table; what is not here but has an address is fetched.
@@ -91,7 +102,7 @@ def files_to_fetch(config: JobConfig) -> list[WeightsFile]:
 
     The network is not asked. Raises ConfigError for a conf that cannot be read or a model of another kind.
     """
-    cache, models = _cache(config), config.models
+    cache, models = node_cache(config), config.models
     confs = {"models.recall": models.recall, "models.ranking": models.ranking}
     confs |= {f"models.encoders.{name}": conf for name, conf in models.encoders.items()}
     missing: dict[str, WeightsFile] = {}
@@ -108,7 +119,7 @@ def files_to_fetch(config: JobConfig) -> list[WeightsFile]:
 
 def pin_model(conf: str, config: JobConfig, setting: str) -> PinnedModel:
     """Pin the model of one conf file, which `setting` names. Raises ConfigError and WeightsError."""
-    cache = _cache(config, driver=True)
+    cache = node_cache(config, driver=True)
     settings = load_model_config(conf)
     require_kind(settings, setting)
     pinned = pin_files(settings, cache)
@@ -126,7 +137,7 @@ def load_pinned(model: PinnedModel, config: JobConfig, load: Callable[[ModelConf
         WeightsError: its files are not here and cannot be fetched, or are not those of the run; names the node.
     """
     try:
-        loaded = load(place_files(model.config, _cache(config)))
+        loaded = load(place_files(model.config, node_cache(config)))
     except WeightsError as e:
         raise _on_this_node(e) from None
     if loaded.fingerprint != model.fingerprint:
@@ -145,7 +156,7 @@ def open_pinned_tokenizer(model: PinnedModel, config: JobConfig) -> TextTokenize
         WeightsError: its files are not here and cannot be fetched; names the node.
     """
     try:
-        return open_tokenizer(place_files(model.config, _cache(config)))
+        return open_tokenizer(place_files(model.config, node_cache(config)))
     except WeightsError as e:
         raise _on_this_node(e) from None
 
@@ -159,7 +170,7 @@ def load_poi_table(table: WeightsFile | None, config: JobConfig) -> PoiTable | N
     if table is None:
         return None
     try:
-        path = place_file(table, _cache(config))
+        path = place_file(table, node_cache(config))
         if (found := file_sha256(path)) != table.sha256:
             raise WeightsError(f"models.poi_table: {path}: sha256 is {found}, the run's is {table.sha256}")
         return PoiTable.from_arrow(open_store(str(path.parent)).read_table(path.name))
@@ -175,13 +186,13 @@ def _pin_poi_table(config: JobConfig) -> WeightsFile | None:
         return None
     try:
         table = WeightsFile(path=path, url=path if "://" in path else None)
-        place = place_file(table, _cache(config, driver=True))
+        place = place_file(table, node_cache(config, driver=True))
         return table.model_copy(update={"sha256": file_sha256(place)})
     except (OSError, ValueError, WeightsError) as e:
         raise ConfigError(f"models.poi_table: {path}: {e}; jobs.poi_table makes one") from None
 
 
-def _cache(config: JobConfig, *, driver: bool = False) -> WeightsCache:
+def node_cache(config: JobConfig, *, driver: bool = False) -> WeightsCache:
     folder = default_folder(config.engine.weights_cache)
     return WeightsCache(folder, config.store, patient=not driver, announce=driver)
 

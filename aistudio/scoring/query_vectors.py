@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aistudio.config import JobConfig
 from aistudio.models import Composer, Kind, LoadKeywords, RecallModel, kind, load_model
 from aistudio.schema import Status
+from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.image_source import ImageRow, ImageSource, Request
 from aistudio.scoring.pinned_models import PinnedModel, load_pinned
 
@@ -40,6 +41,7 @@ class QueryEncoder:
     def __init__(self, config: JobConfig, model: PinnedModel, device: str = "cpu") -> None:
         """Load the model. Raises WeightsError and ConfigError as `load_pinned`."""
         self._config, self.kind = config, kind(model.config)
+        self._conf = model.config
         options: LoadKeywords = {"device": device, "precision": config.engine.precision}
         self._model = load_pinned(model, config, lambda settings: load_model(settings, **options))
         self.dim = self._model.dim
@@ -64,7 +66,8 @@ class QueryEncoder:
 
     def images(self, requests: Sequence[Request], batch_size: int) -> Iterator[FreshImage]:
         """Fetch, decode and encode pictures; each outcome once, in completion order."""
-        source = ImageSource(self._config, [self._model.image_spec])
+        detectors = load_detectors([self._conf], self._config)
+        source = ImageSource(self._config, [self._model.image_spec], detectors=detectors)
         try:
             held: list[ImageRow] = []
             for row in source.images(requests):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from aistudio.schema import (
     CANDIDATE_COLUMNS,
+    CROP_TYPE,
     EMBEDDING,
     OUTCOME_FIELDS,
     Status,
@@ -126,11 +127,13 @@ class ShardScorer:
             columns[name] = pa.nulls(len(ok), pa.float32()) if values is None else pa.array(values, mask=~scored)
         for name, number in self._encoders.towers.columns.items():
             columns[name] = vector_array(vectors[number], ok, self._dtype)
+        for name, number in self._encoders.crops.items():
+            columns[name] = _boxes(batches.outcomes, number).take(pa.array(distinct.of_row, mask=~ok))
         thumbnails = pa.array([o.thumbnail for o in batches.outcomes], pa.binary())
         columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
         columns |= {f.name: rows[f.name] for f in passthrough}
-        schema = score_schema(passthrough, self._encoders.towers.widths, self._dtype)
+        schema = score_schema(passthrough, self._encoders.towers.widths, self._dtype, self._encoders.crops)
         return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
     def text_table(self, rows: pa.Table) -> pa.Table:
@@ -264,6 +267,12 @@ def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: d
         columns["status"] = pc.if_else(hit, Status.MODEL_ERROR.value, columns["status"])
         columns["error"] = pc.if_else(hit, told, columns["error"])
     return columns
+
+
+def _boxes(outcomes: Sequence[ImageRow], spec: int) -> pa.Array:
+    """Return where each image was cropped to for a pixel format, null where it was not (schema.CROP_TYPE)."""
+    boxes = [o.crops[spec] if len(o.crops) > spec else None for o in outcomes]
+    return pa.array([box and box._asdict() for box in boxes], CROP_TYPE)
 
 
 def _plain(value: Any) -> Any:

@@ -110,7 +110,7 @@ class HfDual:
             self._model = _fresh(self._model, transformers.AutoModel)
             auto = transformers.AutoModelForSequenceClassification
             self._text = _fresh(self._text, auto) if self._arch.text_model else self._model
-        self.image_spec = image_spec(self._folders.model)
+        self.image_spec = image_spec(self._folders.model, cfg.image)
         self.dim = hf_dual._width(self._model)
         self._tokenizer = hf_dual._Tokenizer(self._folders.text, self._arch, self._text.config)
         self.pad_id = self._tokenizer.padding.token

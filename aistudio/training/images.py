@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aistudio.config import ImageSpec, JobConfig
+from aistudio.config import ImageSpec, JobConfig, ModelConfig
 from aistudio.schema import Status
+from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.image_source import ImageSource, Request
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -30,16 +31,24 @@ class MadeImage(NamedTuple):
 class ImageMaker:
     """Fetches and decodes while entered; `encode` None: keeps pixels as the array `pixels`, else `vectors`."""
 
-    def __init__(self, config: JobConfig, spec: ImageSpec, encode: Encode | None = None, encoder: str = "") -> None:
-        """`encoder`: the fingerprint of the image tower that `encode` runs."""
-        self._config, self._spec, self._encode = config, spec, encode
+    def __init__(
+        self,
+        config: JobConfig,
+        spec: ImageSpec,
+        encode: Encode | None = None,
+        encoder: str = "",
+        conf: ModelConfig | None = None,
+    ) -> None:
+        """`encoder`: the fingerprint of the image tower that `encode` runs; `conf`: names what crops, if it does."""
+        self._config, self._spec, self._encode, self._conf = config, spec, encode, conf
         self.array = "pixels" if encode is None else "vectors"
         images = config.images.model_dump(mode="json", exclude={"decode_timeout_s", "thumbnail_px"})
         what = [spec.identity(), images, encoder, self.array]
         self.identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def __enter__(self) -> "ImageMaker":
-        self._source = ImageSource(self._config, [self._spec])
+        detectors = load_detectors([self._conf] if self._conf else [], self._config)
+        self._source = ImageSource(self._config, [self._spec], detectors=detectors)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -49,6 +49,7 @@ class Pixels:
     cache_px: int
     encode: Encode | None = None
     encoder: str = ""  # fingerprint of what encodes
+    conf: ModelConfig | None = None  # names the weights of what crops, if anything does
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class DataOpener:
         spec = pixels.spec if validation or pixels.encode else training_spec(pixels.spec, pixels.cache_px)
         if opened.vectors is None and not self._dry:
             config = job_config(source, self._settings, self.cache.root)
-            images = ImageMaker(config, spec, pixels.encode, pixels.encoder)
+            images = ImageMaker(config, spec, pixels.encode, pixels.encoder, pixels.conf)
         recipe = Recipe(opened, keep, part, images, thumbnails=validation)
         found = prepare(recipe, self.cache, self._say)
         if opened.vectors is None and self._dry:

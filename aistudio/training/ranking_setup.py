@@ -58,7 +58,7 @@ def set_up_ranking(settings: RankingTraining, team: Team, device: torch.device, 
     head_only = settings.train == "head"
     pixels = Pixels(
         cfg.image, settings.cache_px(cfg.image.size),
-        start.encode_images if head_only else None, start.image_tower_fingerprint or "" if head_only else "",
+        start.encode_images if head_only else None, start.image_tower_fingerprint or "" if head_only else "", cfg,
     )  # fmt: skip
 
     def vectors(source: SourceSettings) -> str | None:

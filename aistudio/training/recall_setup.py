@@ -29,7 +29,7 @@ def set_up_recall(settings: RecallTraining, team: Team, device: torch.device, sa
     dual = open_dual(cfg, settings)
     opener = DataOpener(settings, settings.hard_negatives, say, dry)
     spec = dual.image_spec
-    data = opener.open(Pixels(spec, settings.cache_px(spec.size)), lambda source: None)
+    data = opener.open(Pixels(spec, settings.cache_px(spec.size), conf=cfg), lambda source: None)
     rows, left_out = _rows(settings, data)
     start = weights_digest(dual.module)
     name = settings.name or cfg.name

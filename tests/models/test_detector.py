@@ -7,15 +7,16 @@ import pytest
 import torch
 import torchvision
 
+from aistudio.config import DetectorSettings
 from aistudio.errors import ConfigError, WeightsError
 from aistudio.models._checkpoint import save_weights
-from aistudio.models._detector import Detector, DetectorSettings, Found, choose
+from aistudio.models._detector import Detector, Found, choose
 
 BOXES = np.array([[0, 0, 10, 10], [5, 5, 40, 30], [2, 2, 4, 4], [1, 1, 1.2, 30]], np.float32)
 
 
 def settings(**how) -> DetectorSettings:
-    return DetectorSettings(**{"model": "fasterrcnn_mobilenet_v3_large_320_fpn", "weights": "w", **how})
+    return DetectorSettings(**{"model": "fasterrcnn_mobilenet_v3_large_320_fpn", **how})
 
 
 def found(scores, labels=(1, 1, 1, 1)) -> Found:
@@ -50,22 +51,19 @@ def test_nothing_seen() -> None:
 
 
 @pytest.fixture(scope="module")
-def masked(tmp_path_factory) -> DetectorSettings:
+def masked(tmp_path_factory) -> tuple[DetectorSettings, str]:
     torch.manual_seed(0)
     model = torchvision.models.get_model("maskrcnn_resnet50_fpn", weights=None, weights_backbone=None, num_classes=2)
     path = tmp_path_factory.mktemp("mask") / "w.safetensors"
     save_weights({k: v for k, v in model.state_dict().items() if "num_batches" not in k}, path)
-    return DetectorSettings(
-        model="maskrcnn_resnet50_fpn",
-        weights=str(path),
-        lowest_score=0.01,
-        score_threshold=0.9,
-        mask_background="#F5F0EB",
+    settings = DetectorSettings(
+        model="maskrcnn_resnet50_fpn", lowest_score=0.01, score_threshold=0.9, mask_background="#F5F0EB"
     )
+    return settings, str(path)
 
 
-def test_a_real_model_cuts_and_paints(masked: DetectorSettings, monkeypatch) -> None:
-    detector = Detector(masked)
+def test_a_real_model_cuts_and_paints(masked: tuple[DetectorSettings, str], monkeypatch) -> None:
+    detector = Detector(*masked)
     picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
     seen = detector.detect(picture)
     assert len(seen.boxes) == len(seen.scores) and seen.masks.shape[1:] == (60, 90)
@@ -83,14 +81,14 @@ def test_a_real_model_cuts_and_paints(masked: DetectorSettings, monkeypatch) -> 
     assert crop.method == "whole" and pixels is picture
 
 
-def test_what_is_refused(masked: DetectorSettings, tmp_path: Path) -> None:
+def test_what_is_refused(masked: tuple[DetectorSettings, str], tmp_path: Path) -> None:
     for how, message in (({"model": "resnet18"}, "not known"), ({"mask_background": "#000000"}, "no masks")):
         with pytest.raises(ConfigError, match=message):
-            Detector(settings(**how))
+            Detector(settings(**how), "w")
     with pytest.raises(WeightsError, match="not weights of this model"):
-        Detector(settings(weights=masked.weights))
+        Detector(settings(), masked[1])
     with pytest.raises(WeightsError, match="cannot be read"):
-        Detector(settings(weights=str(tmp_path / "none.pth")))
+        Detector(settings(), str(tmp_path / "none.pth"))
     for wrong in ({"classes": (0,)}, {"mask_background": "white"}, {"score_threshold": 0}):
         with pytest.raises(ValueError):
             settings(**wrong)

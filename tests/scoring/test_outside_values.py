@@ -161,12 +161,12 @@ class FakeDownloader:
 
 @pytest.mark.parametrize("fault", [*FAULTS, MemoryError()], ids=lambda f: type(f).__name__)
 def test_whatever_a_decoder_raises_costs_one_image(monkeypatch, fault: BaseException) -> None:
-    def decode(body, specs, settings):
+    def decode(body, specs, settings, detectors):
         if len(body) == 2:
             raise fault
         return SimpleNamespace(
             status=Status.OK, error=None, width=2**31, height=1, content_hash="h", thumbnail=b"t",
-            pixels=(np.zeros((2, 2, 3), np.uint8),),
+            pixels=(np.zeros((2, 2, 3), np.uint8),), crops=(None,),
         )  # fmt: skip
 
     monkeypatch.setattr("aistudio.scoring.image_source.decode", decode)

@@ -27,6 +27,7 @@ class FakeEncoders:
 
     def __init__(self, ranking=True, fail=lambda kind, items: None):
         self.fail, self.sizes = fail, []
+        self.crops: dict[str, int] = {}
         self.towers = find_towers(Models(self.recall, Tower() if ranking else None, {}))
 
     def encode(self, pixels):

@@ -32,6 +32,33 @@
     }).catch((error) => place.append(h("p", { class: "bad-text" }, error.message)));
   };
 
+  /* Where a model's picture was cropped to. Boxes are in pixels of the picture as decoded, width and height those of the
+     file as stored: the thumbnail's own shape tells whether it was turned. */
+  const boxes = (tile, picture) => {
+    const crops = Object.entries(tile.fields).filter(([k, v]) => k.startsWith("crop_") && v && v.method && v.method !== "whole");
+    if (!tile.src || !crops.length) return picture;
+    const svg = (tag, attributes) => {
+      const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+      return node;
+    };
+    const overlay = svg("svg", { class: "crops", role: "img" });
+    const frame = h("span", { class: "cropped" }, picture, overlay);
+    const draw = () => {
+      const { width, height } = tile.fields, wide = picture.naturalWidth >= picture.naturalHeight;
+      overlay.setAttribute("viewBox", (width >= height) === wide ? `0 0 ${width} ${height}` : `0 0 ${height} ${width}`);
+      overlay.replaceChildren(...crops.map(([name, c]) => {
+        const box = svg("rect", { x: c.x0, y: c.y0, width: c.x1 - c.x0, height: c.y1 - c.y0 });
+        const title = svg("title", {});
+        title.textContent = name.replaceAll("_", " ") + ": " + c.method;
+        box.append(title);
+        return box;
+      }));
+    };
+    if (picture.complete && picture.naturalWidth) draw(); else picture.addEventListener("load", draw);
+    return frame;
+  };
+
   const show = () => {
     const tile = list[at];
     const similar = h("div", { class: "similar" });
@@ -46,7 +73,7 @@
       ? h("a", { class: "open ext", href: tile.link, target: "_blank", rel: "noopener noreferrer nofollow" }, "Open the original image")
       : null;
     dialog.replaceChildren(h("div", { class: "inner" },
-      h("div", { class: "stage" }, picture),
+      h("div", { class: "stage" }, boxes(tile, picture)),
       h("div", { class: "side" },
         h("header", {}, back,
           h("span", { class: "count" }, `${at + 1} of ${list.length}` + (tile.markText ? ` · ${tile.markText}` : "")),
