@@ -58,8 +58,8 @@ class Tally:
 class Campaign:
     """Everything that the trials share."""
 
-    def __init__(self, work: Path, rows: int, rng: random.Random) -> None:
-        self.work, self.rng, self.rows = work, rng, rows
+    def __init__(self, work: Path, rows: int, rng: random.Random, kills: int | None = None) -> None:
+        self.work, self.rng, self.rows, self.kills = work, rng, rows, kills
         self.images = server_module("image_server").ImageServer(latency_s=0.3)
         self.s3 = server_module("s3_server").S3Server(hang_s=4.0)
         self.manifest = write_manifest(work / "manifest.csv", self.images, rows)
@@ -204,7 +204,7 @@ def strike(campaign: Campaign, attempt: Attempt, kind: str, left: int) -> tuple[
 
 def killing_trial(campaign: Campaign, kind: str, target: str, name: str, tally: Tally) -> None:
     conf = campaign.conf(name, target)
-    kills = campaign.rng.choice((4, 5, 6))
+    kills = campaign.kills or campaign.rng.choice((4, 5, 6))
     last = time.monotonic()
     attempts: list[Attempt] = []
     for _ in range(20):
@@ -362,6 +362,7 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {','.join(KINDS)}")
     parser.add_argument("--target", choices=("local", "s3", "both"), default="both")
     parser.add_argument("--rows", type=int, default=128)
+    parser.add_argument("--kills", type=int, help="in each run folder (default: 4, 5 or 6, drawn)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     kinds = args.kinds.split(",")
@@ -369,7 +370,7 @@ def main() -> int:
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     work = Path(tempfile.mkdtemp(prefix="faults-"))
-    campaign = Campaign(work, args.rows, random.Random(args.seed))
+    campaign = Campaign(work, args.rows, random.Random(args.seed), args.kills)
     try:
         campaign.undisturbed()
         print(f"undisturbed: {len(campaign.reference)} rows in {campaign.clean_s:.0f} s", file=sys.stderr, flush=True)
