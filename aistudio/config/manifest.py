@@ -1,8 +1,8 @@
 """Settings of the section `manifest`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from aistudio.config.base import Settings
 
@@ -27,3 +27,12 @@ class ManifestSettings(Settings):
     limit: int | None = Field(None, ge=1)  # score only the first N rows
     split: Literal["train", "val", "test"] | None = None  # of a data set; null: the one it is judged on
     categories: list[str] | None = None  # of a data set; null: all
+
+    @model_validator(mode="after")
+    def _parts_of_data_sets_alone(self) -> "ManifestSettings":
+        if (self.split or self.categories is not None) and self.format not in get_args(DatasetFormat):
+            raise ValueError(
+                f"split and categories choose from a data set ({', '.join(get_args(DatasetFormat))}), which format "
+                f"{self.format} is not"
+            )
+        return self

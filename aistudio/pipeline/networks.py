@@ -8,6 +8,7 @@ from aistudio.config import JobConfig
 from aistudio.errors import ConfigError
 from aistudio.images.environment import check_environment
 from aistudio.runs.manifest_files import InputFile, open_input
+from aistudio.runs.snapshot import LISTED_FORMATS
 
 _BATCHES = 50  # of each file, each of some thousand rows: a manifest seldom hides its first web address longer
 _ANY_SITE = ("http://any.invalid/", "https://any.invalid/")
@@ -16,8 +17,8 @@ _ANY_SITE = ("http://any.invalid/", "https://any.invalid/")
 def check_network(config: JobConfig, files: list[InputFile], columns: Columns | None) -> None:
     """See that images with web addresses in the manifest can be fetched as far as the environment is concerned.
 
-    The manifest is read only where a proxy or certificate is there that cannot be used. A folder (columns None) and a
-    manifest that is gone (no files) have no addresses.
+    The manifest is read only where a proxy or certificate is there that cannot be used. A listing of
+    pictures (a folder, a data set) and a manifest that is gone (no files) have none.
 
     Raises:
         ConfigError: one sentence that names the variable.
@@ -25,7 +26,7 @@ def check_network(config: JobConfig, files: list[InputFile], columns: Columns | 
     try:
         check_environment(config.download, _ANY_SITE)
     except ConfigError:
-        if columns is not None:
+        if columns is not None and config.manifest.format not in LISTED_FORMATS:
             check_environment(config.download, _addresses(config, files))
 
 

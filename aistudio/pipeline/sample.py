@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio.catalogue import folder_candidates, inspect_manifest, read_manifest
+from aistudio.catalogue import DATASET_FORMATS, folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
+from aistudio.runs.dataset_files import dataset_batches
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
 from aistudio.schema import SOURCE_FIELDS
 
@@ -34,6 +35,9 @@ def take_sample(prepared: "Prepared", num_rows: int) -> Sample:
     config = prepared.config
     if config.manifest.format == "folder":
         tables, total, exact = _from_folder(config)
+    elif config.manifest.format in DATASET_FORMATS:
+        tables = [batch.candidates for batch in dataset_batches(config)]
+        total, exact = sum(t.num_rows for t in tables), True
     else:
         tables, total, exact = _from_files(config, prepared.files)
     if not tables:

@@ -140,7 +140,7 @@ def plan_search(
     source = Source(store, files, column)
     table, every_item = QueryTable([]), False
     if queries is not None:
-        table = read_query_table(queries, config.search, config.store)
+        table = read_query_table(queries, config)
     elif like == ITEMS:
         every_item = True
     elif (other := _other_run(like or "", config)) is not None:

@@ -263,4 +263,4 @@ class Steps:
             "target": [str(asked[q]) for q in used],
             "category": [self.live[q].query.values.get("category") or "" for q in used],
         }
-        return reference_metrics(dataset, ranked[used], gallery, queries, ks)
+        return reference_metrics(dataset, ranked[used], gallery, queries, ks, self.settings.text)

@@ -14,7 +14,7 @@ from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.shard_writer import Shard
-from aistudio.runs.snapshot import NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
+from aistudio.runs.snapshot import LISTED_FORMATS, NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
 from aistudio.store import open_store
 
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
@@ -31,7 +31,7 @@ def make_snapshot(
         ManifestError: unreadable file, no usable row at all, row ids that occur twice (named).
     """
     store = open_store(config.output, config.store)
-    groups = _groups(files, single=config.manifest.limit is not None or config.manifest.format == "folder")
+    groups = _groups(files, single=config.manifest.limit is not None or config.manifest.format in LISTED_FORMATS)
     rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
     share = num_actors if len(groups) == 1 else 0  # several groups: so much work that every actor gets its share
     task = NormaliseGroup(config.model_dump(mode="json"), files, columns, len(groups) > 1 or len(files) > 1, share)

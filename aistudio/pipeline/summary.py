@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from aistudio.catalogue import DATASET_FORMATS
 from aistudio.config import EngineSettings
 from aistudio.errors import TOO_MANY_FAILED, StoreError
 from aistudio.pipeline.cluster import cluster_address, connect, missing_now
@@ -64,6 +65,8 @@ def _manifest_size(prepared: "Prepared") -> str:
     files = prepared.files
     if prepared.config.manifest.format == "folder":
         return f"a folder of {sum(f.size for f in files):,} file(s)"
+    if prepared.config.manifest.format in DATASET_FORMATS:
+        return f"a data set of {sum(f.size for f in files):,} picture(s)"
     size = sum(max(f.size, 0) for f in files)
     unknown = sum(f.size < 0 for f in files)
     return f"{len(files)} file(s), {size:,} bytes" + (f" and {unknown} of unknown size" if unknown else "")

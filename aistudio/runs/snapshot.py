@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
 from aistudio.catalogue import (
+    DATASET_FORMATS,
     Batch,
     Columns,
     find_duplicates,
@@ -27,6 +28,7 @@ from aistudio.catalogue import (
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs import layout
+from aistudio.runs.dataset_files import dataset_batches, find_dataset
 from aistudio.runs.manifest_files import (
     InputFile,
     content_sha256,
@@ -41,6 +43,8 @@ from aistudio.secrets import CREDENTIALS_HINT, redact, redact_credentials, redac
 from aistudio.store import Store, open_store
 
 _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
+# Formats whose manifest is a listing of pictures: what was listed stands for it, and one task reads it as a whole.
+LISTED_FORMATS = ("folder", *DATASET_FORMATS)
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
 
@@ -66,7 +70,7 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
 
     The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
     """
-    if config.manifest.format != "folder" and _hashable(files):
+    if config.manifest.format not in LISTED_FORMATS and _hashable(files):
         listing = content_sha256(files, config.store, config.download)
     else:
         listing = listing_sha256(files)
@@ -101,6 +105,9 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
     if config.manifest.format == "folder":
         root, paths = list_images(config.manifest, config.store)
         return [_listed(root, paths)], inspect_folder(root, config.manifest)
+    if config.manifest.format in DATASET_FORMATS:
+        found, columns = find_dataset(config)
+        return [found], columns
     files = list_inputs(config.manifest, config.store, config.download)
     with open_input(files[0], config.store, config.download) as stream:
         return files, inspect_manifest(stream, files[0].shown, config.manifest)
@@ -149,25 +156,39 @@ class NormaliseGroup:
 
     def _batches(self, config: JobConfig, first: int, last: int, writer: ShardWriter) -> Iterator[pa.Table]:
         for index in range(first, last):
-            for batch in self._read(config, index):
+            for batch in read_input(config, self.files, index, self.columns, many=self.many):
                 writer.reading = writer.reading.plus(batch.reading)
                 writer.reject(without_passwords(batch.rejected))
                 yield without_passwords(batch.candidates)
 
-    def _read(self, config: JobConfig, index: int) -> Iterator[Batch]:
-        if config.manifest.format == "folder":
-            root, paths = list_images(config.manifest, config.store)
-            if _listed(root, paths) != self.files[0]:
-                raise ManifestError(f"manifest.path: {root}: images came or went while the run was starting; try again")
-            yield from folder_candidates(paths, root, config.manifest)
-            return
-        file = self.files[index]
-        prefix = f"{index}-" if self.many else ""
-        with open_input(file, config.store, config.download) as stream:
-            columns = self.columns if index == 0 else inspect_manifest(stream, file.shown, config.manifest)
-            stream.seek(0)
-            yield from read_manifest(stream, file.shown, config.manifest, columns, id_prefix=prefix)
-        refuse_if_grown(file)
+
+def read_input(
+    config: JobConfig, files: list[InputFile], index: int, columns: Columns, *, many: bool
+) -> Iterator[Batch]:
+    """Rows of one of the manifest's files, or of the listing that stands for it.
+
+    Args:
+        files, columns: as `find_manifest` gave them.
+        many: whether the manifest has several files: row ids then begin with the file's number.
+
+    Raises:
+        ManifestError: it cannot be read, or is another one than when it was found.
+    """
+    if config.manifest.format == "folder":
+        root, paths = list_images(config.manifest, config.store)
+        if _listed(root, paths) != files[0]:
+            raise ManifestError(f"manifest.path: {root}: images came or went while the run was starting; try again")
+        yield from folder_candidates(paths, root, config.manifest)
+        return
+    if config.manifest.format in DATASET_FORMATS:
+        yield from dataset_batches(config, files[0])
+        return
+    file = files[index]
+    with open_input(file, config.store, config.download) as stream:
+        own = columns if index == 0 else inspect_manifest(stream, file.shown, config.manifest)
+        stream.seek(0)
+        yield from read_manifest(stream, file.shown, config.manifest, own, id_prefix=f"{index}-" if many else "")
+    refuse_if_grown(file)
 
 
 def without_passwords(table: pa.Table) -> pa.Table:

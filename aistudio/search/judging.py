@@ -109,9 +109,12 @@ def _changes(settings: SearchSettings, usual: str, per: str, leave_out: Sequence
 
 def reference_metrics(
     dataset: str, ranked_QR: Ints, gallery: Mapping[str, Sequence[str]], queries: Mapping[str, Sequence[str]],
-    ks: Sequence[int],
+    ks: Sequence[int], text: str = "modification",
 ) -> dict[str, dict[str, float | int | None]]:  # fmt: skip
     """Compute what the data set's published code prints, under its names.
+
+    With `text: complete` the query says itself what is right, and published tables hold both kinds under one name:
+    here their names begin with `reference/complete_text/`.
 
     Args:
         ranked_QR: places in `gallery` of each query's rows, best first, -1 beyond a list's end.
@@ -126,7 +129,8 @@ def reference_metrics(
         found = composed.by_caption(ranked_QR, gallery["caption"], queries["target"], ks)
     named = composed.reference_names(found)
     num = len(ranked_QR)
+    prefix = "reference/complete_text/" if text == "complete" else "reference/"
     return {
-        f"reference/{name}": {"value": None if np.isnan(v) else v, "low": None, "high": None, "n": num}
+        f"{prefix}{name}": {"value": None if np.isnan(v) else v, "low": None, "high": None, "n": num}
         for name, v in named.items()
     }

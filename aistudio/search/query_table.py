@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio.catalogue import DATASET_FORMATS, LocalFiles
+from aistudio.catalogue import DATASET_FORMATS
 from aistudio.catalogue import read_queries as read_dataset
 from aistudio.catalogue.lines import Lines, plain_name
 from aistudio.catalogue.records import split_records
-from aistudio.config import ManifestSettings, SearchSettings, StoreSettings
+from aistudio.config import JobConfig, ManifestSettings
 from aistudio.errors import ConfigError, ManifestError, StoreError
+from aistudio.runs.dataset_files import dataset_files
 from aistudio.schema import has_text
 from aistudio.search.searched import text_of
 from aistudio.storable import error_text, storable_text
@@ -54,19 +55,25 @@ class QueryTable:
     notes: tuple[str, ...] = ()
 
 
-def read_query_table(place: str, settings: SearchSettings, store: StoreSettings) -> QueryTable:
+def read_query_table(place: str, config: JobConfig) -> QueryTable:
     """Read the queries of a file, or of `fashioniq:ROOT` and its like.
 
+    A data set's split and categories are those of the run's manifest where that is of the same data set: queries of
+    the gallery that was scored, their texts as published for these categories.
+
+    Args:
+        config: of the run that is searched.
+
     Raises:
-        ConfigError: no such file, not a table, or no column that could be asked with.
+        ConfigError: no such file, not a table, or no column that could be asked with; a data set with another layout.
     """
     name, _, root = place.partition(":")
     if name in DATASET_FORMATS and root:
-        return _dataset(name, root, settings)
+        return _dataset(name, root, config)
     kind = _kind(place)
     try:
         folder, _, file = place.rpartition("/")
-        with open_store(folder or ("/" if place.startswith("/") else "."), store).open(file) as stream:
+        with open_store(folder or ("/" if place.startswith("/") else "."), config.store).open(file) as stream:
             rows = list(_parquet(stream) if kind == "parquet" else _lines(stream, place, kind))
     except (StoreError, ManifestError, OSError, EOFError, pa.ArrowException) as e:
         raise ConfigError(f"--queries {place}: cannot be read: {error_text(e)}") from None
@@ -88,15 +95,17 @@ def _kind(place: str) -> str:
     raise ConfigError(f"--queries {place}: expected a file that ends in {', '.join(SUFFIXES)}, or {sets}")
 
 
-def _dataset(name: str, root: str, settings: SearchSettings) -> QueryTable:
-    asked = ManifestSettings.model_validate({"path": root, "format": name})
+def _dataset(name: str, root: str, config: JobConfig) -> QueryTable:
+    same = config.manifest.format == name
+    chosen = {key: getattr(config.manifest, key) for key in ("split", "categories", "encoding")} if same else {}
+    asked = ManifestSettings.model_validate({"path": root, "format": name, **chosen})
     try:
-        found = read_dataset(LocalFiles(root), asked)
+        found = read_dataset(dataset_files(root, config.store), asked)
     except ManifestError as e:
         raise ConfigError(f"--queries {name}:{root}: {e}") from None
     queries = []
     for row in found.table.to_pylist():
-        text = row["complete_text"] if settings.text == "complete" else row["text"]
+        text = row["complete_text"] if config.search.text == "complete" else row["text"]
         values = {c: row[c] for c in ("category", "source_caption", "target_caption")}
         problem = None if text else f"{name} has no complete text (search.text)"
         relevant = None if row["relevant"] is None else tuple(row["relevant"])

@@ -13,14 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aistudio.catalogue import folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig, ManifestSettings, ModelsSettings
 from aistudio.config.train import SourceSettings, TrainSettings
 from aistudio.errors import ConfigError, StoreError
 from aistudio.runs import layout as run_layout
-from aistudio.runs.manifest_files import list_images, open_input
 from aistudio.runs.record import recorded, stored_settings
-from aistudio.runs.snapshot import find_manifest, manifest_identity
+from aistudio.runs.snapshot import find_manifest, manifest_identity, read_input
 from aistudio.schema import Status
 from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
@@ -99,16 +97,8 @@ class ManifestSource(Source):
     def _batches(self) -> Iterator[Any]:
         config = self.config
         files, columns = find_manifest(config)
-        if config.manifest.format == "folder":
-            root, paths = list_images(config.manifest, config.store)
-            yield from folder_candidates(paths, root, config.manifest)
-            return
-        for index, file in enumerate(files):
-            with open_input(file, config.store) as stream:
-                mine = columns if index == 0 else inspect_manifest(stream, file.shown, config.manifest)
-                stream.seek(0)
-                prefix = f"{index}-" if len(files) > 1 else ""
-                yield from read_manifest(stream, file.shown, config.manifest, mine, id_prefix=prefix)
+        for index in range(len(files)):
+            yield from read_input(config, files, index, columns, many=len(files) > 1)
 
 
 def open_source(
