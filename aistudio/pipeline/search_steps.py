@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.errors import ConfigError
+from aistudio.pipeline.mapping import encoder_for
 from aistudio.pipeline.search_tables import LEFT_OUT_SCHEMA, Tables
 from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
 from aistudio.schema import Status
-from aistudio.scoring.pinned_models import pin_model
-from aistudio.scoring.query_vectors import QueryEncoder
+from aistudio.scoring.pinned_models import PinnedModel, pin_model
+from aistudio.scoring.query_vectors import QueryVectors
 from aistudio.search.filtered import joined, rows_filtered_out
 from aistudio.search.gallery import unit_rows
 from aistudio.search.item_vectors import item_gallery
@@ -74,24 +75,28 @@ class Steps:
         composed = [one for one in self.asked if one.ok and one.kind == "picture and text"]
         if not (texts or fresh or composed):
             return
-        encoder = self._encoder()
-        if texts:
-            encoded = encoder.texts([one.query.text or "" for one in texts])
-            self._give(texts, encoded.vectors_ND, encoded.problems)
-        raw = self._fresh(encoder, fresh)
-        stored = [one for one in composed if one.ok and one.ids]
+        num_pictures = len({one.query.image_url for one in fresh})
+        with encoder_for(self.plan.config, self._pinned(), len(texts) + len(composed), num_pictures) as encoder:
+            if texts:
+                encoded = encoder.texts([one.query.text or "" for one in texts])
+                self._give(texts, encoded.vectors_ND, encoded.problems)
+            raw = self._fresh(encoder, fresh)
+            self._compose(encoder, [one for one in composed if one.ok], raw)
+
+    def _compose(self, encoder: QueryVectors, composed: list[Asked], raw: dict[int, Any]) -> None:
+        """Compose pictures and texts; `raw` has the vectors of fresh pictures, the others' are stored."""
+        if not composed:
+            return
+        stored = [one for one in composed if id(one) not in raw]
         ids = np.array([one.ids[0] for one in stored], np.int64)
         source = self.plan.source
         rows = stored_vectors(source.store, source.files, ids, source.vectors, self.mapper, raw=True)
-        raw |= {id(one): row for one, row in zip(stored, rows, strict=True)}
-        composed = [one for one in composed if one.ok]
-        if composed:
-            made = encoder.compose(
-                np.stack([raw[id(one)] for one in composed]), [one.query.text or "" for one in composed]
-            )
-            self._give(composed, made.vectors_ND, made.problems)
+        raw = raw | {id(one): row for one, row in zip(stored, rows, strict=True)}
+        vectors = np.stack([raw[id(one)] for one in composed])
+        made = encoder.compose(vectors, [one.query.text or "" for one in composed])
+        self._give(composed, made.vectors_ND, made.problems)
 
-    def _encoder(self) -> QueryEncoder:
+    def _pinned(self) -> PinnedModel:
         model, config = self.plan.model, self.plan.config
         conf = model.facts.conf
         if conf is None:
@@ -104,9 +109,9 @@ class Steps:
                 f"{conf}: not the model that {self.plan.store.root} was scored with (fingerprint {pinned.fingerprint}, "
                 f"the run's {model.facts.fingerprint})"
             )
-        return QueryEncoder(config, pinned, "cuda" if config.engine.device == "cuda" else "cpu")
+        return pinned
 
-    def _fresh(self, encoder: QueryEncoder, fresh: list[Asked]) -> dict[int, Any]:
+    def _fresh(self, encoder: QueryVectors, fresh: list[Asked]) -> dict[int, Any]:
         """Fetch each distinct address once; returns the vectors as the model gave them, by query."""
         by_url: dict[str, list[Asked]] = {}
         for one in fresh:

@@ -4,7 +4,7 @@ Distinct texts and distinct images are encoded once. A text or picture that cann
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,19 @@ class FreshImage(NamedTuple):
     vector_D: Vectors | None
 
 
+class QueryVectors(Protocol):
+    """Encodes queries: `QueryEncoder` in this process, `pipeline.query_actors` on a cluster's actors."""
+
+    def texts(self, texts: Sequence[str]) -> Encoded:
+        """Encode texts into the space of the images; for a recall model. N may be 0."""
+
+    def compose(self, images_ND: Vectors, texts: Sequence[str]) -> Encoded:
+        """Compose image vectors, as `encode_images` gave them, with texts; for a composer. N may be 0."""
+
+    def images(self, requests: Sequence[Request], batch_size: int) -> Iterator[FreshImage]:
+        """Fetch, decode and encode pictures; each outcome once, in completion order."""
+
+
 class QueryEncoder:
     """The model whose vectors are searched, loaded to encode queries."""
 
@@ -48,21 +61,37 @@ class QueryEncoder:
 
     def texts(self, texts: Sequence[str]) -> Encoded:
         """Encode texts into the space of the images; for a recall model. N may be 0."""
-        assert self.kind is Kind.RECALL, self.kind
-        model, distinct = cast(RecallModel, self._model), list(dict.fromkeys(texts))
-        rows = [model.encode_texts(distinct[i : i + TEXTS_AT_ONCE]) for i in range(0, len(distinct), TEXTS_AT_ONCE)]
-        return self._spread(texts, distinct, np.concatenate([np.zeros((0, self.dim), np.float32), *rows]))
+        distinct, place_N = distinct_texts(texts)
+        parts = [self.encode(distinct[i : i + TEXTS_AT_ONCE]) for i in range(0, len(distinct), TEXTS_AT_ONCE)]
+        return spread(joined(parts, self.dim), place_N)
 
     def compose(self, images_ND: Vectors, texts: Sequence[str]) -> Encoded:
         """Compose image vectors, as `encode_images` gave them, with texts; for a composer. N may be 0."""
-        assert self.kind is Kind.COMPOSER, self.kind
         if not len(texts):
             return Encoded(np.zeros((0, self.dim), np.float32), [])
-        model, distinct = cast(Composer, self._model), list(dict.fromkeys(texts))
-        problems, place = model.refusals(texts), {text: i for i, text in enumerate(distinct)}
-        encoded = model.text_vectors(distinct)
-        vectors = model.compose_vectors(images_ND, encoded[[place[t] for t in texts]])
-        return Encoded(vectors, [p or q for p, q in zip(problems, _unusable(vectors), strict=True)])
+        distinct, place_N = distinct_texts(texts)
+        given = spread(self.text_vectors(distinct), place_N)
+        return with_reasons(self.mix(images_ND, given.vectors_ND), given.problems)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Encode distinct texts with a recall model, all at once."""
+        assert self.kind is Kind.RECALL, self.kind
+        vectors = cast(RecallModel, self._model).encode_texts(texts)
+        return Encoded(vectors, _unusable(vectors))
+
+    def text_vectors(self, texts: Sequence[str]) -> Encoded:
+        """Encode distinct texts as a composer takes them, (N, text_dim); NaN where it refuses one, with the reason."""
+        return Encoded(self._composer.text_vectors(texts), self._composer.refusals(texts))
+
+    def mix(self, images_ND: Vectors, texts_NT: Vectors) -> Encoded:
+        """Compose image vectors with text vectors, row by row."""
+        vectors = self._composer.compose_vectors(images_ND, texts_NT)
+        return Encoded(vectors, _unusable(vectors))
+
+    @property
+    def _composer(self) -> Composer:
+        assert self.kind is Kind.COMPOSER, self.kind
+        return cast(Composer, self._model)
 
     def images(self, requests: Sequence[Request], batch_size: int) -> Iterator[FreshImage]:
         """Fetch, decode and encode pictures; each outcome once, in completion order."""
@@ -93,10 +122,28 @@ class QueryEncoder:
             else:
                 yield FreshImage(plain._replace(status=Status.MODEL_ERROR, error=problem), None)
 
-    def _spread(self, texts: Sequence[str], distinct: list[str], vectors: Vectors) -> Encoded:
-        place, problems = {text: i for i, text in enumerate(distinct)}, _unusable(vectors)
-        rows = [place[text] for text in texts]
-        return Encoded(vectors[rows], [problems[i] for i in rows])
+
+def distinct_texts(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct texts in order, and the place of each text among them, (N,)."""
+    distinct = list(dict.fromkeys(texts))
+    place = {text: i for i, text in enumerate(distinct)}
+    return distinct, np.array([place[text] for text in texts], np.int64)
+
+
+def joined(parts: Sequence[Encoded], dim: int) -> Encoded:
+    """Put parts behind one another; `dim` is the width where there are none."""
+    vectors = [part.vectors_ND for part in parts] or [np.zeros((0, dim), np.float32)]
+    return Encoded(np.concatenate(vectors), [problem for part in parts for problem in part.problems])
+
+
+def spread(encoded: Encoded, place_N: NDArray[np.int64]) -> Encoded:
+    """Give each of N rows what was found for its distinct text."""
+    return Encoded(encoded.vectors_ND[place_N], [encoded.problems[i] for i in place_N.tolist()])
+
+
+def with_reasons(encoded: Encoded, reasons: Sequence[str | None]) -> Encoded:
+    """Put earlier reasons before those of the rows."""
+    return Encoded(encoded.vectors_ND, [p or q for p, q in zip(reasons, encoded.problems, strict=True)])
 
 
 def _unusable(vectors_ND: Vectors) -> list[str | None]:
