@@ -19,7 +19,18 @@ from aistudio.pipeline.report_place import ReportPlace
 from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_scores
 from aistudio.pipeline.report_searches import Search, choose_searches
 from aistudio.pipeline.report_similar import choose_similar, similar_files
-from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, searches, selection, slices
+from aistudio.reports import (
+    compare,
+    composed,
+    curves,
+    embedding_map,
+    gallery,
+    overview,
+    pairs,
+    searches,
+    selection,
+    slices,
+)
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
@@ -82,17 +93,22 @@ class _Report:
         pairs_shown = choose_pairs(self.store, self.settings, self.folder)
         items = choose_items(self.store, self.settings)
         self.compared = {e.key: self.store.read_json(e.key) for e in _comparisons(self.store)}
-        self.searches = choose_searches(self.store, self.settings)
+        found = choose_searches(self.store, self.settings)
+        self.searches = {
+            "searches": [s for s in found if not s.composed],
+            "composed": [s for s in found if s.composed],
+        }
         row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
         row_ids |= {r for data in self.compared.values() for r in compare.row_ids(data)}
-        row_ids = row_ids.union(*(search.row_ids() for search in self.searches))
+        row_ids = row_ids.union(*(search.row_ids() for search in found))
         self.scan = scan_scores(self.store, row_ids)
         self._fetch(queries.places() | {*self.scan.places.values()})
         self.pages = ["index"]
         self._cards("gallery", *self._gallery(queries))
         self._cards("pairs", *self._pair_cards(pairs_shown))
         self._cards("selection", *self._selection_cards(items))
-        self._cards("searches", *self._search_cards())
+        for page, of_page in self.searches.items():
+            self._cards(page, *self._search_cards(page, of_page))
         shown, on_map = self._map()
         self.similar = self._similar(on_map)
         self._render(shown)
@@ -156,17 +172,28 @@ class _Report:
         place = self.scan.places.get(row_id)
         return None if place is None else self.thumbs.get(place)
 
-    def _search_cards(self) -> tuple[Deck, list[Card]]:
+    def _search_cards(self, page: str, found: list[Search]) -> tuple[Deck, list[Card]]:
         cards = []
-        for search in self.searches:
+        for search in found:
             for position, query in search.shown.items():
                 picture = self._query_picture(search, query, position)
                 shown = search.results.get(query["query_id"], []), search.left_out.get(query["query_id"], [])
                 for row in (*shown[0], *shown[1]):
                     row["thumb"], row["fields"] = self._picture(self.scan.places.get(row["row_id"]), row)
                 cards.append(searches.query_card(search.name, query, position, picture, *shown))
-        total = sum(search.total for search in self.searches)
-        return searches.deck([s.name for s in self.searches], total, self.settings.queries_per_page), cards
+        total = sum(search.total for search in found)
+        return searches.deck([s.name for s in found], total, self.settings.queries_per_page, page), cards
+
+    def _composed(self) -> dict[str, Any]:
+        """What the composed page shows before its cards; writes its curves and the table's CSV."""
+        found = self.searches["composed"]
+        figures = composed.figures({search.name: search.curve for search in found})
+        changes = composed.table([row for search in found for row in search.changes])
+        if figures:
+            self.put_all(figure_files("composed", figures))
+        if changes:
+            self.put(changes["csv_path"], changes["csv"])
+        return {"searches": [search.summary for search in found], "figures": figures, "changes": changes}
 
     def _query_picture(self, search: Search, query: dict[str, Any], position: int) -> dict[str, Any]:
         """The query's picture: a fresh one is stored with the query, others are rows of the run."""
@@ -270,9 +297,10 @@ class _Report:
         about_selection = _json(store, layout.SELECTION_ABOUT) or {}
         more: dict[str, dict[str, Any]] = {
             "selection": {k: about_selection.get(k) for k in ("ordered_by", "num_doubtful")},
-            "searches": {"searches": [s.summary for s in self.searches]},
+            "searches": {"searches": [s.summary for s in self.searches["searches"]]},
+            "composed": self._composed(),
         }
-        for page in ("gallery", "pairs", "selection", "searches"):
+        for page in ("gallery", "pairs", "selection", "searches", "composed"):
             if page in self.pages:
                 self.put(f"{page}.html", render(site, page, **more.get(page, {})))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})

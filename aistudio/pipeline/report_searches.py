@@ -9,13 +9,16 @@ import pyarrow.compute as pc
 
 from aistudio.config import ReportSettings
 from aistudio.pipeline.report_rows import batches
-from aistudio.reports import gallery, searches
+from aistudio.reports import composed, gallery, searches
 from aistudio.runs import layout
 from aistudio.store import Store
 from aistudio.values import table_rows
 
 Row = dict[str, Any]
-_COLUMNS = ["query_id", "kind", "status", "error", "text", "item_id", "row_id", "num_relevant", "first_rank", "quality"]
+_COLUMNS = [
+    "query_id", "kind", "status", "error", "text", "item_id", "row_id", "num_relevant", "first_rank", "quality",
+    "change",
+]  # fmt: skip
 _LEFT_OUT = 6  # rows of a card
 
 
@@ -30,6 +33,9 @@ class Search:
     shown: dict[int, Row] = field(default_factory=dict)
     results: dict[str, list[Row]] = field(default_factory=dict)  # by query_id
     left_out: dict[str, list[Row]] = field(default_factory=dict)
+    composed: bool = False  # it has queries of a picture and a text: a page of their own
+    curve: list[list[Any]] = field(default_factory=list)  # [K, share of queries with a right result by then]
+    changes: list[Row] = field(default_factory=list)  # the same at some K by kind of change
 
     def row_ids(self) -> set[str]:
         """Rows whose pictures the cards show."""
@@ -57,6 +63,9 @@ def _chosen(store: Store, name: str, most: int, settings: ReportSettings) -> Sea
     rows = queries.take(pa.array(order[places])).to_pylist()
     own = about.get("asked_from") in (None, store.root)
     search = Search(name, searches.summary(name, about, metrics), len(order), own)
+    if composed.is_composed(about):
+        search.composed = True
+        search.curve, search.changes = composed.curve(about, queries), composed.rows(name, about, queries)
     search.shown = dict(zip(places.tolist(), rows, strict=True))
     ids = pa.array([row["query_id"] for row in rows], pa.string())
     search.results = _of_queries(store, name, "results.parquet", ids, settings.images_per_query)

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.runs.record import now
+from aistudio.search.changes import kind_of_change
 from aistudio.search.judging import Judged
 from aistudio.search.listing import Lists
-from aistudio.search.resolving import Asked
+from aistudio.search.resolving import COMPOSED, Asked
 
 if TYPE_CHECKING:
     from aistudio.pipeline.search import SearchPlan
@@ -31,6 +32,7 @@ QUERIES_SCHEMA = pa.schema(
         pa.field("first_rank", pa.int64()),  # of the first relevant result; null: none in the list
         pa.field("quality", pa.float64()),  # map at the largest K
         pa.field("relevant", pa.list_(pa.string())),
+        pa.field("change", pa.string()),  # of a picture and text: colour, state, noun (search/changes.py)
         pa.field("thumbnail", pa.binary()),  # of a fresh picture
     ]
 )
@@ -76,7 +78,7 @@ class Tables:
     def _why(self, one: Asked, vector: int) -> str:
         if one.kind == "text":
             return "like the text"
-        if one.kind == "picture and text":
+        if one.kind == COMPOSED:
             return "like the picture as the text changes it"
         if one.kind == "picture":
             return "like the picture"
@@ -105,10 +107,16 @@ class Tables:
                     "num_relevant": int(judged.num_relevant_Q[q]) if known and judged else None,
                     "first_rank": int(first) if np.isfinite(first) else None,
                     "quality": float(judged.quality_Q[q]) if known and judged and judged.num_relevant_Q[q] else None,
-                    "relevant": None if query.relevant is None else list(query.relevant), "thumbnail": one.thumbnail,
+                    "relevant": None if query.relevant is None else list(query.relevant),
+                    "change": self._change(one), "thumbnail": one.thumbnail,
                 }
             )  # fmt: skip
         return pa.Table.from_pylist(rows, schema=QUERIES_SCHEMA)
+
+    def _change(self, one: Asked) -> str | None:
+        if one.kind != COMPOSED:
+            return None
+        return kind_of_change(one.query.text or "", one.query.values, self.plan.table.dataset)
 
     def about(
         self, found: Lists, results: pa.Table, left_out: list[tuple[int, int, str]], notes: list[str]
@@ -126,6 +134,7 @@ class Tables:
         return {
             "name": plan.name, "made_at": now(), "queries": len(self.asked), "kinds": kinds, "status": statuses,
             "queries_failed": len(self.asked) - len(self.live), "gallery_rows": found.rows, "results": results.num_rows,
+            "k": plan.ks, "depth": plan.depth,
             "left_out": reasons, "per": plan.per, "leave_out": plan.leave_out, "dataset": plan.table.dataset,
             "model": {"name": plan.model.name, "role": plan.model.role, "kind": plan.model.kind.value,
                       "fingerprint": plan.model.facts.fingerprint},

@@ -20,6 +20,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "pairs": "Pairs",
     "selection": "Selection",
     "searches": "Searches",
+    "composed": "Composed",
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",

@@ -18,8 +18,8 @@ def in_words(reason: str) -> str:
     return words.get(kind, reason)
 
 
-def deck(names: list[str], total: int, per_page: int) -> Deck:
-    """Sorting and filters of the page: a search at a time, or all of them."""
+def deck(names: list[str], total: int, per_page: int, page: str = "searches") -> Deck:
+    """Sorting and filters of the page (`searches` or `composed`): a search at a time, or all of them."""
     sorts = [
         ("Worst first", 0, False),
         ("Best first", 0, True),
@@ -28,7 +28,7 @@ def deck(names: list[str], total: int, per_page: int) -> Deck:
         ("Highest score", 3, True),
     ]
     facets = [("", "All searches"), *((name, f"Search {name}") for name in names)]
-    return Deck("searches", "queries", sorts, facets, per_page, total)
+    return Deck(page, "queries", sorts, facets, per_page, total)
 
 
 def summary(name: str, about: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -66,6 +66,8 @@ def query_card(
     if query.get("num_relevant") is not None:
         first = query.get("first_rank")
         facts += [("first right", f"rank {first:,}" if first else "none"), ("right ones", f"{query['num_relevant']:,}")]
+    if query.get("change"):
+        facts.append(("change", str(query["change"])))
     groups = []
     if query["kind"] != "text" and (picture["thumb"] or picture["fields"]):
         fields = picture["fields"] | {"query": query["query_id"]}

@@ -26,7 +26,7 @@ from aistudio.store import Store
 BAD_QUERY, UNKNOWN, NO_VECTOR = "bad_query", "unknown_row", "no_vector"
 SAME_ITEM, SAME_ROW, DUPLICATE = "same_item", "same_row", "duplicate"
 FACTS = ("row_id", "item_id", "content_hash")
-_COMPOSED, _TEXT, _PICTURE, _ROW, _ITEM = "picture and text", "text", "picture", "row", "item"
+COMPOSED, _TEXT, _PICTURE, _ROW, _ITEM = "picture and text", "text", "picture", "row", "item"
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def sort_queries(queries: Sequence[Query], kind: Kind, model: str) -> list[Asked
     for query in queries:
         has_picture = bool(query.row_id or query.image_url)
         what = _ROW if query.row_id else _PICTURE if query.image_url else _ITEM
-        asked = Asked(query, (_COMPOSED if has_picture else _TEXT) if query.text else what)
+        asked = Asked(query, (COMPOSED if has_picture else _TEXT) if query.text else what)
         if query.problem is not None:
             asked.fail(BAD_QUERY, query.problem)
         elif asked.kind == _TEXT and kind is not Kind.RECALL:
             need = "a picture beside it" if kind is Kind.COMPOSER else "a recall model (--model)"
             asked.fail(BAD_QUERY, f"a text needs {need}: {model} is a model of the kind {kind}")
-        elif asked.kind == _COMPOSED and kind is not Kind.COMPOSER:
+        elif asked.kind == COMPOSED and kind is not Kind.COMPOSER:
             asked.fail(
                 BAD_QUERY, f"a picture and a text need a composer (--model): {model} is a model of the kind {kind}"
             )

@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 from aistudio.catalogue import LocalFiles, read_gallery, read_queries
-from aistudio.config import ImagesSettings, ManifestSettings
+from aistudio.config import ImagesSettings, ManifestSettings, ReportSettings
 from aistudio.images.decode import decode
 from aistudio.index import cosine_top
 from aistudio.metrics import composed
 from aistudio.models import load_model
+from aistudio.pipeline.report import write_report
 from aistudio.pipeline.search import plan_search, run_search
 from aistudio.schema import score_schema
 from aistudio.store import open_store
@@ -79,3 +80,11 @@ def test_search_gives_the_references_numbers(shared_dir, tmp_path, tirg, dataset
         assert outcome.metrics[f"reference/{name}"]["value"] == value
     for k, value in composed.recall_at(first, KS).items():
         assert outcome.metrics[f"{prefix}hit_rate@{k}"]["value"] == pytest.approx(value, abs=1e-12)
+    kinds = {q["change"] for q in store.read_table("searches/q/queries.parquet").to_pylist()}
+    assert kinds <= {"mitstates": {"state"}}.get(dataset, {"colour", "state", "noun", "other"}) and kinds
+    write_report(store, ReportSettings(map_images=0))
+    page = store.read_bytes("report/composed.html").decode()
+    assert dataset in page and "Found among the first K" in page
+    assert not store.exists("report/searches.html")
+    assert f'"total":{len(asked)}'.encode() in store.read_bytes("report/data/composed.js")
+    assert store.read_bytes("report/data/changes.csv").count(b"\n") == len(kinds) + 2
