@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from aistudio.catalogue import LocalFiles, read_pairs, vocabulary_texts
-from aistudio.config import ManifestSettings, ModelConfig, WeightsFile, parse_config
+from aistudio.config import DownloadSettings, ManifestSettings, ModelConfig, ReportSettings, WeightsFile, parse_config
 from aistudio.errors import RunMismatchError
 from aistudio.models import load_model
 from aistudio.models._words import build_vocabulary
+from aistudio.pipeline.report import write_report
 from aistudio.pipeline.score import prepare, score
 from aistudio.pipeline.search import plan_search, run_search
 from aistudio.store import open_store
@@ -145,6 +146,40 @@ def test_protocols_are_part_of_a_metrics_name(tmp_path, tiny):
     assert kinds == {"caption/pooled+query_removed+complete", "reference/complete_text"}
     texts = store.read_table("searches/q/queries.parquet")["text"].to_pylist()
     assert "sliced tomato" in texts
+
+
+def test_own_queries_with_fresh_pictures_fail_alone(tmp_path, tiny, image_server):
+    """A picture from the web and one of the run, each with a text; what cannot be fetched or read costs its query."""
+    config = job(tmp_path, "mitstates", DRAWN["mitstates"](tmp_path / "set"), {"tirg": tiny["tirg"][0]})
+    store = score_here(
+        config.model_copy(update={"download": DownloadSettings(allow_private_addresses=True, retries=0)})
+    )
+    right, url = "images/sliced tomato/0.jpg", image_server.url("ok/1.jpg")
+    lines = [
+        {"query_id": "web", "image_url": url, "text": "red dress", "relevant": [right], "change": "<b>mine</b>"},
+        {"query_id": "again", "image_url": url, "text": "blue dress"},
+        {"query_id": "gone", "image_url": image_server.url("404/x.jpg"), "text": "red dress", "relevant": [right]},
+        {"query_id": "stored", "row_id": "images/ripe tomato/0.jpg", "text": "red stripes", "relevant": [right]},
+        {"query_id": "wordless", "row_id": "images/ripe tomato/0.jpg", "text": "?!"},
+        {"query_id": "text", "text": "red dress"},
+    ]
+    table = tmp_path / "q.jsonl"
+    table.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    outcome = search(store, "tirg", str(table), "search.per=row")
+    queries = {q["query_id"]: q for q in store.read_table("searches/q/queries.parquet").to_pylist()}
+    assert {name: q["status"] for name, q in queries.items()} == {
+        "web": "ok", "again": "ok", "gone": "http_error", "stored": "ok", "wordless": "model_error",
+        "text": "bad_query",
+    }  # fmt: skip
+    assert image_server.hits["/ok/1.jpg"] == 1 and queries["web"]["thumbnail"]
+    assert "word" in queries["wordless"]["error"] and outcome.too_many_failed
+    assert queries["web"]["change"] == "<b>mine</b>" and queries["stored"]["change"] == "colour"
+    assert queries["web"]["num_relevant"] == queries["stored"]["num_relevant"] == 1
+    results = store.read_table("searches/q/results.parquet").to_pylist()
+    assert {r["query_id"] for r in results} == {"web", "again", "stored"}
+    assert {r["row_id"] for r in results if r["query_id"] == "stored"}.isdisjoint({"images/ripe tomato/0.jpg"})
+    write_report(store, ReportSettings(map_images=0))
+    assert b"<b>mine" not in store.read_bytes("report/composed.html")
 
 
 CONFIGS = {"tirg-512": "tirg", "composeae-768": "compose_ae", "realspace-768": "real_space_concat_ae"}
