@@ -6,11 +6,12 @@ from typing import Any
 from aistudio.config import JobConfig
 from aistudio.pipeline.score import prepare
 from aistudio.runs import layout
-from aistudio.runs.record import new_record
+from aistudio.runs.record import new_record, open_record
+from aistudio.runs.resume import store_shard
 from aistudio.runs.snapshot import NormaliseGroup
 from aistudio.scoring.encoders import Device, Encoders
 from aistudio.scoring.image_source import ImageSource
-from aistudio.scoring.shard import ShardScorer, distinct_images, store_shard
+from aistudio.scoring.shard import ShardScorer, distinct_images
 from aistudio.store import Store
 
 
@@ -31,5 +32,5 @@ def score_here(config: JobConfig, batch_size: int = 16) -> Store:
             store_shard(store, shard[0], table, texts, {})
     finally:
         source.close()
-    store.write_json(layout.RUN, new_record(config, prepared.shape, prepared.models, 1) | {"state": "complete"})
+    open_record(store, new_record(config, prepared.shape, prepared.models, 1), new=True)
     return store

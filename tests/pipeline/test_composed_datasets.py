@@ -102,7 +102,7 @@ def test_the_job_scores_a_data_set_as_it_scores_a_manifest(tmp_path, tiny):
     root = DRAWN["fashioniq"](tmp_path / "set")
     config = job(tmp_path, "fashioniq", root, {"tirg": tiny["tirg"][0]})
     result = score(prepare(config))
-    assert result.ledger.complete and result.record["counts"] == {"ok": 9}
+    assert result.ledger.complete and result.ledger.counts == {"ok": 9}
     assert result.ledger.num_rejected == 1
     here = score_here(config.model_copy(update={"output": str(tmp_path / "here")}))
     names = ["row_id", "item_id", "image_url", "categories", "embedding_tirg"]
