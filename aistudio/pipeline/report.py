@@ -31,6 +31,7 @@ from aistudio.reports import (
     selection,
     slices,
 )
+from aistudio.reports.aggregations import aggregation_table
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
@@ -276,7 +277,7 @@ class _Report:
             any_paper = any(r["paper"] is not None for r in rows)
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
-                notes=notes, shown=shown, others=others,
+                notes=notes, shown=shown, others=others, aggregations=aggregation_table(_aggregations(store)),
             ))  # fmt: skip
             columns = ["name", "value", "low", "high", "n", "paper"]
             self.put("data/metrics.csv", csv_bytes(columns, ([r[c] for c in columns] for r in rows)))
@@ -330,6 +331,12 @@ def _comparisons(store: Store) -> list[Entry]:
     """Comparisons of the first aggregation, then those of the others."""
     found = [e for e in store.list(layout.METRICS) if "/compare_" in e.key and e.key.endswith(".json")]
     return sorted(found, key=lambda e: (e.key.count("/"), e.key))
+
+
+def _aggregations(store: Store) -> dict[str, dict[str, Any]]:
+    """Read metrics.json of each aggregation that was not made for a comparison."""
+    names = [name for name in aggregations.names(store) if name != aggregations.RECOMPUTED]
+    return {name: _json(store, layout.metrics_key("metrics.json", name)) or {} for name in names}
 
 
 def _json(store: Store, key: str) -> Any:
