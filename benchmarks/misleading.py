@@ -166,7 +166,7 @@ def half_failed(v: Version, data: Path, pictures: list) -> str:
 CASES = {
     empty_texts: "tests/evaluation/test_meaning.py",
     unknown_column: "tests/catalogue/test_folder.py, tests/catalogue/test_columns.py",
-    moved_ids: "tests/catalogue/test_lines.py, tests/pipeline/test_resume.py",
+    moved_ids: "tests/catalogue/test_delimited.py, tests/pipeline/test_resume.py",
     other_judgements: "tests/evaluation/test_meaning.py",
     rate: "tests/test_timings.py, tests/pipeline/test_summary.py",
     bottleneck: "tests/pipeline/test_summary.py",
