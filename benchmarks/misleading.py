@@ -166,7 +166,7 @@ def half_failed(v: Version, data: Path, pictures: list) -> str:
 CASES = {
     empty_texts: "tests/evaluation/test_meaning.py",
     unknown_column: "tests/catalogue/test_folder.py, tests/catalogue/test_columns.py",
-    moved_ids: "tests/catalogue/test_lines.py, tests/pipeline/test_resume.py",
+    moved_ids: "tests/catalogue/test_delimited.py, tests/pipeline/test_resume.py",
     other_judgements: "tests/evaluation/test_meaning.py",
     rate: "tests/test_timings.py, tests/pipeline/test_summary.py",
     bottleneck: "tests/pipeline/test_summary.py",
@@ -177,6 +177,9 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=Path, required=True, help="a checkout of the version before, 8b17918")
+    parser.add_argument(
+        "--only", nargs="*", default=[], metavar="CASE", help=f"of {', '.join(c.__name__ for c in CASES)}"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="misleading-") as name:
         data = Path(name)
@@ -185,6 +188,8 @@ def main() -> None:
         versions = [Version(arguments.old.resolve(), data / "old"), Version(ROOT, data / "new")]
         print("| case | before | now | test |\n|---|---|---|---|")
         for case, test in CASES.items():
+            if arguments.only and case.__name__ not in arguments.only:
+                continue
             answers = [case(v, data, pictures).replace(name, "…") for v in versions]
             print(f"| {(case.__doc__ or '').strip()} | {answers[0]} | {answers[1]} | {test} |", flush=True)
 

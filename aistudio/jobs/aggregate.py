@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.pipeline.mapping import mapper_for
     from aistudio.runs import layout
     from aistudio.runs.next_command import next_command
-    from aistudio.runs.record import stored_settings
+    from aistudio.runs.record import recorded, stored_settings
     from aistudio.store import open_store
 
     config = stored_settings(args.run, args.overrides)
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = aggregate(store, config.metrics, mapper, name=args.name)
     paper = PAPER_NAMES if config.report.paper or config.manifest.format in PAPER_FORMATS else {}
     _print(result["metrics"], result["about"], config.metrics.confidence, paper)
+    if (warning := recorded(store).texts.warning) and result["about"].get("query") == "text":
+        print(f"\nwarning: {warning}")
     name = result["about"]["name"]
     shown = () if name == first_name(store) else ("--name", name)  # what the report would not show of itself
     print(f"\nwritten to {args.run}/metrics/{name}/    next: {next_command('report', args.run, config.store, *shown)}")

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.pipeline.select import select_run
     from aistudio.runs import layout
     from aistudio.runs.next_command import next_command
-    from aistudio.runs.record import stored_settings
+    from aistudio.runs.record import recorded, stored_settings
     from aistudio.store import open_store
 
     config = stored_settings(args.run, args.overrides)
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"  {reason:<16}{n:>12,}")
     order = ", ".join(f"{_ORDERS[name]} {n:,}" for name, n in result.ordered_by.items())
     print(f"ordered by {order or 'nothing: no image is ok'}")
+    if "recall_score" in result.ordered_by and (warning := recorded(store).texts.warning):
+        print(f"  warning: {warning}")
     if "row_id" in result.ordered_by:
         print("  rows without any score have no text and no ranking model: their order means nothing")
     if result.num_doubtful:

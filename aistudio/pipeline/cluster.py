@@ -256,10 +256,10 @@ def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> 
     )
 
 
-def lacking_package(e: BaseException) -> AIStudioError | None:
-    """Return what to tell when the cluster's nodes lack a package that is here, else None."""
+def lacking_package(e: BaseException, settings: EngineSettings) -> AIStudioError | None:
+    """Return what to tell when the nodes of a cluster that was joined lack a package that is here, else None."""
     match = _LACKING.search(str(e))
-    if match is None:
+    if match is None or cluster_address(settings) is None:
         return None
     return AIStudioError(
         f"the cluster's nodes lack the Python package {match[1].partition('.')[0]}: Ray sends a job's data, not its "

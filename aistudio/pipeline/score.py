@@ -162,7 +162,9 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
             _record_failure(store, record, e)
-            raise (our_error(e) or lacking_package(e) or AIStudioError(f"the run failed part-way: {e}")) from e
+            raise (
+                our_error(e) or lacking_package(e, config.engine) or AIStudioError(f"the run failed part-way: {e}")
+            ) from e
         except KeyboardInterrupt:
             _record_failure(store, record, None)
             raise

@@ -52,6 +52,8 @@ class JobServer:
         AIStudioError: the server cannot be reached or refuses.
     """
 
+    _tail = ""  # the end of the log that was followed
+
     def __init__(self, address: str) -> None:
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
         from ray.job_submission import JobSubmissionClient
@@ -59,7 +61,6 @@ class JobServer:
         # Ray's own `ray job submit` does this too: a token that is there is used without a word about the mode.
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         self.address = address
-        self._tail = ""  # the end of the log that was followed
         with self._explained():
             self._client = JobSubmissionClient(address)
 

@@ -336,3 +336,14 @@ def test_a_file_that_is_not_there_is_named_with_the_one_meant(tmp_path, setting)
         ConfigError, match=rf"metrics\.{setting}: .*judgd\.csv: no such file; did you mean .*judged\.csv\?"
     ):
         aggregate(store, MetricsSettings(**{setting: str(tmp_path / "judgd.csv")}, **FAST))
+
+
+def test_metrics_over_texts_that_the_tokenizer_does_not_know_say_so(tmp_path, capsys):
+    rows, texts = catalogue()
+    store = write_run(tmp_path / "run", rows, texts)
+    warning = "the recall model's tokenizer does not know 97% of the tokens of these texts"
+    store.write_json("run.json", store.read_json("run.json") | {"texts": {"warning": warning}})
+    arguments = ["--run", store.root, "--set", "metrics.bootstrap_samples=0"]
+    assert aggregate_job.main(arguments) == 0 and f"warning: {warning}" in capsys.readouterr().out
+    assert aggregate_job.main([*arguments, "--set", "metrics.query=image"]) == 0  # pictures alone: no word of texts
+    assert "warning" not in capsys.readouterr().out

@@ -46,9 +46,11 @@ def test_a_workers_message_is_told_without_rays_advice():
 
 def test_nodes_that_lack_a_package_are_said_with_the_way_out():
     e = RuntimeError("ray::actor() failed\nTraceback ...\nModuleNotFoundError: No module named 'aistudio.pipeline'")
-    found = lacking_package(e)
+    joined = EngineSettings(address="10.0.0.5:6379")
+    found = lacking_package(e, joined)
     assert found is not None and "lack the Python package aistudio:" in str(found) and "--install" in str(found)
-    assert "Traceback" not in str(found) and lacking_package(RuntimeError("out of memory")) is None
+    assert "Traceback" not in str(found) and lacking_package(RuntimeError("out of memory"), joined) is None
+    assert lacking_package(e, EngineSettings(address="local")) is None  # a Ray of our own has what we have
 
 
 def test_resources_say_what_they_can_become():

@@ -10,6 +10,7 @@ import pytest
 
 from aistudio.config import SelectSettings, parse_config
 from aistudio.errors import StoreError
+from aistudio.jobs.select import main
 from aistudio.pipeline.select import select_run
 from aistudio.runs import layout
 from aistudio.schema import score_schema
@@ -175,3 +176,14 @@ def test_rows_without_text_are_ordered_by_nothing_and_no_gate_is_blamed(tmp_path
     assert result.ordered_by == {"recall_score": 1, "row_id": 3}
     assert [r["reason"] for r in rows(store)] == [*["no_recall_score"] * 3, "kept"]
     assert [r["recall_score"] is None for r in rows(store)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("texts", [{}, {"warning": "the tokenizer does not know 97% of the tokens"}])
+def test_an_order_by_texts_that_the_tokenizer_does_not_know_says_so(tmp_path, capsys, texts):
+    store = with_columns(tmp_path, text=["a", "b", "c", "d"])
+    config = config_for(store).model_dump(mode="json", include={"manifest", "output", "models"})
+    store.write_json("run.json", {"config": config, "texts": texts})
+    assert main(["--run", store.root]) == 0
+    out = capsys.readouterr().out
+    assert "ordered by recall_score" in out
+    assert [line.strip() for line in out.splitlines() if "warning" in line] == [f"warning: {w}" for w in texts.values()]
