@@ -79,6 +79,10 @@ def _count_rows(counts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("pairs", f"{pairs['train']:,} to train on, {pairs['validation']:,} to judge by"))
         for name, reasons in pairs["left_out"].items():
             rows += [(f"pairs of {name}, left out", f"{n:,} because {reason}") for reason, n in reasons.items()]
+    texts = counts.get("texts")
+    if texts:
+        rows.append(("texts", f"{texts['train']:,} rows with a text to train on"))
+        rows += [("texts, left out", f"{n:,} because {reason}") for reason, n in texts["left_out"].items()]
     o = counts["overlap"]
     text = f"{o['items']:,} items, {o['images']:,} images; {o['rows_removed']:,} training rows removed"
     return [*rows, ("overlap", text)]

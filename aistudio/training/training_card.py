@@ -73,6 +73,7 @@ def _source(name: str, c: dict[str, Any]) -> str:
 def _left_out(counts: dict[str, Any]) -> str:
     found = [(name, counts[name]["left_out"]) for name in ("train", "validation")]
     found += list(counts.get("pairs", {}).get("left_out", {}).items())
+    found += [("train", counts["texts"]["left_out"])] if "texts" in counts else []
     lines = [f"- {name}: {n:,} because {_cell(reason)}" for name, reasons in found for reason, n in reasons.items()]
     return "Left out:\n\n" + "\n".join(lines) if lines else "Nothing was left out."
 
