@@ -1,5 +1,6 @@
 """Judges a composer on held-out questions by the code that judges a search: equal numbers by construction."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from aistudio.config import MetricsSettings
 from aistudio.index import cosine_top
 from aistudio.metrics.composed import without_rows
 from aistudio.search.judging import judge
+from aistudio.training.arrays import ArrayReader
 from aistudio.training.composer_pairs import Question, QuestionPairs
 from aistudio.training.dataset import Dataset
 from aistudio.training.task import Case
@@ -28,18 +30,17 @@ class Judgement:
 
 
 def judge_composer(
-    model: Any, data: Dataset, judged: QuestionPairs, ks: list[int], prefix: str, frozen: bool
+    model: Any, gallery: NDArray[np.float32], data: Dataset, judged: QuestionPairs, ks: list[int], prefix: str
 ) -> Judgement:
     """Ask every question of all pictures of the data, each counted once; its own reference is removed where `prefix`
     says so.
 
     Args:
         model: a loaded composer.
-        frozen: the data holds the image vectors; else its pixels are encoded.
+        gallery: (N,dim) vectors of the data's images, by number.
         prefix: protocol of the metrics' names.
     """
     image = data.column("image")
-    gallery = _vectors(model, data, int(image.max()) + 1, frozen)
     reference = image[[question.reference for question in judged.questions]]
     texts = asked_texts(judged.questions)
     distinct = list(dict.fromkeys(texts))
@@ -70,14 +71,10 @@ def asked_texts(questions: Any) -> list[str]:
     return [question.texts[i % len(question.texts)] for i, question in enumerate(questions)]
 
 
-def _vectors(model: Any, data: Dataset, num: int, frozen: bool) -> NDArray[np.float32]:
-    if frozen:
-        return data.arrays["vectors"][np.arange(num)]
-    pixels = data.arrays["pixels"]
-    parts = [
-        model.encode_images(pixels[np.arange(i, min(i + IMAGES_AT_ONCE, num))]) for i in range(0, num, IMAGES_AT_ONCE)
-    ]
-    return np.concatenate(parts)
+def in_parts(encode: Callable[[NDArray[Any]], NDArray[np.float32]], stored: ArrayReader) -> NDArray[np.float32]:
+    """Encode a whole array, a few images at a time."""
+    starts = range(0, len(stored), IMAGES_AT_ONCE)
+    return np.concatenate([encode(stored[np.arange(i, min(i + IMAGES_AT_ONCE, len(stored)))]) for i in starts])
 
 
 def worst_questions(found: Judgement, data: Dataset, judged: QuestionPairs, num: int) -> list[Case]:

@@ -55,7 +55,7 @@ def set_up_composer(settings: ComposerTraining, team: Team, device: torch.device
     pairs = training_pairs(asking, data.train, usable, refused)
     judged = validation_questions(judging, data.validation, refused)
     trained = open_trained(cfg, settings, images, pairs.texts, device)
-    _require_width(data, trained.dim)
+    _require_width(data, cfg.arch["stages"] if trained.has_head else trained.dim)
     _require_batches(settings, len(pairs), team)
     name = settings.name or cfg.name
     dataset = judging.dataset
@@ -99,6 +99,8 @@ def _data(
     tower = images.image_tower_fingerprint or ""
 
     def column(source: SourceSettings) -> str | None:
+        if source.run and settings.train == "image_tower":
+            raise ConfigError("data.run: a run stores no stages; train: image_tower wants a manifest or drawn pictures")
         return vector_column(settings, opener.source(source, None), tower) if source.run else None
 
     return opener.open(Pixels(images.spec, images.spec.size, images.encode, tower), column), opener.cache

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from aistudio.config import ComposerTraining, ModelConfig
 from aistudio.config.train import OptimiserSettings
 from aistudio.models import load_composer
-from aistudio.training.composer_check import Judgement, judge_composer, worst_questions
+from aistudio.training.composer_check import Judgement, in_parts, judge_composer, worst_questions
 from aistudio.training.composer_losses import TOTAL, Vectors, composer_losses, triplets_for
-from aistudio.training.composer_model import word_tensors
+from aistudio.training.composer_model import open_trainable, word_tensors
 from aistudio.training.composer_pairs import EpochPairs, Pairs, QuestionPairs
 from aistudio.training.composer_step import ComposerBatch, ComposerRates, encode_batch, parameter_groups
 from aistudio.training.composer_trainable import Trainable
@@ -86,7 +86,7 @@ class ComposerTask:
 
     def train_mode(self) -> None:
         self.module.train()
-        if self.trainable.images is not None and hasattr(self.module, "img_model"):
+        if self.trainable.images is not None and not self.trainable.has_head and hasattr(self.module, "img_model"):
             self.module.img_model.eval()
         if self.settings.freeze_batch_norm:
             freeze_batch_norm(self.module)
@@ -140,7 +140,10 @@ class ComposerTask:
         return StepLoss(losses[TOTAL], numbers)
 
     def _shown(self, images: torch.Tensor) -> torch.Tensor:
-        return images.to(self._device) if images.ndim == 2 else self._normalise(images)
+        if images.ndim == 4:
+            return self._normalise(images)
+        images = images.to(self._device)
+        return self.module.img_model(images) if self.trainable.has_head else images
 
     def row_names(self, rows: Sequence[int]) -> list[str]:
         pairs = self._pairs(self._drawn[0] if self._drawn else 0)
@@ -158,12 +161,22 @@ class ComposerTask:
         with tempfile.TemporaryDirectory(prefix="aistudio-train-") as tmp:
             folder = Path(tmp)
             cfg = self.trainable.write(folder, Place(tmp), "model", self.trainable.cfg)
-            model = load_composer(cfg, device=str(self._device))
-            frozen = self.trainable.images is not None
-            self.last = judge_composer(
-                model, self.data.validation, self.data.judged, self.settings.k, self.data.prefix, frozen
-            )
+            model: Any = load_composer(cfg, device=str(self._device))
+            gallery = self._gallery(cfg, model)
+            judged, ks = self.data.judged, self.settings.k
+            self.last = judge_composer(model, gallery, self.data.validation, judged, ks, self.data.prefix)
         return self.last.metrics
+
+    def _gallery(self, cfg: ModelConfig, model: Any) -> NDArray[np.float32]:
+        """Vectors of all validation images by number, (N,dim)."""
+        arrays = self.data.validation.arrays
+        if self.trainable.images is None:
+            return in_parts(model.encode_images, arrays["pixels"])
+        if not self.trainable.has_head:
+            return arrays["vectors"][np.arange(len(arrays["vectors"]))]
+        head = open_trainable(cfg).model().img_model
+        with torch.inference_mode():
+            return in_parts(lambda stages: head(torch.from_numpy(stages)).numpy(), arrays["vectors"])
 
     def worst_cases(self, num: int) -> list[Case]:
         """Return the questions whose first right picture has the lowest rank, with what was found instead."""

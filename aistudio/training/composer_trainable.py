@@ -14,8 +14,9 @@ from aistudio.config import ComposerTraining, ImageSpec, ModelConfig, load_model
 from aistudio.errors import ConfigError, WeightsError
 from aistudio.models import check_weights, load_model
 from aistudio.models._checkpoint import read_weights, save_weights
-from aistudio.models._composer_open import bert_files, check_towers, save_composer
+from aistudio.models._composer_open import bert_files, check_arch_towers, check_towers, save_composer
 from aistudio.models._composer_parts import Composed, ComposerArch, NormalizationLayer
+from aistudio.models._composer_stages import TRUNK, load_stages
 from aistudio.models._composer_texts import BertSide, TextSide, TowerSide, word_problem
 from aistudio.models._encode import LoadOptions
 from aistudio.models._opening import parse_arch
@@ -62,9 +63,10 @@ class Trainable:
     model: Any
     vocabulary: Vocabulary | None  # of the LSTM that trains; None: texts come from `texts`
     texts: TextSide | None  # frozen
-    images: FrozenImages | None  # None: the model's own image encoder trains
+    images: FrozenImages | None  # whose vectors, or pooled stages, are trained on; None: pixels
     spec: ImageSpec
     dim: int
+    has_head: bool = False  # `images` gives pooled stages, and the composer's head on them trains
 
     def write(self, folder: Path, place: Place, name: str, conf: ModelConfig) -> ModelConfig:
         """Write weights (words and scale inside) and YAML; returns the settings for `place`.
@@ -106,6 +108,10 @@ def open_images(cfg: ModelConfig, settings: ComposerTraining, device: torch.devi
         WeightsError: as `load_model`.
     """
     tower = cfg.towers.get("base" if cfg.family == COMBINER else "image")
+    if settings.train == "image_tower" and TRUNK in cfg.towers:
+        trunk = cfg.towers[TRUNK]
+        encoder = load_stages(trunk, LoadOptions(device=str(device)))
+        return FrozenImages(trunk.image, encoder, f"stages of {check_weights(trunk).image_tower_fingerprint}")
     if settings.train == "image_tower":
         if tower is not None or cfg.family == COMBINER:
             raise ConfigError(f"train: image_tower: {cfg.name} has no image encoder of its own; set train: composer")
@@ -139,7 +145,7 @@ def open_trained(
         return _combiner(cfg, settings, images, device)
     arch = parse_arch(ComposerArch, cfg)
     if settings.init == "random":
-        _require_towers(cfg, arch)
+        check_arch_towers(cfg, arch)
         words = build_vocabulary(texts) if arch.text == "lstm" else None
         model, vocabulary = fresh_composer(cfg, words), None if words is None else Vocabulary(words, cfg.name)
         if settings.image_weights is not None:
@@ -147,13 +153,14 @@ def open_trained(
     else:
         opened = open_trainable(cfg)
         model, vocabulary = opened.model(), opened.vocabulary
-    if images is not None and hasattr(model, "img_model"):
+    head = bool(arch.stages) and settings.train == "image_tower"
+    if images is not None and not head and hasattr(model, "img_model"):
         model.img_model.requires_grad_(False)
     side = None if vocabulary is not None else _frozen_texts(cfg, arch, device)
     if side is not None and side.dim != arch.text_dim:
         raise ConfigError(f"{cfg.name}: text vectors are {side.dim} wide, arch.text_dim is {arch.text_dim}")
     spec = cfg.image if images is None else images.spec
-    return Trainable(cfg, model, vocabulary, side, images, spec, arch.dim)
+    return Trainable(cfg, model, vocabulary, side, images, spec, arch.dim, head)
 
 
 def _combiner(
@@ -169,13 +176,6 @@ def _combiner(
         scale = scale if stored is None else math.sqrt(float(stored))
     side = TowerSide(load_model(cfg.towers["base"], device=str(device)))
     return Trainable(cfg, TrainableCombiner(network, scale), None, side, images, base.image_spec, base.dim)
-
-
-def _require_towers(cfg: ModelConfig, arch: ComposerArch) -> None:
-    towers = check_towers(cfg, optional=("image",), required=("text",) if arch.text == "tower" else ())
-    for key, width, setting in (("image", arch.dim, "dim"), ("text", arch.text_dim, "text_dim")):
-        if key in towers and towers[key].dim != width:
-            raise ConfigError(f"{cfg.name}: towers.{key} is {towers[key].dim} wide, arch.{setting} is {width}")
 
 
 def towers_digests(cfg: ModelConfig) -> dict[str, Any]:
@@ -200,8 +200,8 @@ def take_image_weights(model: Any, conf: ModelConfig) -> None:
         ConfigError: the composer has no image encoder of its own.
         WeightsError: not the weights of a ResNet-18.
     """
-    if not hasattr(model, "img_model"):
-        raise ConfigError("image_weights: the composer has no image encoder of its own (towers.image is another model)")
+    if not hasattr(model, "img_model") or model.arch.stages:
+        raise ConfigError("image_weights: the composer has no ResNet-18 of its own; its images are another tower's")
     check_weights(conf)
     state, wanted = read_weights(conf.weights.path)[0], model.img_model.state_dict()
     missing = [
