@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,6 +16,7 @@ from aistudio.config import load_model_config, load_train_config
 from aistudio.errors import ConfigError
 from aistudio.models import load_composer
 from aistudio.models._checkpoint import read_weights
+from aistudio.schema import score_schema
 from aistudio.training import programs
 from aistudio.training.composer_pairs import Question, QuestionPairs
 from aistudio.training.task import Progress
@@ -161,6 +163,58 @@ def test_an_epoch_follows_from_seed_and_number():
     assert sorted(first.source.tolist()) == sorted(next_one.source.tolist()) == list(range(9))
     assert first.source.tolist() == again.source.tolist() != next_one.source.tolist() and first.texts == again.texts
     assert set((first.target - first.source).tolist()) == {10, 20} and set(first.texts) == {"a", "b"}
+
+
+STATES = ("ripe", "sliced", "old")
+
+
+def mit_states_run(folder: Path, root: Path, nouns: tuple[str, ...], dim: int) -> None:
+    """A run that holds the pictures of these nouns: a direction for the noun plus one for the state."""
+    rng = np.random.default_rng(1)
+    states = {state: np.random.default_rng(n).normal(size=dim) for n, state in enumerate(STATES)}
+    rows = []
+    for noun in nouns:
+        own = rng.normal(size=dim)
+        for state in STATES:
+            for number in range(3):
+                path = f"images/{state} {noun}/{number}.jpg"
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_bytes(b"never read")
+                vector = own + states[state] + 0.1 * rng.normal(size=dim)
+                row = {"row_id": path, "item_id": f"{state} {noun}", "image_url": f"{root}/{path}", "status": "ok"}
+                rows.append(row | {"embedding": vector.astype(np.float32), "content_hash": path, "text": ""})
+    store = tiny.write_changes_run(folder, dim)
+    store.write_table("scores/00000.parquet", pa.Table.from_pylist(rows, schema=score_schema([], {"embedding": dim})))
+
+
+@pytest.mark.parametrize("text", ["modification", "complete"])
+def test_a_data_set_is_trained_on_the_runs_that_hold_its_pictures(text, tmp_path):
+    """MIT-States: pairs drawn as published, judged on the test nouns under the protocol's name."""
+    conf, root = tiny.composer(tmp_path), tmp_path / "data"
+    dim = load_model_config(conf["model"]).arch["dim"]
+    mit_states_run(tmp_path / "train", root, ("car", "dog", "door", "egg"), dim)
+    mit_states_run(tmp_path / "test", root, ("tomato", "potato"), dim)
+    (root / "images/ripe door/0.jpg").unlink()
+    conf |= {"pairs": f"mitstates:{root}", "text": text, "epochs": 3, "validation": {"every_epochs": 3}}
+    conf["data"] = {
+        "run": str(tmp_path / "train"),
+        "vectors": "embedding",
+        "validation": {"run": str(tmp_path / "test")},
+    }
+    conf["data"]["cache"] = str(tmp_path / "cache")
+    record = train(conf)
+    assert record["counts"]["pairs"] == {
+        "train": 4 * 9 - 1, "validation": 2 * 9 * 2, "left_out": {"train": {}, "validation": {}}
+    }  # fmt: skip
+    assert f"caption/pooled+query_removed+{text}/hit_rate@10" in record["best"]["metrics"]
+    task = programs.set_up(tiny.parsed(conf | {"output": str(tmp_path / "o")}), Team(), CPU, lambda text: None).task
+    first = task.data.pairs.epoch(0, 0)
+    named = [[name.split("/")[1].split() for name in task.data.train.readable(side, "row_id")] for side in first[:2]]
+    assert all(source[1] == target[1] for source, target in zip(*named, strict=True)), "the noun stays"
+    said = [" ".join(target) if text == "complete" else target[0] for target in named[1]]
+    assert said == first.texts
+    assert all(a == b for a, b in zip(first.source[:-1:2], first.source[1::2], strict=True)), "two share a source"
+    assert set(task.trainable.vocabulary.words) == {"<UNK>", *STATES, "car", "dog", "door", "egg"}
 
 
 PUBLISHED = {
