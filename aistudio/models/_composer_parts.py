@@ -49,6 +49,7 @@ class StageHead(nn.Module):
 
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.norm = nn.BatchNorm1d(features, affine=False)
         self.fc = nn.Sequential(nn.Linear(features, dim))
 

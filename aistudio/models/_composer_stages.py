@@ -51,6 +51,6 @@ def require_width(cfg: ModelConfig, stages: int) -> None:
 def load_stages(trunk: ModelConfig, options: LoadOptions, head: StageHead | None = None) -> ImageRunner:
     """The encoder of pooled stages, with a head behind them if one is given, which is taken over."""
     stages = StageFeatures(*open_align(trunk).image_model.features)
-    dim = stage_width(trunk) if head is None else int(head.fc[0].weight.shape[0])
+    dim = stage_width(trunk) if head is None else head.dim
     tower = stages if head is None else nn.Sequential(stages, head)
     return ImageRunner(tower, trunk.image, dim, options, normalised=False)
