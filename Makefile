@@ -35,6 +35,7 @@ readers: $(READY)  ## which Parquet readers read a run with failed rows, each in
 train: $(READY)  ## the demo's models again, from nothing, into reports/training
 	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_recall.yaml
 	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_ranking.yaml
+	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_composer.yaml
 
 # The stamp is made last, so that an interrupted installation is taken up again.
 $(READY): pyproject.toml

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from aistudio.catalogue import LocalFiles, read_gallery, read_pairs, read_queries, vocabulary_texts
-from aistudio.config import ImageSpec, ImagesSettings, ManifestSettings, ModelConfig, WeightsFile
+from aistudio.config import ComposerLossSettings, ImageSpec, ImagesSettings, ManifestSettings, ModelConfig, WeightsFile
 from aistudio.images.decode import decode
 from aistudio.index import cosine_top
 from aistudio.metrics import composed
 from aistudio.models import load_model
 from aistudio.models._words import Vocabulary, build_vocabulary
-from aistudio.training.composer_losses import ComposerLossSettings, composer_losses, given_triplets
+from aistudio.training.composer_losses import composer_losses, given_triplets
 from aistudio.training.composer_model import open_trainable, word_tensors
 from aistudio.training.composer_step import (
     ComposerBatch,

@@ -17,9 +17,12 @@ from aistudio.config.report import ReportSettings
 from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.store import StoreSettings
-from aistudio.config.train import RankingTraining, RecallTraining, TrainConfig, TrainSettings
+from aistudio.config.train import ComposerTraining, RankingTraining, RecallTraining, TrainConfig, TrainSettings
+from aistudio.config.train_composer import ComposerLossSettings
 
 __all__ = [
+    "ComposerLossSettings",
+    "ComposerTraining",
     "DatasetFormat",
     "DetectorSettings",
     "DownloadSettings",

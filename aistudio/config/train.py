@@ -13,6 +13,7 @@ from aistudio.config.download import DownloadSettings
 from aistudio.config.images import ImagesSettings
 from aistudio.config.manifest import ManifestSettings
 from aistudio.config.store import StoreSettings
+from aistudio.config.train_composer import ComposerSettings
 
 CACHE_MARGIN = 1.15  # pixels kept for random crops, times the model's input (DECISIONS 18 of the project's design)
 
@@ -230,5 +231,15 @@ class RecallTraining(TrainSettings):
         return sorted(set(k))
 
 
-TrainConfig = Annotated[RankingTraining | RecallTraining, Field(discriminator="task")]
-TASKS: dict[str, type[TrainSettings]] = {"ranking": RankingTraining, "recall": RecallTraining}
+class ComposerTraining(ComposerSettings, TrainSettings):
+    """Train a composer on pairs: a reference picture and a text ask for a target picture."""
+
+    task: Literal["composer"]
+
+
+TrainConfig = Annotated[RankingTraining | RecallTraining | ComposerTraining, Field(discriminator="task")]
+TASKS: dict[str, type[TrainSettings]] = {
+    "ranking": RankingTraining,
+    "recall": RecallTraining,
+    "composer": ComposerTraining,
+}

@@ -1,4 +1,4 @@
-"""The whole job on a drawn catalogue, end to end: draw, serve, score, aggregate, select, report."""
+"""The whole job on a drawn catalogue, end to end: draw, serve, score, search, aggregate, select, report."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _line(demo.runs["sights"].metrics, "hit_rate@5", f"chance {demo.catalogue.chance_hit_rate_at_5:.3f}")
     best = demo.catalogue.best_possible.pairwise_accuracy
     _line(demo.runs["pairs"].metrics, "pairwise_accuracy", f"chance 0.5, best possible {best:.3f}")
+    if demo.composed is not None:
+        print(f'\n{demo.composed.num_questions} composed questions, such as a picture and "the same place at night"')
+        _line({"hit_rate@1": demo.composed.hit_rate_at_1}, "hit_rate@1", "sights/report/composed.html")
     print("\nreports")
     for part in demo.runs.values():
         print(f"  {Path(part.report).absolute().as_uri()}")

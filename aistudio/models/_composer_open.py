@@ -13,6 +13,7 @@ from aistudio.models import ImageEncoder, Kind, check_weights, kind, load_model
 from aistudio.models._checkpoint import fit, load_into, read_weights, save_weights
 from aistudio.models._composer import ImageSide, LoadedComposer
 from aistudio.models._composer_parts import ComposerArch, ComposerModel
+from aistudio.models._composer_stages import TRUNK, load_stages, require_width
 from aistudio.models._composer_texts import BertSide, LstmSide, TextSide, TowerSide
 from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hf_folder import WANTED
@@ -56,12 +57,8 @@ def open_composer(cfg: ModelConfig, build: Build) -> OpenedComposer:
         WeightsError: a file is missing or not what it should be.
     """
     arch = parse_arch(ComposerArch, cfg)
-    towers = check_towers(cfg, optional=("image",), required=("text",) if arch.text == "tower" else ())
+    towers = check_arch_towers(cfg, arch)
     files = own_files(cfg) | (bert_files(cfg) if arch.text == "bert" else {})
-    for key, width in (("image", arch.dim), ("text", arch.text_dim)):
-        if key in towers and towers[key].dim != width:
-            name = "dim" if key == "image" else "text_dim"
-            raise ConfigError(f"{cfg.name}: towers.{key} is {towers[key].dim} wide, arch.{name} is {width}")
     state, words = read_weights(cfg.weights.path)
     vocabulary = _vocabulary(cfg, words, state) if arch.text == "lstm" else None
     with torch.device("meta"):
@@ -69,9 +66,8 @@ def open_composer(cfg: ModelConfig, build: Build) -> OpenedComposer:
     shapes = {n: v.shape for n, v in skeleton.state_dict().items() if not n.endswith("num_batches_tracked")}
     foreign = (*(("img_model.",) if "image" in towers else ()), *(("text_model.",) if vocabulary is None else ()))
     tensors = fit({n: t for n, t in state.items() if not n.startswith(foreign)}, shapes, cfg.weights.path)
-    settings = arch.model_dump(mode="json", exclude={"text_dropout", "image_dropout"}) | {
-        "vocabulary": vocabulary and vocabulary.words
-    }
+    without = {"text_dropout", "image_dropout"} | (set() if arch.stages else {"stages"})
+    settings = arch.model_dump(mode="json", exclude=without) | {"vocabulary": vocabulary and vocabulary.words}
     info = composer_info(cfg, files, towers, settings, tensors)
     return OpenedComposer(cfg, arch, info, tensors, vocabulary, build)
 
@@ -79,6 +75,19 @@ def open_composer(cfg: ModelConfig, build: Build) -> OpenedComposer:
 def num_words(vocabulary: Vocabulary | None) -> int | None:
     """Rows of the embedding table; None: the text side is not the LSTM."""
     return None if vocabulary is None else len(vocabulary)
+
+
+def check_arch_towers(cfg: ModelConfig, arch: ComposerArch) -> dict[str, WeightsInfo]:
+    """The towers that a composer with these settings has. Raises ConfigError where they do not fit; WeightsError."""
+    required = [*(["text"] if arch.text == "tower" else []), *([TRUNK] if arch.stages else [])]
+    towers = check_towers(cfg, optional=() if arch.stages else ("image",), required=required)
+    for key, width in (("image", arch.dim), ("text", arch.text_dim)):
+        if key in towers and towers[key].dim != width:
+            name = "dim" if key == "image" else "text_dim"
+            raise ConfigError(f"{cfg.name}: towers.{key} is {towers[key].dim} wide, arch.{name} is {width}")
+    if arch.stages:
+        require_width(cfg, arch.stages)
+    return towers
 
 
 _GIVES_TEXTS = {"base", "text"}  # towers whose text side is used
@@ -142,10 +151,12 @@ def composer_info(
     tensors: Mapping[str, torch.Tensor],
 ) -> WeightsInfo:
     """What a check found; `settings` are those that decide the numbers, "dim" among them."""
-    image = towers.get("image") or towers.get("base")
+    image, trunk = towers.get("image") or towers.get("base"), towers.get(TRUNK)
     own = {name: value for name, value in tensors.items() if name.startswith("img_model.")}
-    spec = image.image_spec if image else cfg.image
+    spec = (image or trunk).image_spec if image or trunk else cfg.image  # type: ignore[union-attr]
     use = {"arch": "resnet18", "dim": settings["dim"], "image": spec.identity()}
+    if trunk is not None:
+        use |= {"arch": "stages", "trunk": trunk.image_tower_fingerprint}
     parts = settings | {"towers": {key: tower.fingerprint for key, tower in towers.items()}}
     return WeightsInfo(
         name=cfg.name,
@@ -200,6 +211,10 @@ def load_composer(cfg: ModelConfig, build: Build, options: LoadOptions) -> Loade
 def _image_side(opened: OpenedComposer, model: ComposerModel, options: LoadOptions) -> ImageSide:
     if "image" in opened.cfg.towers:
         return tower_images(load_tower(opened.cfg.towers["image"], options))
+    if opened.arch.stages:
+        trunk = opened.cfg.towers[TRUNK]
+        encoder = load_stages(trunk, options, model.img_model)  # type: ignore[arg-type]
+        return ImageSide(trunk.image, opened.arch.dim, False, opened.info.image_tower_fingerprint, encoder)
     encoder = ImageRunner(model.img_model, opened.cfg.image, opened.arch.dim, options, normalised=False)
     return ImageSide(opened.cfg.image, opened.arch.dim, False, opened.info.image_tower_fingerprint, encoder)
 

@@ -28,6 +28,7 @@ class ComposerArch(Settings):
     dim: int = Field(512, ge=1)  # of image vectors and of composed ones
     text_dim: int = Field(512, ge=1)
     text: Literal["lstm", "bert", "tower"] = "lstm"
+    stages: int | None = Field(None, ge=1)  # width of towers.trunk's pooled stages; null: not encoded by them
     text_dropout: float = Field(0.1, ge=0, lt=1)  # training only, as the next one
     image_dropout: float = Field(0.5, ge=0, lt=1)  # of ComposeAE's image branch; the fork's is 0.2
 
@@ -38,6 +39,22 @@ class Composed(NamedTuple):
     vectors: torch.Tensor
     image: torch.Tensor | None = None
     text: torch.Tensor | None = None
+
+
+class StageHead(nn.Module):
+    """(N,C) pooled stages of another tower (_composer_stages.py) -> (N,dim).
+
+    Each is brought to mean 0 and deviation 1 over the training pictures, then one layer.
+    """
+
+    def __init__(self, features: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm = nn.BatchNorm1d(features, affine=False)
+        self.fc = nn.Sequential(nn.Linear(features, dim))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.norm(features))
 
 
 class NormalizationLayer(nn.Module):
@@ -92,7 +109,7 @@ class ComposerModel(nn.Module):
         self.a = nn.Parameter(torch.tensor(INITIAL_A))
         self.normalization_layer = NormalizationLayer()
         if own_images:
-            self.img_model = image_tower(arch.dim)
+            self.img_model = StageHead(arch.stages, arch.dim) if arch.stages else image_tower(arch.dim)
         if num_words is not None:
             self.text_model = LstmText(num_words, arch.text_dim, arch.text_dropout)
 

@@ -58,7 +58,7 @@ class LstmSide:
         return self._vocabulary.tokenize(texts)
 
     def refusals(self, texts: Sequence[str]) -> list[str | None]:
-        return [_word_problem(len(ids)) for ids in self.tokenize(texts)]
+        return [word_problem(len(ids)) for ids in self.tokenize(texts)]
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         if not texts:
@@ -85,7 +85,8 @@ class LstmSide:
             return self._model(*columns).cpu().numpy()
 
 
-def _word_problem(num_words: int) -> str | None:
+def word_problem(num_words: int) -> str | None:
+    """Why a text of so many words has no vector of the LSTM; None where it has one."""
     if num_words == 0:
         return "the text has no word (of ASCII letters or digits)"
     return f"the text has {num_words:,} words; at most {MAX_WORDS:,} are read" if num_words > MAX_WORDS else None

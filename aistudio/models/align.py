@@ -135,6 +135,11 @@ def _open(cfg: ModelConfig) -> OpenedFile[AlignModel]:
     return open_published(cfg, arch, lambda: AlignModel(arch), published_names, arch.dim)
 
 
+def open_align(cfg: ModelConfig) -> AlignModel:
+    """Both towers in eval mode, float32, on the CPU. Raises WeightsError or ConfigError."""
+    return _open(cfg).load()
+
+
 def check(cfg: ModelConfig) -> WeightsInfo:
     """Files, keys and shapes; nothing is built. Raises WeightsError or ConfigError."""
     return _open(cfg).info

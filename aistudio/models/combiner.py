@@ -71,6 +71,11 @@ def _open(cfg: ModelConfig) -> tuple[WeightsInfo, CombinerModel]:
     return composer_info(cfg, files, towers, arch.model_dump(mode="json") | {"dim": dim}, tensors), model.eval()
 
 
+def open_combiner(cfg: ModelConfig) -> CombinerModel:
+    """The checked network in eval mode, float32, on the CPU; it can be trained. Raises WeightsError or ConfigError."""
+    return _open(cfg)[1]
+
+
 def check(cfg: ModelConfig) -> WeightsInfo:
     """Check the network's file and the base model. Raises WeightsError or ConfigError."""
     return _open(cfg)[0]

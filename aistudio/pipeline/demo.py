@@ -1,6 +1,7 @@
 """The demo: draw a catalogue, serve it over HTTP on this machine, run the whole job on it, twice.
 
-Once over its recall manifest (every picture of every sight, some broken on purpose), once over its A/B pairs.
+Once over its recall manifest (every picture of every sight, some broken on purpose), once over its A/B pairs. The first
+run also answers composed questions ("the same place at night"), whose right answers the drawings know.
 Nothing is special about these runs but the address permission and the port.
 """
 
@@ -9,16 +10,23 @@ from typing import Any, NamedTuple
 
 from aistudio.config import JobConfig, load_config
 from aistudio.demo.catalogue import DEMO_SEED, CatalogueInfo, write_catalogue
+from aistudio.demo.composed import write_questions
 from aistudio.demo.server import CatalogueServer
 from aistudio.errors import ConfigError
 from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline.cluster import connect
 from aistudio.pipeline.report import write_report
 from aistudio.pipeline.score import Result, prepare, score
+from aistudio.pipeline.search import plan_search, run_search
 from aistudio.pipeline.select import select_run
+from aistudio.runs import layout
+from aistudio.schema import Status
 from aistudio.store import open_store
 
 CONFS = {"sights": "conf/demo.yaml", "pairs": "conf/demo_pairs.yaml"}
+SEARCH = "composed"  # name of the search, and of the composer among the run's encoders
+# a sight's other pictures are the answers, so only the asking picture itself is left out
+SEARCH_SETTINGS = ("search.per=row", "search.leave_out=[row]", "search.relevant_by=row_id")
 
 
 class DemoRun(NamedTuple):
@@ -30,11 +38,19 @@ class DemoRun(NamedTuple):
     folder: str
 
 
+class Composed(NamedTuple):
+    """What was asked with a picture and a text."""
+
+    num_questions: int
+    hit_rate_at_1: dict[str, Any]  # value, low, high, n
+
+
 class Demo(NamedTuple):
     """Everything that the demo did."""
 
     catalogue: CatalogueInfo
     runs: dict[str, DemoRun]
+    composed: Composed | None  # None: so small a catalogue that nothing can be asked
 
     @property
     def as_expected(self) -> bool:
@@ -79,7 +95,8 @@ def run_demo(
         with connect(configs["sights"].engine) as resources:
             say(f"Ray: {resources}")
             results = {name: _score(name, config, say) for name, config in configs.items()}
-    return Demo(info, {name: _finish(configs[name], result, say) for name, result in results.items()})
+            composed = _ask(configs["sights"].output, catalogue, say)
+    return Demo(info, {name: _finish(configs[name], result, say) for name, result in results.items()}, composed)
 
 
 def _overrides(output: Path, manifest: Path, server: CatalogueServer) -> list[str]:
@@ -96,6 +113,21 @@ def _overrides(output: Path, manifest: Path, server: CatalogueServer) -> list[st
 def _score(name: str, config: JobConfig, say: Any) -> Result:
     say(f"\nscoring {name} …")
     return score(prepare(config))
+
+
+def _ask(run: str, catalogue: Path, say: Any) -> Composed | None:
+    """Ask composed questions of a run by the ordinary search; its results lie in the run, its page in the report."""
+    store = open_store(run)
+    rows = [store.read_table(key, ["row_id", "image_url", "status"]).to_pylist() for key in layout.score_keys(store)]
+    scored = {row["image_url"]: row["row_id"] for part in rows for row in part if row["status"] == Status.OK}
+    table = catalogue / "composed.csv"
+    num = write_questions(table, catalogue, scored)
+    if not num:
+        return None
+    say(f"\nasking {num} composed questions …")
+    plan = plan_search(run, SEARCH, SEARCH_SETTINGS, model=SEARCH, queries=str(table))
+    metrics = run_search(plan).metrics
+    return Composed(num, next(m for name, m in metrics.items() if name.endswith("hit_rate@1")))
 
 
 def _finish(config: JobConfig, result: Result, say: Any) -> DemoRun:

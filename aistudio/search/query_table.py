@@ -17,7 +17,7 @@ from aistudio.catalogue import DATASET_FORMATS
 from aistudio.catalogue import read_queries as read_dataset
 from aistudio.catalogue.lines import Lines, plain_name
 from aistudio.catalogue.records import split_records
-from aistudio.config import JobConfig, ManifestSettings
+from aistudio.config import JobConfig, ManifestSettings, StoreSettings
 from aistudio.errors import ConfigError, ManifestError, StoreError
 from aistudio.runs.dataset_files import dataset_files
 from aistudio.schema import has_text
@@ -68,12 +68,15 @@ def read_query_table(place: str, config: JobConfig) -> QueryTable:
         ConfigError: no such file, not a table, or no column that could be asked with; a data set with another layout.
     """
     name, _, root = place.partition(":")
-    if name in DATASET_FORMATS and root:
-        return _dataset(name, root, config)
+    return _dataset(name, root, config) if name in DATASET_FORMATS and root else read_own_queries(place, config.store)
+
+
+def read_own_queries(place: str, settings: StoreSettings) -> QueryTable:
+    """Read the queries of a CSV, TSV, JSON lines or Parquet file, local or on S3. Raises as `read_query_table`."""
     kind = _kind(place)
     try:
         folder, _, file = place.rpartition("/")
-        with open_store(folder or ("/" if place.startswith("/") else "."), config.store).open(file) as stream:
+        with open_store(folder or ("/" if place.startswith("/") else "."), settings).open(file) as stream:
             rows = list(_parquet(stream) if kind == "parquet" else _lines(stream, place, kind))
     except (StoreError, ManifestError, OSError, EOFError, pa.ArrowException) as e:
         raise ConfigError(f"--queries {place}: cannot be read: {error_text(e)}") from None

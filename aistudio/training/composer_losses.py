@@ -7,27 +7,27 @@ source.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 
-from aistudio.config import Settings
-from aistudio.models._composer_parts import ComposerModel
+from aistudio.config import ComposerLossSettings
+from aistudio.models._composer_parts import Composed
 
 TRIPLETS_PER_ANCHOR = 3
 TOTAL = "total training loss"  # the published name, as those of the parts
 
 
-class ComposerLossSettings(Settings):
-    """Which losses with which weights; the defaults are the published ones."""
+class Mixer(Protocol):
+    """What the losses ask of a composer: a ComposerModel, or a combiner with its scale."""
 
-    base: Literal["soft_triplet", "batch_based_classification"] = "batch_based_classification"
-    as_published: bool = True  # soft triplets with half the true gradient, as the published backward pass has it
-    reconstruction_weight: float = Field(0.1, ge=0)  # of image and text each
-    rotation_weight: float = Field(0.01, ge=0)
+    normalization_layer: Any
+    rotates: bool
+
+    def mix(self, z: torch.Tensor, q: torch.Tensor, conjugate: bool = False) -> Composed:
+        """(N,dim) image and (N,text_dim) text vectors -> composed ones, and what decoders make of them."""
 
 
 class Vectors(NamedTuple):
@@ -89,7 +89,7 @@ def batch_based_classification(composed: torch.Tensor, target: torch.Tensor) -> 
 
 
 def composer_losses(
-    model: ComposerModel, vectors: Vectors, settings: ComposerLossSettings, triplets: Triplets | None = None
+    model: Mixer, vectors: Vectors, settings: ComposerLossSettings, triplets: Triplets | None = None
 ) -> dict[str, torch.Tensor]:
     """Every loss by its published name, scalars with a gradient; the last is `total training loss`.
 
@@ -123,7 +123,7 @@ def composer_losses(
 
 
 def triplets_for(
-    model: ComposerModel, settings: ComposerLossSettings, batch_size: int, rng: np.random.RandomState
+    model: Mixer, settings: ComposerLossSettings, batch_size: int, rng: np.random.RandomState
 ) -> Triplets | None:
     """The triplets of a batch, drawn in the published order (rotation first); None for the other base loss."""
     if settings.base != "soft_triplet":

@@ -11,15 +11,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from aistudio.config import Settings
+from aistudio.config import ComposerLossSettings, Settings
 from aistudio.models._composer_parts import ComposerModel
-from aistudio.training.composer_losses import (
-    TOTAL,
-    ComposerLossSettings,
-    Triplets,
-    Vectors,
-    composer_losses,
-)
+from aistudio.training.composer_losses import TOTAL, Triplets, Vectors, composer_losses
 
 GROUPS = ("fc", "image", "rest")
 

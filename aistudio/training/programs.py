@@ -24,6 +24,7 @@ from aistudio.secrets import redact, redacted
 from aistudio.store import Store, open_store
 from aistudio.training import layout
 from aistudio.training.checkpoints import Checkpoints
+from aistudio.training.composer_setup import set_up_composer
 from aistudio.training.finishing import export_best
 from aistudio.training.history import History
 from aistudio.training.inputs import Say, choose_device
@@ -34,7 +35,11 @@ from aistudio.training.setup import Setup
 from aistudio.training.task import Progress
 from aistudio.training.team import Team
 
-SET_UPS: dict[str, Callable[..., Setup]] = {"ranking": set_up_ranking, "recall": set_up_recall}
+SET_UPS: dict[str, Callable[..., Setup]] = {
+    "ranking": set_up_ranking,
+    "recall": set_up_recall,
+    "composer": set_up_composer,
+}
 TIMED_UPDATES = 3  # of a dry run, after one that is not timed
 
 

@@ -9,17 +9,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from aistudio.config import load_model_config
 from aistudio.config.train import RankingTraining, SourceSettings
-from aistudio.errors import AIStudioError, ConfigError, WeightsError
-from aistudio.models import check_weights
+from aistudio.errors import AIStudioError, ConfigError
 from aistudio.models.siamese_poi import SiameseRanking
 from aistudio.poi_table import PoiTable
-from aistudio.run_record import ModelFacts
-from aistudio.runs import layout as run_layout
-from aistudio.runs.record import recorded
-from aistudio.schema import EMBEDDING, RANK_EMBEDDING, encoder_column
-from aistudio.store import Store, open_store
+from aistudio.store import open_store
 from aistudio.training.inputs import Data, DataOpener, Pixels, Say, model_here
 from aistudio.training.pairs_data import PairRows, find_pairs, without_ties
 from aistudio.training.ranking_data import (
@@ -34,8 +28,8 @@ from aistudio.training.ranking_data import (
 from aistudio.training.ranking_model import RankingExport, open_ranking
 from aistudio.training.ranking_task import RankingData, RankingTask
 from aistudio.training.setup import Setup
-from aistudio.training.sources import RunSource, Source
 from aistudio.training.team import Team
+from aistudio.training.vector_columns import vector_column
 
 _COSINE_TEXTS = 100_000  # more distinct texts than this, and encoding them is announced
 
@@ -62,7 +56,9 @@ def set_up_ranking(settings: RankingTraining, team: Team, device: torch.device, 
     )  # fmt: skip
 
     def vectors(source: SourceSettings) -> str | None:
-        return _vector_column(settings, opener.source(source, None), start) if head_only and source.run else None
+        if not (head_only and source.run):
+            return None
+        return vector_column(settings, opener.source(source, None), start.image_tower_fingerprint)
 
     data = opener.open(pixels, vectors)
     _require_width(data, start)
@@ -162,49 +158,3 @@ def _read_table(path: str, settings: RankingTraining) -> pa.Table:
         return open_store(folder or ".", settings.store).read_table(name)
     except AIStudioError as e:
         raise ConfigError(f"poi_table: {e}; `python -m jobs.poi_table` makes one, or set poi_table: build") from None
-
-
-def _vector_column(settings: RankingTraining, source: Source, start: SiameseRanking) -> str:
-    """Return the run's column that holds vectors of the model's own image tower.
-
-    Raises:
-        ConfigError: none can be shown to be, and data.vectors does not name one.
-    """
-    if settings.data.vectors:
-        return settings.data.vectors
-    assert isinstance(source, RunSource)
-    record = recorded(source.store)
-    models = record.config.get("models", {})
-    candidates = [(EMBEDDING, "recall", models.get("recall")), (RANK_EMBEDDING, "ranking", models.get("ranking"))]
-    candidates += [(encoder_column(n), f"encoders.{n}", conf) for n, conf in (models.get("encoders") or {}).items()]
-    stored = _columns(source.store)
-    tried = []
-    for column, role, conf in candidates:
-        if conf is None or column not in stored:
-            continue
-        problem = _differs(conf, record.models.get(role, ModelFacts()), start)
-        if problem is None:
-            return column
-        tried.append(f"{column}: {problem}")
-    raise ConfigError(
-        f"{source.name}: no stored vectors are known to come from the image tower that the head is trained for "
-        f"({'; '.join(tried) or 'no vectors are stored'}). Score the catalogue with this tower, or, if you know that "
-        "a column fits, name it in data.vectors"
-    )
-
-
-def _columns(store: Store) -> list[str]:
-    return store.read_metadata(run_layout.score_keys(store)[0])[0].names
-
-
-def _differs(conf: str, model: ModelFacts, start: SiameseRanking) -> str | None:
-    """Return why the run's model has another image tower than ours, or None."""
-    try:
-        info = check_weights(load_model_config(conf))
-    except (ConfigError, WeightsError) as e:
-        return f"its model {conf} cannot be looked at here ({str(e).splitlines()[0]})"
-    if info.fingerprint != model.fingerprint:
-        return f"{conf} is no longer the model of the run"
-    if info.image_tower_fingerprint != start.image_tower_fingerprint:
-        return f"{conf} has another image tower"
-    return None

@@ -22,6 +22,7 @@ from aistudio.runs.snapshot import find_manifest, manifest_identity, read_input
 from aistudio.schema import Status
 from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
+from aistudio.training.composer_drawn import drawn_pictures
 from aistudio.training.drawn import drawn_catalogue
 
 TEXT_COLUMNS = ("row_id", "item_id", "text", "poi_names", "image_url", "fallback_url")
@@ -132,7 +133,10 @@ def job_config(settings: SourceSettings, training: TrainSettings, cache: Path) -
     """Return the scoring settings with which a source's images are fetched and decoded."""
     download, manifest = training.download, settings.manifest
     if settings.drawn is not None:
-        manifest, url_map = drawn_catalogue(settings.drawn, training.task == "ranking", cache)  # type: ignore[attr-defined]
+        if training.task == "composer":  # type: ignore[attr-defined]
+            manifest, url_map = drawn_pictures(settings.drawn, cache)
+        else:
+            manifest, url_map = drawn_catalogue(settings.drawn, training.task == "ranking", cache)  # type: ignore[attr-defined]
         download = download.model_copy(update={"url_map": url_map})
     if manifest is None:
         manifest = ManifestSettings(path="-", format="csv")  # of a run: its rows are known

@@ -42,6 +42,8 @@ torch {torch}, python {python}, {workers} worker(s), seed {seed}; begun {started
 {config}```
 """
 
+_SETTINGS = {"ranking": "models.ranking", "recall": "models.recall", "composer": "models.encoders.compose"}
+
 
 def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
     """Return the card as Markdown. `facts` is train.json with `steps` and `best`."""
@@ -49,7 +51,9 @@ def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
     overlap, task = counts["overlap"], facts["settings"]["task"]
     pairs = counts.get("pairs")
     shown = f"Pairs: {pairs['train']:,} for training, {pairs['validation']:,} for validation.\n\n" if pairs else ""
-    setting = {"ranking": "models.ranking", "recall": "models.recall"}.get(task, "models.encoders")
+    setting = {"ranking": "models.ranking", "recall": "models.recall", "composer": "models.encoders.compose"}.get(
+        task, "models.encoders"
+    )
     table = f" --set models.poi_table={place.url or place.folder}/poi_table.parquet"
     use = f"`python -m jobs.score --conf conf/x.yaml --set {setting}={place.url or place.folder}/{name}.yaml"
     return _CARD.format(

@@ -13,7 +13,9 @@ from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.errors import ConfigError, WeightsError
 from aistudio.models import check_weights, load_model
 from aistudio.models._composer_open import save_composer
+from aistudio.models._composer_stages import stage_width
 from aistudio.models._words import MAX_WORDS
+from aistudio.models.align import open_align
 from aistudio.training.composer_model import BUILDERS, fresh_composer, open_trainable
 
 FAMILIES = sorted(BUILDERS)
@@ -257,3 +259,34 @@ def test_state_dict_is_the_published_one(name: str, family: str, tmp_path: Path)
     found = [[key, list(value.shape), str(value.dtype).removeprefix("torch.")] for key, value in state.items()]
     wanted = json.loads(keys.read_text(encoding="utf-8"))
     assert found == [[key, [len(WORDS) if n == "V" else n for n in shape], dtype] for key, shape, dtype in wanted]
+
+
+def test_stages_of_another_tower_are_encoded_row_by_row(tmp_path: Path) -> None:
+    """A head on all stages of a recall model's tower: what the loaded encoder gives, and who may be the trunk."""
+    from tests.models import tiny_families  # which imports this file
+
+    (tmp_path / "trunk").mkdir()
+    base = tiny_families.align(tmp_path / "trunk")
+    width = stage_width(base)
+    arch = {"dim": DIM, "text_dim": TEXT_DIM, "stages": width}
+    cfg = saved(tmp_path, "tirg", towers={"trunk": base}, arch=arch, image=base.image)
+    model, opened = load_model(cfg), open_trainable(cfg)
+    pixels = RNG.integers(0, 256, (5, base.image.size, base.image.size, 3), dtype=np.uint8)
+    found = model.encode_images(pixels)
+    assert found.shape == (5, DIM) and not model.normalised and check_weights(cfg).fingerprint == model.fingerprint
+    for i in range(5):
+        assert np.array_equal(load_model(cfg).encode_images(pixels[i : i + 1])[0], found[i])
+    maps, x = [], torch.from_numpy((pixels / 255 - np.array(base.image.mean)) / np.array(base.image.std)).float()
+    x = x.permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for stage in open_align(base).image_model.features:
+            x = stage(x)
+            maps += [x.mean(dim=(2, 3)), x.var(dim=(2, 3), correction=0).sqrt()]
+        head = opened.model().img_model
+        np.testing.assert_allclose(found, head(torch.cat(maps, dim=1)).numpy(), atol=2e-3)
+    other = saved(tmp_path / "trunk", "tirg", towers={"trunk": base}, arch=arch | {"dim": DIM + 1}, image=base.image)
+    assert check_weights(other).image_tower_fingerprint != model.image_tower_fingerprint
+    with pytest.raises(ConfigError, match=f"arch.stages is {width + 1}, but the stages of towers.trunk are {width}"):
+        check_weights(cfg.model_copy(update={"arch": arch | {"stages": width + 1}}))
+    with pytest.raises(ConfigError, match=r"towers.trunk is missing"):
+        check_weights(cfg.model_copy(update={"towers": {}}))

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from aistudio.config import ModelConfig, WeightsFile
+from aistudio.config import ComposerLossSettings, ModelConfig, WeightsFile
 from aistudio.errors import ConfigError
 from aistudio.models._composer_parts import ComposerModel
 from aistudio.models._words import Vocabulary
 from aistudio.training.composer_losses import (
-    ComposerLossSettings,
     Triplets,
     Vectors,
     batch_based_classification,

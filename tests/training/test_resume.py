@@ -20,8 +20,10 @@ from tests.training import tiny_training as tiny
 CONFS = {
     "ranking": lambda tmp, **more: tiny.ranking(tmp, **({"epochs": 2, "vector_dropout": 0.2} | RARELY | more)),
     "recall": lambda tmp, **more: tiny.recall(tmp, **({"epochs": 4, "click_weight": 0.5} | RARELY | more)),
+    "composer": lambda tmp, **more: tiny.composer(tmp, **(SOFT_TRIPLET | RARELY | more)),
 }
 RARELY = {"validation": {"every_epochs": 2}}
+SOFT_TRIPLET = {"loss": {"base": "soft_triplet"}}
 
 
 @pytest.fixture

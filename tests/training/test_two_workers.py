@@ -19,6 +19,7 @@ from tests.training import tiny_training as tiny
 CONFS = {
     "ranking": lambda tmp: tiny.ranking(tmp, batch_size=16),
     "recall": lambda tmp: tiny.recall(tmp, batch_size=8, click_weight=0.5),
+    "composer": lambda tmp: tiny.composer(tmp, loss={"base": "soft_triplet"}),
 }
 
 

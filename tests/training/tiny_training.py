@@ -97,6 +97,55 @@ def recall(tmp: Path, **changes: Any) -> dict[str, Any]:
     return base | changes
 
 
+def composer(tmp: Path, family: str = "tirg", **changes: Any) -> dict[str, Any]:
+    """Settings of a composer's training on drawn pictures, on a tiny recall model's image tower."""
+    model = write_composer(tmp / "model", family)
+    drawn = {"seed": 4, "num_sights": 2, "images_per_sight": 6}
+    data = {"drawn": drawn, "validation": {"drawn": drawn | {"seed": 5, "images_per_sight": 4}}}
+    base = {
+        "task": "composer", "model": model, "init": "random", "output": str(tmp / "out"), "epochs": 4, "batch_size": 16,
+        "device": "cpu", "data": data | {"overlap": "same_items", "cache": str(tmp / "cache")}, "log_every_steps": 20,
+        "threads": 1,
+    }  # fmt: skip
+    return base | changes
+
+
+def write_composer(folder: Path, family: str) -> str:
+    """Write a tiny recall model, and the conf of a composer on it whose weights are still to be made."""
+    tower, dim = write_model(folder, "align")
+    combiner = family == "combiner"
+    arch = {"projection": 24, "hidden": 24} if combiner else {"dim": dim, "text_dim": 8}
+    path = folder / f"{family}.yaml"
+    conf = {"family": family, "name": f"tiny_{family}", "weights": {"path": str(folder / f"{family}.safetensors")}}
+    conf |= {"towers": {"base" if combiner else "image": tower}, "arch": arch}
+    path.write_text(yaml.safe_dump(conf), "utf-8")
+    return str(path)
+
+
+def write_changes_run(folder: Path, dim: int, num_items: int = 30, seed: int = 0, **changes: Any) -> Store:
+    """Write score files in which a picture's vector is its item's direction plus that of its colour, and pairs.csv."""
+    rng = np.random.default_rng(seed)
+    colours = {name: np.random.default_rng(n).normal(size=dim) for n, name in enumerate(("red", "blue", "green"))}
+    rows, pairs = [], ["row_id,text,target"]
+    for item in range(num_items):
+        own = rng.normal(size=dim)
+        for name, colour in colours.items():
+            vector = own + colour + 0.1 * rng.normal(size=dim)
+            row = {
+                "row_id": f"{seed}-{item}-{name}", "item_id": f"{seed}-{item}", "text": name, "status": "ok",
+                "image_url": f"https://x.example/{seed}/{item}/{name}.jpg", "content_hash": f"{seed}/{item}/{name}",
+                "embedding": (vector / np.linalg.norm(vector)).astype(np.float32),
+            }  # fmt: skip
+            rows.append(row | {k: v(item, name) if callable(v) else v for k, v in changes.items()})
+            pairs += [f"{row['row_id']},now {to},{seed}-{item}-{to}" for to in colours if to != name]
+    store = open_store(str(folder))
+    store.write_table("scores/00000.parquet", pa.Table.from_pylist(rows, schema=score_schema([], {"embedding": dim})))
+    config = {"manifest": {"path": "m.csv", "format": "csv"}, "output": str(folder), "models": {"recall": "r.yaml"}}
+    store.write_json("run.json", {"config": config, "fingerprint": "f"})
+    (folder / "pairs.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
+    return store
+
+
 def parsed(data: dict[str, Any]) -> Any:
     """Return the settings as the job reads them."""
     return parse_train_config(data, "test")
