@@ -20,6 +20,7 @@ from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_sco
 from aistudio.pipeline.report_searches import Search, choose_searches
 from aistudio.pipeline.report_similar import choose_similar, similar_files
 from aistudio.reports import compare, curves, embedding_map, gallery, overview, pairs, searches, selection, slices
+from aistudio.reports.aggregations import aggregation_table
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
@@ -249,7 +250,7 @@ class _Report:
             any_paper = any(r["paper"] is not None for r in rows)
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
-                notes=notes, shown=shown, others=others,
+                notes=notes, shown=shown, others=others, aggregations=aggregation_table(_aggregations(store)),
             ))  # fmt: skip
             columns = ["name", "value", "low", "high", "n", "paper"]
             self.put("data/metrics.csv", csv_bytes(columns, ([r[c] for c in columns] for r in rows)))
@@ -302,6 +303,15 @@ def _comparisons(store: Store) -> list[Entry]:
     """Comparisons of the first aggregation, then those of the others."""
     found = [e for e in store.list(layout.METRICS) if "/compare_" in e.key and e.key.endswith(".json")]
     return sorted(found, key=lambda e: (e.key.count("/"), e.key))
+
+
+def _aggregations(store: Store) -> dict[str, dict[str, Any]]:
+    """Read metrics.json of each aggregation that was not made for a comparison."""
+    names = [name for name in aggregations.names(store) if name != aggregations.RECOMPUTED]
+    folders = {
+        name: aggregations.folder_of(store, name) for name in names
+    }  # an older run has its first one in metrics/
+    return {name: _json(store, layout.metrics_key("metrics.json", folder)) or {} for name, folder in folders.items()}
 
 
 def _json(store: Store, key: str) -> Any:

@@ -134,7 +134,7 @@ def speed_line(found: Speed, *, again: bool = False) -> str:
 
 
 def _print_texts(ledger: Ledger, record: RunRecord) -> None:
-    if ledger.num_without_text:
+    if ledger.num_without_text and "recall" in (record.models or ("recall",)):  # old or cut records name none
         n = ledger.num_without_text
         print(f"without a text: {n:,} ok row{'s have' if n != 1 else ' has'} no recall_score and no text query")
     if record.texts.warning:

@@ -115,7 +115,7 @@ def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     when = [("started", run.started_at), ("finished", run.finished_at), ("attempt", run.attempt or None)]
     where = [(k, _joined(v)) for k, v in run.host.as_json().items()]
     groups: list[tuple[str, Sequence[tuple[str, Any]]]] = [("Data", data)]
-    groups += [(f"{role.capitalize()} model", _model(model)) for role, model in run.models.items()]
+    groups += [(_role(role), _model(model)) for role, model in run.models.items()]
     groups += [
         ("Cropped to the object (rows)", cropped),
         ("When", when),
@@ -130,7 +130,7 @@ def warnings(run: RunRecord, about: dict[str, Any]) -> list[str]:
     """What a reader must know before any number: texts that mean nothing, rows without one, too many failures."""
     found = [run.texts.warning, about.get("not_computed")]
     without = about.get("rows_without_text")
-    if without and not about.get("not_computed"):
+    if without and not about.get("not_computed") and "recall" in (run.models or ("recall",)):
         found.append(f"{count(without)} ok rows have no text: they have no recall_score and are no query")
     return [text for text in found if text]
 
@@ -143,6 +143,11 @@ def source(run: RunRecord) -> str:
 def model_names(run: RunRecord) -> str:
     """The models in words: `a` or `a and b`; "" when none is recorded."""
     return " and ".join(model.name for model in run.models.values() if model.name)
+
+
+def _role(role: str) -> str:
+    encoder = role.removeprefix("encoders.")
+    return f"{role.capitalize()} model" if encoder == role else f"Encoder {encoder}"
 
 
 def _model(model: ModelFacts) -> list[tuple[str, Any]]:
