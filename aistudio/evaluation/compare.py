@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import RunMismatchError, StoreError
-from aistudio.evaluation.aggregate import aggregate
 from aistudio.evaluation.definition import differences, of_about
 from aistudio.evaluation.place import RECOMPUTED, folder_of
 from aistudio.metrics.significance import bootstrap_means, holm, randomisation_test
@@ -115,6 +114,8 @@ def _recompute(a: Store, b: Store, settings: MetricsSettings) -> str:
     first, second = _good_rows(a), _good_rows(b)
     for store, own, other in ((a, first, second), (b, second, first)):
         only = own.filter(pc.invert(pc.is_in(own["identity"], value_set=other["identity"].combine_chunks())))
+        from aistudio.evaluation.aggregate import aggregate  # half of compare's start-up, and seldom wanted
+
         aggregate(store, settings, name=RECOMPUTED, left_out=only["row_id"].combine_chunks())
     return RECOMPUTED
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,11 +18,13 @@ from aistudio.errors import ConfigError, RunMismatchError, StoreError
 from aistudio.places import require_place
 from aistudio.run_record import FORMAT_VERSION, Host, ModelFacts, RowTotals, RunRecord, Sources, State
 from aistudio.runs import layout
-from aistudio.runs.ledger import Ledger
 from aistudio.runs.migrations import migrated
 from aistudio.runs.shape import differences, fingerprint
 from aistudio.secrets import HIDDEN, hidden_headers, redact, redacted
 from aistudio.store import Store, open_store
+
+if TYPE_CHECKING:
+    from aistudio.runs.ledger import Ledger
 
 _PACKAGES = (
     "aistudio",
@@ -122,7 +124,7 @@ def new_record(config: JobConfig, shape: dict[str, Any], models: dict[str, Model
     )
 
 
-def finished(record: RunRecord, ledger: Ledger, images_from: Sources) -> RunRecord:
+def finished(record: RunRecord, ledger: "Ledger", images_from: Sources) -> RunRecord:
     """Return the record as it is when every shard was scored, with what the ledger counted."""
     rows = RowTotals(manifest=ledger.num_manifest, rejected=ledger.num_rejected, stored=ledger.num_stored)
     if ledger.reading:
