@@ -1,0 +1,1 @@
+"""AI Studio: distributed batch scoring of catalogue images, and what one does with the stored result."""

@@ -27,7 +27,9 @@ _TIMELINE_POINTS = 500
 class Progress:
     """Polls counts in a thread, shows them, keeps the timeline. A context manager."""
 
-    def __init__(self, counts: Callable[[], Mapping[str, float]], total: int, already: int, out: TextIO | None = None):
+    def __init__(
+        self, counts: Callable[[], Mapping[str, float]], total: int, already: int, out: TextIO | None = None
+    ) -> None:
         self._counts, self._total, self._already = counts, total, already
         self._console = Console(file=out or sys.stderr)
         self._live = (

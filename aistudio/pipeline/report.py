@@ -336,7 +336,9 @@ def _comparisons(store: Store) -> list[Entry]:
 def _aggregations(store: Store) -> dict[str, dict[str, Any]]:
     """Read metrics.json of each aggregation that was not made for a comparison."""
     names = [name for name in aggregations.names(store) if name != aggregations.RECOMPUTED]
-    return {name: _json(store, layout.metrics_key("metrics.json", name)) or {} for name in names}
+    # An older run has its first one in metrics/ itself.
+    folders = {name: aggregations.folder_of(store, name) for name in names}
+    return {name: _json(store, layout.metrics_key("metrics.json", folder)) or {} for name, folder in folders.items()}
 
 
 def _json(store: Store, key: str) -> Any:

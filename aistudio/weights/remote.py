@@ -28,6 +28,8 @@ class Stale(Exception):
 
 
 class Answer(NamedTuple):
+    """A server's response: the file's bytes from `start` on."""
+
     body: Any  # read(n), close()
     start: int  # position of its first byte in the file
     total: int | None

@@ -239,6 +239,7 @@ def test_another_aggregation_than_the_first_is_shown_by_its_name(tmp_path):
     assert "<code>image</code>" in html and len(_data(store, "gallery")["cards"]) == 1
     assert not store.exists("report/pairs.html")  # it has none, the first aggregation has
     write_report(store, ReportSettings(map_images=0))
-    assert "0.432" not in _html(store, "metrics") and store.exists("report/pairs.html")
+    assert "a note of mine" not in _html(store, "metrics") and store.exists("report/pairs.html")
+    assert b"0.432" not in store.read_bytes("report/data/metrics.csv")  # beside the others it is in the page
     with pytest.raises(StoreError, match="no aggregation 'none'; there: "):
         write_report_to(ReportPlace(store), store, ReportSettings(), name="none")
