@@ -28,17 +28,33 @@ def test_workers_are_planned_from_the_cluster(tmp_path):
         plan_workers(tiny.parsed(base | {"workers": {"num_workers": 5}}), Resources(16.0, 0.0, 1))
 
 
+def _command(folder: Path) -> bytes:
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+def _ancestors(pid: int) -> list[int]:
+    """Processes above `pid`, so that only workers of this test's own Ray are killed."""
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
+    return found
+
+
 def _kill_one_worker_after_a_checkpoint(output: str, killed: list[int]) -> None:
     """Kill -9 a training process as soon as a checkpoint is there."""
     store = open_store(output)
-    for _ in range(2_000):
+    deadline = time.monotonic() + 250
+    while time.monotonic() < deadline:
         if layout.checkpoint_steps(store):
             for folder in Path("/proc").glob("[0-9]*"):
-                try:
-                    name, parent = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
-                except OSError:
-                    continue
-                if b"RayTrainWorker" in name and output.encode() not in parent:
+                if b"RayTrainWorker" in _command(folder) and os.getpid() in _ancestors(int(folder.name)):
                     os.kill(int(folder.name), signal.SIGKILL)
                     killed.append(int(folder.name))
                     return
