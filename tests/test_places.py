@@ -137,9 +137,15 @@ def test_relative_paths_mean_the_working_directory_and_else_the_folder_of_the_co
     assert config.models.ranking == "r.yaml"  # of the command line: the working directory, always
     assert config.metrics.qrels == "both.tsv" and config.output == "data"
     said = capsys.readouterr().err.splitlines()
-    assert (
-        len(said) == 3 and "manifest.path: data/rows.csv is taken from beside this file: confs/data/rows.csv" in said[0]
-    )
+    assert len(said) == 3 and "manifest.path: data/rows.csv is the one beside this file: confs/data/rows.csv" in said[0]
+    conf.write_text("manifest: {path: data/rows.csv, format: csv}\noutput: out/run\nmodels: {recall: r.yaml}\n")
+    assert load_config(os.path.relpath(conf)).output == "confs/out/run"  # where the manifest was found
+    assert "output: out/run lies beside this file: confs/out/run" in capsys.readouterr().err
+    assert load_config(conf, ["output=out/run"]).output == "out/run"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/rows.csv").write_text("here")
+    assert load_config(os.path.relpath(conf)).output == "out/run"
+    capsys.readouterr()
     load_config(conf, ["manifest={path: x.csv, format: csv}", "models.recall=y.yaml"])
     assert capsys.readouterr().err == ""  # what is replaced anyway is not talked about
     assert beside("https://h/x", confs) == "https://h/x" and beside("~", confs) == "~"
@@ -154,7 +160,7 @@ def test_a_models_conf_of_a_checkout_finds_its_weights_from_anywhere(tmp_path, c
     conf = tmp_path / "checkout/conf/models/x.yaml"
     conf.write_text("family: align\nname: m\nweights: {path: weights/x.bin}\n")
     assert load_model_config(conf).weights.path == str(weights)
-    assert "weights.path: weights/x.bin is taken from the folder that holds conf" in capsys.readouterr().err
+    assert "weights.path: weights/x.bin is the one in the folder that holds conf" in capsys.readouterr().err
     other = tmp_path / "checkout/other/x.yaml"
     other.parent.mkdir()
     other.write_text(conf.read_text())

@@ -2,7 +2,7 @@
 
 Every mistake is a ConfigError that names the file, the key and what would be right. Settings that name places are in
 their plain form afterwards (places.py). A relative path in a file means the working directory; where nothing is there
-but something beside the file, that is taken and said.
+but something beside the file, that is taken and said; output then goes there too.
 """
 
 import copy
@@ -20,7 +20,7 @@ from aistudio.config.job import JobConfig
 from aistudio.config.models import ModelConfig
 from aistudio.config.train import TASKS, TrainSettings
 from aistudio.errors import ConfigError
-from aistudio.places import BadPlaceError, beside, resolve_place
+from aistudio.places import BadPlaceError, beside, is_local, resolve_place
 
 _LOCAL: tuple[str, ...] = ()
 # Setting -> which addresses it may be beside a local path.
@@ -164,18 +164,36 @@ def _refuse_repeated_keys(root: yaml.Node | None, source: str) -> None:
 
 
 def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> None:
-    """Replace relative paths that lead to nothing here by what lies beside the file, and say so."""
+    """Replace relative paths that lead to nothing here by what lies beside the file, and say so.
+
+    `output` goes where the manifest was found: a conf and its data are one folder, wherever the job is started.
+    """
+    manifests: list[str] = []  # folders, with a slash, that relative manifests were found below; "" is this one
+
+    def say(name: str, text: str, found: str, verb: str = "is the one") -> None:
+        near = "beside this file" if Path(found) == conf.parent / text else "in the folder that holds conf"
+        print(f"{conf}: {name}: {text} {verb} {near}: {found}", file=sys.stderr)
 
     def find(text: str, name: str) -> str:
         found = beside(text, conf.parent)
+        if name == "manifest.path":
+            manifests.append(found.removesuffix(text))
         if found != text:
-            near = "beside this file" if Path(found) == conf.parent / text else "the folder that holds conf"
-            print(f"{conf}: {name}: {text} is taken from {near}: {found}", file=sys.stderr)
+            say(name, text, found)
         return found
 
-    for name in places:
+    def follow(text: str, folder: str) -> str:
+        if not is_local(text) or text.startswith(("/", "~", "$")) or not text.strip():
+            return text
+        say("output", text, folder + text, "lies")
+        return folder + text
+
+    names = list(places)
+    for name in names:
         if name != "output":
             _change(data, name.split("."), lambda text, name=name: find(text, name))  # type: ignore[misc]
+    if "output" in names and len(set(manifests)) == 1 and manifests[0]:
+        _change(data, ["output"], lambda text: follow(text, manifests[0]))
 
 
 def _resolve_places(data: dict[str, Any], places: Mapping[str, tuple[str, ...]], source: str) -> None:

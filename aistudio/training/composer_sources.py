@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aistudio.catalogue import DATASET_FORMATS, LocalFiles, Pair, read_pairs, read_queries, vocabulary_texts
+from aistudio.catalogue import DATASET_FORMATS, Pair, read_pairs, read_queries, vocabulary_texts
 from aistudio.config import ComposerTraining, ManifestSettings
 from aistudio.config.train import SourceSettings
 from aistudio.demo.changes import questions
 from aistudio.errors import ConfigError, ManifestError
+from aistudio.runs.dataset_files import dataset_files
 from aistudio.search.query_table import Query, read_own_queries
 from aistudio.training.composer_drawn import parse_shown
 from aistudio.training.composer_pairs import DatasetPairs, Pairs, Question, QuestionPairs
@@ -89,7 +90,7 @@ def _dataset_pairs(
     asked: Asked, dataset: ManifestSettings, data: Dataset, usable: NDArray[np.bool_], refused: Refused
 ) -> DatasetPairs:
     try:
-        pairs = read_pairs(LocalFiles(str(dataset.path)), dataset)
+        pairs = read_pairs(dataset_files(dataset.path, asked.settings.store), dataset)
     except ManifestError as e:
         raise ConfigError(f"pairs: {e}") from None
     complete, known = asked.settings.text == "complete", dict[str, bool]()
@@ -110,7 +111,7 @@ def _dataset_questions(
     dataset = asked.dataset
     assert dataset is not None
     try:
-        table = read_queries(LocalFiles(str(dataset.path)), dataset)
+        table = read_queries(dataset_files(dataset.path, asked.settings.store), dataset)
     except ManifestError as e:
         raise ConfigError(f"data.validation: {e}") from None
     queries = []
