@@ -60,6 +60,7 @@ def test_two_encoders_score_aggregate_and_report(config, local_ray, tmp_path, ca
     store = prepare(config).store
     write_report(store, config.report)
     page = store.read_bytes("report/metrics.html").decode()
-    assert page.count("image_look") == page.count("image_patches") == 1 and "All aggregations" in page
+    rows = [page.count(f"<td><code>image_{name}</code></td>") for name in vectors]
+    assert rows == [1, 1] and "All aggregations" in page
     front = store.read_bytes("report/index.html").decode()
     assert "Encoder look" in front and "Encoder patches" in front and "have no text" not in front
