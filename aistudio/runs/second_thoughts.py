@@ -121,6 +121,10 @@ def next_for_failures(counts: Mapping[str, int], run: str, store: StoreSettings 
         status = hopeful[0]
         words, overrides = _MENDING[status]
         again = retry_command(run, [status], overrides, store)
-        return f"{failed[status]:,} rows failed with {status}; {words}: {again}"
+        return f"{_rows(failed[status])} failed with {status}; {words}: {again}"
     report = next_command("report", run, store)
-    return f"{failed[most]:,} rows failed with {most}; which ones, and what to do: {report}"
+    return f"{_rows(failed[most])} failed with {most}; which ones, and what to do: {report}"
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
