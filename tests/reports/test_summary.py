@@ -3,10 +3,11 @@
 from aistudio.reports import overview
 from aistudio.reports.page import Site
 from aistudio.reports.summary import markdown
+from aistudio.run_record import RowTotals, RunRecord
 
 
 def test_markdown():
-    ledger = overview.ledger({"rows": {"manifest": 11, "rejected": 3}}, {"ok": 9, "timeout": 1}, {})
+    ledger = overview.ledger(RunRecord(rows=RowTotals(manifest=11, rejected=3)), {"ok": 9, "timeout": 1}, {})
     metrics = overview.metric_rows(
         {"hit_rate@5": {"value": 0.79, "low": 0.7, "high": 0.8, "n": 10}}, {"hit_rate@5": 0.788}
     )

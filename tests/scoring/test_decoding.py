@@ -134,12 +134,12 @@ def test_with_a_turn_images_are_decoded_group_by_group_while_it_is_held(
 ):
     turn, decode, sizes = WatchedTurn(), sources.decode, []
 
-    def watched(body, specs, settings):
+    def watched(body, specs, settings, detectors):
         assert turn.held
         sizes.append(len(body))
         if hangs and len(sizes) == 3:
             release.wait(30)
-        return decode(body, specs, settings)
+        return decode(body, specs, settings, detectors)
 
     monkeypatch.setattr(sources, "decode", watched)
     config = make_config("m.csv", images={"decode_timeout_s": 0.5})
@@ -159,10 +159,10 @@ def test_without_a_turn_threads_decode_ahead_of_who_asks(requests, make_config, 
     both = threading.Barrier(2, timeout=20)
     decode, calls = sources.decode, iter(range(1000))
 
-    def side_by_side(body, specs, settings):
+    def side_by_side(body, specs, settings, detectors):
         if next(calls) < 2:
             both.wait()  # breaks when the first two images are not decoded at the same time
-        return decode(body, specs, settings)
+        return decode(body, specs, settings, detectors)
 
     monkeypatch.setattr(sources, "decode", side_by_side)
     found = sorted(source.images(requests))

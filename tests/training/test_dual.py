@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("conf", sorted((ROOT / "conf" / "train").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_confs_that_come_with_the_project_are_valid(conf):
-    assert load_train_config(conf).task in conf.stem
+    task = load_train_config(conf).task
+    published = any(family in conf.stem for family in ("tirg", "compose_ae", "concat_ae"))
+    assert task in conf.stem or (task == "composer" and published)
 
 
 def opened(tmp: Path, family: str, **changes):
