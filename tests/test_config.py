@@ -21,12 +21,14 @@ def test_overrides_are_yaml_and_reach_nested_settings(tmp_path):
             "models.ranking=null",
             'download.url_map={"https://a/": "http://b/"}',
             "metrics.k=[5, 1]",
+            "manifest.image_separator=|",
         ],
     )
     assert config.download.timeout_s == 3.0
     assert config.models.ranking is None
     assert config.download.url_map == {"https://a/": "http://b/"}
     assert config.metrics.k == [1, 5]
+    assert config.manifest.image_separator == "|"  # to YAML the head of an empty block
 
 
 @pytest.mark.parametrize(

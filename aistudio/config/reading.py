@@ -226,6 +226,8 @@ def _apply_override(data: dict[str, Any], item: str) -> None:
         parsed = _load_once(value, f"--set {item}")
     except yaml.YAMLError as e:
         raise ConfigError(f"--set {item}: the value is not valid YAML: {e}") from None
+    if parsed == "" and value.strip() in ("|", ">"):  # to YAML the head of a text block, to a user a separator
+        parsed = value.strip()
     *parents, last = key.split(".")
     node: Any = data
     for part in parents:
