@@ -19,7 +19,7 @@ from aistudio.errors import ConfigError
 
 # Two letters at least, so that a drive letter is no scheme. One slash is enough: `dbfs:/x`, `s3:/x`.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-# Of these no slash is needed: nobody means a folder called `s3:shop`.
+# Addresses even without the slashes: `s3:shop/x` is a mistyped address, not a folder called `s3:shop`.
 _WELL_KNOWN = re.compile(
     r"(s3[an]?|gc?s|az|abfss?|wasbs?|adl|oss|cos|obs|arn|hdfs|webhdfs|dbfs|hf|file|https?|ftps?|sftp|memory):", re.I
 )
@@ -71,7 +71,7 @@ def beside(text: str, folder: Path) -> str:
     Looked for below `folder`, the place of the file that names the path, and, where that lies in a folder called `conf`
     (`conf/models/x.yaml` says `weights/x`), below the folder that holds `conf`.
     """
-    if not is_local(text) or text.startswith(("/", "~", "$")) or not text.strip() or _is_there(Path(text)):
+    if not is_relative(text) or _is_there(Path(text)):
         return text
     near = [folder, *[p.parent for p in (folder, *folder.parents) if p.name == "conf"][:1]]
     return next((str(place / text) for place in near if _is_there(place / text)), text)
@@ -92,6 +92,11 @@ def near_file(path: Path) -> str:
     except OSError:  # a folder that may not be listed
         return ""
     return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def is_relative(place: str) -> bool:
+    """Whether a place is a path that depends on the working directory."""
+    return is_local(place) and bool(place.strip()) and not place.startswith(("/", "~", "$"))
 
 
 def is_local(place: str) -> bool:

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from aistudio.config.base import Settings
+from aistudio.config.base import Cutoffs, Settings
 
 
 class MetricsSettings(Settings):
@@ -13,7 +13,7 @@ class MetricsSettings(Settings):
     query: Literal["text", "image"] = "text"  # an item's text, or each ok image against all others
     encoder: str | None = None  # whose vectors are searched, of models.encoders; null: the recall model's
     max_queries: int | None = Field(None, ge=1)  # of more, a sample by the seed; images as queries: rows squared
-    k: list[int] = [1, 5, 10]
+    k: Cutoffs = [1, 5, 10]
     bootstrap_samples: int = Field(1000, ge=0)
     seed: int = 0
     confidence: float = Field(0.95, gt=0, lt=1)
@@ -25,10 +25,3 @@ class MetricsSettings(Settings):
     slices: list[str] = []  # columns of the scores to slice by
     min_slice_size: int = Field(20, ge=1)
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
-
-    @field_validator("k")
-    @classmethod
-    def _k_positive(cls, k: list[int]) -> list[int]:
-        if not k or any(x < 1 for x in k):
-            raise ValueError("needs at least one K, each 1 or more")
-        return sorted(set(k))

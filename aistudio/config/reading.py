@@ -20,7 +20,7 @@ from aistudio.config.job import JobConfig
 from aistudio.config.models import ModelConfig
 from aistudio.config.train import TASKS, TrainSettings
 from aistudio.errors import ConfigError
-from aistudio.places import BadPlaceError, beside, is_local, resolve_place
+from aistudio.places import BadPlaceError, beside, is_relative, resolve_place
 
 _LOCAL: tuple[str, ...] = ()
 # Setting -> which addresses it may be beside a local path.
@@ -183,7 +183,7 @@ def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> Non
         return found
 
     def follow(text: str, folder: str) -> str:
-        if not is_local(text) or text.startswith(("/", "~", "$")) or not text.strip():
+        if not is_relative(text):
             return text
         say("output", text, folder + text, "lies")
         return folder + text

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from aistudio.config.base import Settings
+from aistudio.config.base import Cutoffs, Settings
 
 Value = str | int | float | bool
 
@@ -24,19 +24,10 @@ class SearchSettings(Settings):
     diversify: dict[str, int] = {}  # column -> at most so many results of each value; rows without a value do not count
     text: Literal["modification", "complete"] = "modification"  # of a data set's queries
     relevant_by: Literal["auto", "row_id", "item_id"] = "auto"  # what the column `relevant` holds
-    k: list[int] | None = None  # of the metrics; null: 1, 5, 10, for queries of a data set 50 and 100 too
+    k: Cutoffs | None = None  # of the metrics; null: 1, 5, 10, for queries of a data set 50 and 100 too
     explain: int = Field(10, ge=0)  # rows told for each query and reason of leaving out
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
     batch_size: int = Field(16, ge=1)  # fresh images encoded at once
-
-    @field_validator("k")
-    @classmethod
-    def _k_positive(cls, k: list[int] | None) -> list[int] | None:
-        if k is None:
-            return None
-        if not k or any(x < 1 for x in k):
-            raise ValueError("needs at least one K, each 1 or more")
-        return sorted(set(k))
 
     @field_validator("diversify")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from aistudio.config.base import Settings
+from aistudio.config.base import Cutoffs, Settings
 from aistudio.config.download import DownloadSettings
 from aistudio.config.images import ImagesSettings
 from aistudio.config.manifest import ManifestSettings
@@ -221,14 +221,7 @@ class RecallTraining(TrainSettings):
     hard_negatives: str | None = None  # column: a batch's items share its value; null: items of any kind
     images_per_item: int = Field(1, ge=1)  # in a batch
     click_weight: float = Field(0.0, ge=0)  # of a click loss on rows with ctr: keeps what a ranking model needs
-    k: list[int] = [1, 5, 10]  # of hit_rate@K
-
-    @field_validator("k")
-    @classmethod
-    def _k_positive(cls, k: list[int]) -> list[int]:
-        if not k or any(x < 1 for x in k):
-            raise ValueError("needs at least one K, each 1 or more")
-        return sorted(set(k))
+    k: Cutoffs = [1, 5, 10]  # of hit_rate@K
 
 
 class ComposerTraining(ComposerSettings, TrainSettings):
