@@ -30,6 +30,8 @@ class EngineSettings(Settings):
     max_failed_share: float | None = Field(
         0.25, ge=0, le=1
     )  # of the rows; more: exit code 3, and early when sure; null: off
+    canaries: bool = True  # each shard carries a fixed picture and text whose answers are compared with float32's
+    max_wrong_workers: int = Field(3, ge=0)  # so many may be replaced because their numbers were wrong; one more: stop
     weights_cache: str | None = None  # folder on each node; null: $AISTUDIO_CACHE/weights, ~/.cache/aistudio/weights
 
     @field_validator("weights_cache")

@@ -6,6 +6,7 @@ tests/models/test_contract.py, which holds every family to its contract. Importi
 no torch.
 """
 
+import hashlib
 import importlib
 import os
 from enum import StrEnum
@@ -42,6 +43,7 @@ __all__ = [
     "load_ranking",
     "load_recall",
     "open_tokenizer",
+    "pixel_digest",
     "require_kind",
 ]
 
@@ -124,6 +126,7 @@ class LoadKeywords(TypedDict, total=False):
     optimize: speed-ups that change results by rounding only (default: yes).
     compile: torch.compile the image tower (needs a C++ compiler; the first batch takes a minute).
     images_per_pass: the most images that a GPU is given at once; None: 256.
+    uncached: texts, and digests of pixels (pixel_digest), that are computed each time; equal others are remembered.
     """
 
     device: str
@@ -131,6 +134,7 @@ class LoadKeywords(TypedDict, total=False):
     optimize: bool
     compile: bool
     images_per_pass: int | None
+    uncached: frozenset[str | bytes]
 
 
 def families() -> list[str]:
@@ -228,3 +232,8 @@ def _family(cfg: ModelConfig) -> ModuleType:
     if cfg.family not in families():
         raise ConfigError(f"{cfg.name}: family {cfg.family!r} is not known; found: {', '.join(families())}")
     return importlib.import_module(f"{__name__}.{cfg.family}")
+
+
+def pixel_digest(pixels: "np.ndarray") -> bytes:
+    """Return what towers remember an image's vector by: the sha256 of its contiguous (S,S,3) uint8 pixels."""
+    return hashlib.sha256(pixels.data).digest()

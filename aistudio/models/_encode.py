@@ -5,13 +5,12 @@ Knows nothing of a family: a tower is a module from normalised float pixels (N,3
 lower precision it depends on its neighbours by rounding.
 """
 
-import hashlib
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from aistudio.config import ImageSpec
+from aistudio.models import pixel_digest
 from aistudio.models._device import exact_float32, ready_device
 from aistudio.models._one_by_one import OneByOne, wants_single_rows
 from aistudio.models._optimise import ready_tower, ready_transformer
@@ -39,6 +39,7 @@ class LoadOptions:
     """How a model is run. `optimize` changes results by rounding only; `compile` needs a C++ compiler at hand.
 
     `images_per_pass` is the most that a GPU is given at once; a CPU takes IMAGES_PER_CORE whatever it says.
+    `uncached`: texts, and sha256 digests of pixels, that are computed each time although equal ones are remembered.
     """
 
     device: str = "cpu"
@@ -46,6 +47,7 @@ class LoadOptions:
     optimize: bool = True
     compile: bool = False
     images_per_pass: int = IMAGES_PER_PASS
+    uncached: frozenset[str | bytes] = frozenset()
 
 
 K = TypeVar("K", bound=Hashable)
@@ -53,10 +55,10 @@ V = TypeVar("V")
 
 
 class BoundedCache(Generic[K, V]):
-    """Keeps the `size` most recently used values."""
+    """Keeps the `size` most recently used values, but none of the keys `never`."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, never: Collection[Any] = frozenset()) -> None:
+        self._size, self._never = size, never
         self._items: OrderedDict[K, V] = OrderedDict()
 
     def __len__(self) -> int:
@@ -69,8 +71,9 @@ class BoundedCache(Generic[K, V]):
         found = dict(zip(new, compute(new), strict=True)) if new else {}
         found |= {key: self._items[key] for key in unique if key in self._items}
         for key in unique:
-            self._items[key] = found[key]
-            self._items.move_to_end(key)
+            if key not in self._never:
+                self._items[key] = found[key]
+                self._items.move_to_end(key)
         while len(self._items) > self._size:
             self._items.popitem(last=False)
         return [found[key] for key in keys]
@@ -105,7 +108,7 @@ class ImageRunner:
         single = self._device.type == "cpu" and one_by_one
         single = single or wants_single_rows(self._tower, self._device, self._dtype)
         self._one_by_one = OneByOne() if single else None
-        self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE)
+        self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE, options.uncached)
         if options.compile:
             self._tower.compile()
         self._mean = torch.tensor(spec.mean, dtype=torch.float64, device=self._device).view(3, 1, 1)
@@ -124,7 +127,7 @@ class ImageRunner:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (N, {size}, {size}, 3)")
         if self._feed is not None:  # hashing would keep a GPU waiting
             return self._encode_on_gpu(pixels, self._feed)
-        keys = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in pixels]
+        keys = [pixel_digest(np.ascontiguousarray(image)) for image in pixels]
         place = {key: i for i, key in enumerate(keys)}
         rows = self._cache.get_many(keys, lambda new: list(self._encode(pixels[[place[key] for key in new]])))
         return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -200,7 +203,7 @@ class TextEncoder:
         self._one_by_one = OneByOne() if wants_single_rows(self._tower, self._device, self._dtype) else None
         inner = sum(p.numel() for m in tower.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False))
         self._small = inner <= SMALL_TOWER
-        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE)
+        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE, options.uncached)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """N strings -> (N,dim) float32 unit rows; N may be 0."""

@@ -6,22 +6,26 @@ plan; between them travels one row per shard whose pixels are one uint8 tensor c
 
 import gc
 import os
+import threading
 import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import ray
 
 from aistudio.config import JobConfig
 from aistudio.errors import AIStudioError
 from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
+from aistudio.pipeline.reference import reference_folder
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.resume import is_done, store_shard
+from aistudio.scoring.canaries import Canaries, WrongNumbersError
 from aistudio.scoring.careful import Care
 from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.encoders import Device, Encoders
@@ -64,6 +68,9 @@ class _Worker:
         self.coordinator = Bookkeeping(run.coordinator)
         self.process = uuid.uuid4().hex
         self.refusal: AIStudioError | None = None
+        self._canaries: Canaries | None = None
+        self._first_check = threading.Lock()
+        self._checked = False
 
     def load(self) -> None:
         """The models. What they refuse is raised by the first `begin`: Ray makes mere text of a constructor's error."""
@@ -115,7 +122,45 @@ class _Worker:
 
     def scorer(self, batch_size: int) -> ShardScorer:
         """Return a scorer for one shard."""
-        return ShardScorer(self.encoders, self.config.store.embedding_dtype, batch_size)
+        canary = self._canaries.next() if self._canaries else None
+        return ShardScorer(self.encoders, self.config.store.embedding_dtype, batch_size, canary)
+
+    def check_numbers(self) -> None:
+        """Before the first shard: the fixed inputs, in the run's own batches. Does not return when they come out wrong.
+
+        Raises:
+            AIStudioError: too many workers' numbers were wrong.
+        """
+        with self._first_check:
+            if self._checked:
+                return
+            self._checked = True
+            if not self.config.engine.canaries or (right := self.coordinator.right()) is None:
+                return
+            started = time.perf_counter()
+            canaries = Canaries(right, self.run.models.specs, self.config.engine.precision)
+            size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
+            try:
+                canaries.check(self.encoders, size, self.encoders.towers.rank)
+            except WrongNumbersError as e:
+                self.give_up(e)
+            self._canaries, self._check_s = canaries, time.perf_counter() - started
+
+    def give_up(self, error: WrongNumbersError) -> NoReturn:
+        """End this process, so that Ray starts another one for its shards.
+
+        Raises:
+            AIStudioError: too many have ended so.
+        """
+        node, most = ray.util.get_node_ip_address(), self.config.engine.max_wrong_workers
+        if self.coordinator.wrong(self.process, node, str(error)) <= most:
+            os._exit(1)
+        self.refusal = AIStudioError(
+            f"more than {most} workers (engine.max_wrong_workers) gave wrong numbers, the last on node {node}: "
+            f"{error}. What is stored was checked. Take the node out of the cluster, or look at its memory and GPU; if "
+            f"all nodes are said to be wrong, the reference may be: delete {reference_folder(self.config)}"
+        )
+        raise self.refusal
 
     def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
         """Score, commit, report."""
@@ -127,6 +172,10 @@ class _Worker:
             )
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
+        except WrongNumbersError as e:
+            self.give_up(e)
+        if self.refusal is not None:  # another thread of this process found its numbers wrong meanwhile
+            raise self.refusal
         started = time.perf_counter()
         refuse_if_fenced(self.store, self.run.attempt)
         if work.previous is not None and work.chosen is not None:
@@ -167,6 +216,7 @@ class FusedWorker(_Worker):
     def shard(self, name: str) -> pa.Table:
         if (stored := self.stored_already(name)) is not None:
             return stored
+        self.check_numbers()
         (start, care), work = self.begin(name, "score"), self.work(name)
         if not start.careful:
             images = self.source.images(work.distinct.requests)
@@ -213,6 +263,7 @@ class EncodeWorker(_Worker):
         name, images = unpack_images(packed)
         if (stored := self.stored_already(name)) is not None:
             return stored
+        self.check_numbers()
         (start, care), work = self.begin(name, "encode"), self.work(name)
         if start.careful:
             return self.finish(work, self.scorer(1), care.over(images))

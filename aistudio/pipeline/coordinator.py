@@ -15,10 +15,13 @@ import ray
 
 from aistudio.pipeline.telemetry import Meters
 from aistudio.schema import Status
+from aistudio.scoring.canaries import Answers
+from aistudio.storable import error_text
 from aistudio.timings import Pace
 
 NAMESPACE = "aistudio"
 _ANSWER_S = 60  # calls are trivial: later than this it is lost
+_REFERENCE_S = 600  # a large model in float32 on a CPU, on a node that has to fetch it first
 POISON_DEATHS = 2  # worker deaths with the same row in hand
 
 
@@ -53,6 +56,8 @@ class Coordinator:
         self._counts: dict[str, dict[str, float]] = {}
         self._total: Counter[str] = Counter()
         self._facts: dict[str, str] = {}
+        self._wrong: list[str] = []  # what was found, of each worker whose numbers were wrong
+        self._right: list[Any] = []
         self._any_row = False
         self._born = time.monotonic()
         self._pace = Pace()
@@ -91,6 +96,25 @@ class Coordinator:
         """A stage that another one follows is over: its process is free of the shard."""
         if (shard, stage) in self._works:
             self._works[shard, stage].owner = None
+
+    def wrong(self, owner: str, node: str, what: str) -> int:
+        """Process `owner` found its own numbers wrong and ends; its shards are free. Return how many did so far."""
+        self._buried.add(owner)  # no row is to blame
+        for work in self._works.values():
+            if work.owner == owner:
+                work.owner, work.in_hand = None, None
+        self._wrong.append(f"{node}: {what}")
+        places = ", ".join(f"{n} on {place}" for place, n in Counter(w.split(": ")[0] for w in self._wrong).items())
+        self._facts["wrong_workers"] = f"{places}; the last: {what}"
+        return len(self._wrong)
+
+    def hold(self, reference: list[Any]) -> None:
+        """Keep the reference (in a list, or Ray would wait for it) to the answers that canaries are judged by."""
+        self._right = reference
+
+    def right(self) -> list[Any]:
+        """Return what `hold` was given."""
+        return self._right
 
     def progress(self, shard: str, counts: dict[str, float]) -> None:
         """Counts so far of a shard in work: rows by status, `bytes`, seconds by stage."""
@@ -167,6 +191,19 @@ class Bookkeeping:
     def end(self, shard: str, stage: str) -> None:
         """See Coordinator.end."""
         self._call("end", shard, stage)
+
+    def wrong(self, owner: str, node: str, what: str) -> int:
+        """See Coordinator.wrong; 0 without an answer."""
+        return self._call("wrong", owner, node, what) or 0
+
+    def right(self) -> Answers | None:
+        """Return the answers that canaries are judged by, waiting for them. None: there are none, as a fact says."""
+        found = self._call("right")
+        try:
+            return ray.get(found[0], timeout=_REFERENCE_S) if found else None
+        except Exception as e:  # noqa: BLE001 - a run without canaries is as good as all runs before there were any
+            self.note({"canaries": f"off, for no reference could be made: {error_text(e, 300)}"})
+            return None
 
     def done(self, shard: str, counts: dict[str, float]) -> None:
         """See Coordinator.done."""

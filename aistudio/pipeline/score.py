@@ -28,6 +28,7 @@ from aistudio.pipeline.first_look import text_facts
 from aistudio.pipeline.networks import check_network
 from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress, rows_done, say
+from aistudio.pipeline.reference import ask_for_reference
 from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
@@ -211,13 +212,16 @@ def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
         FailingRowsError: so many rows fail in the shards scored first that more than engine.max_failed_share will.
     """
     coordinator = start_coordinator(run.coordinator, run.config["output"])
+    config = JobConfig.model_validate(run.config)
+    if config.engine.canaries and work:
+        coordinator.hold.remote([ask_for_reference(config, run.models)])
     log_event("started", output=run.config["output"], attempt=run.attempt, shards=len(work), plan=run.plan._asdict())
     first = [] if run.retry is not None else drawn_first(work, run.fingerprint)
     watch = FailureWatch(run.config["engine"]["max_failed_share"], first)
     counts: Counter[str] = Counter()
     started = time.monotonic()
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
-    workers = watch_workers(coordinator, run.plan, run.models.num_bytes, JobConfig.model_validate(run.config).engine)
+    workers = watch_workers(coordinator, run.plan, run.models.num_bytes, config.engine)
     with Progress(poll, todo.already + todo.pending, todo.already) as progress, workers:
         batches = dataset(run, work, first).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for batch in batches:

@@ -120,8 +120,10 @@ def _print_speed(record: RunRecord) -> None:
     print(speed_line(speed(last.timings), again=last.kind == "retry"))
     print(where_time_went(last.timings, record.sources))
     for fact, value in record.facts.items():
-        if fact.startswith("batch_size"):
+        if fact.startswith("batch_size") or fact == "canaries":
             print(f"{fact}: {value}")
+        elif fact == "wrong_workers":
+            print(f"workers replaced because their numbers were wrong: {value}")
 
 
 def speed_line(found: Speed, *, again: bool = False) -> str:

@@ -12,6 +12,7 @@ from aistudio.config import JobConfig
 from aistudio.models import ImageEncoder, LoadKeywords, RankingModel, RecallModel, load_model, load_ranking, load_recall
 from aistudio.schema import EMBEDDING, RANK_EMBEDDING, encoder_column
 from aistudio.scoring.batch_size import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
+from aistudio.scoring.canaries import fixed_inputs
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.pinned_models import PinnedModels, load_pinned, load_poi_table
 
@@ -169,6 +170,7 @@ def _load(config: JobConfig, device: Device, models: PinnedModels) -> Models:
         "precision": config.engine.precision,
         "compile": config.engine.compile,
         "images_per_pass": device.batch_size or LARGEST,
+        "uncached": fixed_inputs(models.specs),
     }
     recall = models.recall and load_pinned(models.recall, config, lambda cfg: load_recall(cfg, **options))
     ranking = None

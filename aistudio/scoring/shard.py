@@ -23,6 +23,7 @@ from aistudio.schema import (
     text_schema,
     vector_array,
 )
+from aistudio.scoring.canaries import POI_NAMES, TEXT, Canary, WrongNumbersError
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request, storable_row
 from aistudio.scoring.isolate import in_halves
@@ -50,9 +51,9 @@ def distinct_images(rows: pa.Table) -> Distinct:
 class ShardScorer:
     """Encodes images in batches, joins the results to the rows, computes scores."""
 
-    def __init__(self, encoders: Encoders, dtype: str, batch_size: int) -> None:
-        """`dtype`: stored type of the vectors, "float32" or "float16"."""
-        self._encoders, self._dtype, self._batch_size = encoders, dtype, batch_size
+    def __init__(self, encoders: Encoders, dtype: str, batch_size: int, canary: Canary | None = None) -> None:
+        """`dtype`: stored type of the vectors, "float32" or "float16". `canary`: goes through the models as well."""
+        self._encoders, self._dtype, self._batch_size, self._canary = encoders, dtype, batch_size, canary
 
     def score(
         self, rows: pa.Table, distinct: Distinct, images: Iterable[ImageRow], report: Report
@@ -68,10 +69,13 @@ class ShardScorer:
         Returns:
             score table (schema.score_schema, one row per candidate row, same order),
             text table (schema.text_schema), counts (rows by status, bytes, seconds by stage).
+
+        Raises:
+            WrongNumbersError: the canary came out wrong, or an answer that was not finite is so when asked again.
         """
         now = self._encoders.clock
-        batches = _Batches(self._encoders, len(distinct.requests))
-        weights = np.bincount(distinct.of_row, minlength=len(distinct.requests))
+        batches = _Batches(self._encoders, len(distinct.requests) + 1)  # the last one is the canary's
+        weights = np.bincount(distinct.of_row, minlength=len(distinct.requests) + 1)
         counts: Counts = defaultdict(float)
         waiting: list[ImageRow] = []
         clock = reported = now()
@@ -92,7 +96,12 @@ class ShardScorer:
                     report(dict(counts))
                     reported = clock
         counts["wait_s"] += now() - clock
+        if self._canary:
+            waiting.append(self._canary.row(len(distinct.requests)))
+            batches.outcomes[-1] = waiting[-1]._replace(pixels=())
         self._encode(batches, waiting, weights, counts)
+        if self._canary:
+            batches.judge(self._canary)
         started = now()
         table, texts = self._join(rows, distinct, batches)
         counts["model_s"] += now() - started
@@ -160,16 +169,23 @@ class ShardScorer:
 
     def _text_vectors(self, texts: Sequence[str], dim: int) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
-        vectors = np.zeros((len(texts), dim), np.float32)
+        asked = [*texts, TEXT] if self._canary else list(texts)
+        vectors, unsteady = np.zeros((len(asked), dim), np.float32), list[int]()
 
         def encode(chosen: list[int]) -> dict[int, str]:
-            found = self._encoders.texts([texts[i] for i in chosen])
+            found = self._encoders.texts([asked[i] for i in chosen])
             good = np.isfinite(found).all(axis=1)
             vectors[chosen] = np.where(good[:, None], found, 0)
             bad = [i for i, fine in zip(chosen, good, strict=True) if not fine]
+            if bad and np.isfinite(self._encoders.texts([asked[i] for i in bad])).all(axis=1).any():
+                unsteady.extend(bad)
             return dict.fromkeys(bad, "the model's vector of the text is not finite")
 
-        return vectors, in_halves(encode, list(range(len(texts)))).errors
+        errors = in_halves(encode, list(range(len(asked)))).errors
+        _refuse_unsteady(unsteady, "a text's vector")
+        if self._canary:
+            self._canary.judge_text(vectors[-1], errors.pop(len(texts), None))
+        return vectors[: len(texts)], errors
 
     def _rank(
         self, rows: pa.Table, vectors: Sequence[np.ndarray], wanted: list[int], errors: dict[int, str]
@@ -178,16 +194,27 @@ class ShardScorer:
         tower = self._encoders.towers.rank
         if tower is None:
             return None
-        scores = np.zeros(rows.num_rows, np.float32)
+        images, texts, names = vectors[tower], rows["text"].to_pylist(), rows["poi_names"].to_pylist()
+        if self._canary:
+            images = np.vstack([images, self._canary.rank_vector(tower)])
+            texts, names, wanted = [*texts, TEXT], [*names, POI_NAMES], [*wanted, rows.num_rows]
+        scores, unsteady = np.zeros(len(texts), np.float32), list[int]()
+
+        def score(chosen: list[int]) -> np.ndarray:
+            return self._encoders.rank(images[chosen], [texts[i] for i in chosen], [names[i] for i in chosen])
 
         def rank(chosen: list[int]) -> dict[int, str]:
-            some = rows.select(["text", "poi_names"]).take(pa.array(chosen))
-            texts, names = some["text"].to_pylist(), some["poi_names"].to_pylist()
-            scores[chosen] = self._encoders.rank(vectors[tower][chosen], texts, names)
-            return {i: "the model's score is not finite" for i in chosen if not np.isfinite(scores[i])}
+            scores[chosen] = score(chosen)
+            bad = [i for i in chosen if not np.isfinite(scores[i])]
+            if bad and np.isfinite(score(bad)).any():
+                unsteady.extend(bad)
+            return dict.fromkeys(bad, "the model's score is not finite")
 
         errors |= in_halves(rank, wanted).errors
-        return scores
+        _refuse_unsteady(unsteady, "a ranking score")
+        if self._canary:
+            self._canary.judge_rank(float(scores[-1]), errors.pop(rows.num_rows, None))
+        return scores[: rows.num_rows]
 
 
 class _Texts(NamedTuple):
@@ -207,6 +234,7 @@ class _Batches:
         missing = ImageRow(-1, Status.MODEL_ERROR, "the image never arrived (a fault of the pipeline)")
         self.outcomes: list[ImageRow] = [missing] * num_images
         self.vectors = [np.zeros((num_images, model.dim), np.float32) for model in encoders.towers.models]
+        self._unsteady: list[int] = []  # positions in a batch whose vector was not finite once, and was then
 
     def encode(self, images: Sequence[ImageRow]) -> bool:
         """Encode; failures are pinned to single images. True when the device's memory was too small for all at once."""
@@ -214,18 +242,36 @@ class _Batches:
         for position, error in halving.errors.items():
             image = images[position]
             self.outcomes[image.number] = image._replace(status=Status.MODEL_ERROR, error=error, pixels=())
+        _refuse_unsteady(self._unsteady, "an image's vector")
         return halving.out_of_memory
+
+    def judge(self, canary: Canary) -> None:
+        """Compare what the last image gave. Raises WrongNumbersError."""
+        outcome = self.outcomes[-1]
+        canary.judge_image([v[-1] for v in self.vectors], None if outcome.status == Status.OK else outcome.error)
 
     def _encode(self, images: Sequence[ImageRow], positions: list[int]) -> dict[int, str]:
         towers = self._encoders.encode([i.pixels for i in images])
-        errors = {}
+        bad = [i for i in range(len(images)) if not _finite(towers, i)]
+        if bad:
+            again = self._encoders.encode([images[i].pixels for i in bad])
+            self._unsteady += [positions[i] for n, i in enumerate(bad) if _finite(again, n)]
         for i, image in enumerate(images):
-            if not all(np.isfinite(vectors[i]).all() for vectors in towers):
-                errors[positions[i]] = "the model's vector is not finite"
+            if i in bad:
                 continue
             for stored, vectors in zip(self.vectors, towers, strict=True):
                 stored[image.number] = vectors[i]
-        return errors
+        return {positions[i]: "the model's vector is not finite" for i in bad}
+
+
+def _finite(towers: Sequence[np.ndarray], i: int) -> bool:
+    return all(bool(np.isfinite(vectors[i]).all()) for vectors in towers)
+
+
+def _refuse_unsteady(found: Sequence[int], what: str) -> None:
+    """Raises WrongNumbersError: a model that gives other numbers for the same input is not to be believed."""
+    if found:
+        raise WrongNumbersError(f"{what} was not finite, and finite when the model was asked again")
 
 
 def _not_finite(scores: np.ndarray, ok: np.ndarray) -> dict[int, str]:

@@ -1,0 +1,106 @@
+"""A worker whose numbers are wrong: found before it stores anything, replaced, named; the run's numbers are right."""
+
+import pandas as pd
+import pytest
+import torch
+
+from aistudio.errors import AIStudioError
+from aistudio.pipeline import dataset as dataset_module
+from aistudio.pipeline.actors import EncodeWorker, FusedWorker
+from aistudio.pipeline.reference import reference_folder
+from aistudio.pipeline.score import prepare, score
+from aistudio.runs import layout
+from aistudio.store import open_store
+from tests.pipeline.test_poison import write_manifest
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture
+def manifest(image_server, tmp_path):
+    return write_manifest(tmp_path / "m.csv", [image_server.url(f"ok/{i}.jpg") for i in range(32)])
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return {"weights_cache": str(tmp_path / "cache" / "weights")}
+
+
+def stored(config) -> pd.DataFrame:
+    store = open_store(config.output)
+    columns = ["row_id", "status", "error", "embedding", "recall_score", "rank_score"]
+    rows = pd.concat([store.read_table(e.key, columns).to_pandas() for e in store.list("scores/")])
+    return rows.sort_values("row_id", ignore_index=True)
+
+
+def flip_a_weight(model) -> None:
+    """Change one number of the image tower's last layer by much, as the flip of a high bit does."""
+    last = list(model._images._tower.parameters())[-1]
+    with torch.inference_mode():
+        last.data.view(-1)[7] += 3
+
+
+def worker_that_goes_wrong(base, marker, after_shards, times):
+    """Return a worker class: its weights are hurt before the shard after so many, in its first `times` lives."""
+
+    class Hurt(base):
+        def __init__(self, run):
+            super().__init__(run)
+            self.shards = 0
+            self.lives = len(marker.read_text()) if marker.exists() else 0
+
+        def scorer(self, batch_size):
+            if self.shards == after_shards and self.lives < times:
+                marker.write_text("x" * (self.lives + 1))
+                flip_a_weight(self.encoders.towers.models[0])
+            self.shards += 1
+            return super().scorer(batch_size)
+
+    return Hurt
+
+
+@pytest.mark.parametrize("plan", ["fused", "staged"])
+def test_a_worker_whose_weights_change_is_replaced_and_no_wrong_row_is_stored(
+    plan, manifest, tmp_path, make_config, cache, monkeypatch
+):
+    engine = {"plan": plan, "device": "cpu", "shards_in_flight": 1, **cache}
+    config = make_config(manifest, engine=engine, output=str(tmp_path / "good"))
+    right = score(prepare(config))
+    assert "wrong_workers" not in right.record.facts and "canaries" not in right.record.facts
+    assert len(list(reference_folder(config).glob("*.npz"))) == 1
+
+    name, base = ("FusedWorker", FusedWorker) if plan == "fused" else ("EncodeWorker", EncodeWorker)
+    monkeypatch.setattr(dataset_module, name, worker_that_goes_wrong(base, tmp_path / "lives", 2, 1))
+    hurt = config.model_copy(update={"output": str(tmp_path / "hurt")})
+    found = score(prepare(hurt))
+    assert (tmp_path / "lives").read_text() == "x"  # it did happen
+    assert found.ledger.complete and found.record.state == "complete"
+    assert found.record.facts["wrong_workers"].startswith("1 on ")
+    pd.testing.assert_frame_equal(stored(hurt), stored(config))
+
+
+def test_a_run_whose_workers_are_all_wrong_stops_and_names_the_node(
+    manifest, tmp_path, make_config, cache, monkeypatch
+):
+    config = make_config(manifest, engine={"max_wrong_workers": 1, **cache})
+    monkeypatch.setattr(dataset_module, "FusedWorker", worker_that_goes_wrong(FusedWorker, tmp_path / "lives", 0, 99))
+    with pytest.raises(AIStudioError, match=r"more than 1 workers .* wrong numbers, the last on node \d"):
+        score(prepare(config))
+    assert not layout.score_keys(open_store(config.output))
+    monkeypatch.undo()
+    assert score(prepare(config)).ledger.complete  # the same command goes on
+
+
+def test_kept_answers_that_are_damaged_are_made_again_and_none_are_asked_for_without_canaries(
+    manifest, tmp_path, make_config, cache
+):
+    config = make_config(manifest, engine={"canaries": False, **cache}, output=str(tmp_path / "none"))
+    score(prepare(config))
+    assert not reference_folder(config).exists()
+    config = make_config(manifest, engine=cache, output=str(tmp_path / "one"))
+    score(prepare(config))
+    (kept,) = reference_folder(config).glob("*.npz")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])
+    result = score(prepare(config.model_copy(update={"output": str(tmp_path / "two")})))
+    assert result.ledger.complete and "canaries" not in result.record.facts and kept.read_bytes() == whole
