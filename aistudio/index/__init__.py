@@ -11,7 +11,7 @@ positions in the manifest. So equal vectors tie exactly, and block size, partiti
 change neither ids nor scores.
 
 product.py (one tile), sieve.py (all tiles, thresholds), topk.py (the K best), ranks.py (ranks of given rows),
-cosine.py (the K best of vectors at hand). Leaves out:
+cosine.py (the K best of vectors at hand), int8.py (the K best for a few queries, from one byte a number). Leaves out:
 reading files (pipeline/), approximate search, and what the ranks mean (metrics/retrieval.py).
 """
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aistudio.runs.mapper import Mapper
-from aistudio.search.lookup import rows_at
-from aistudio.search.naming import relation_of, sure_rows, whole
+from aistudio.search.naming import relation_of, sure_rows
 from aistudio.search.pairs import Floats, Ints
 from aistudio.search.qrels import Relevance
-from aistudio.search.scanning import Filter, Part, Pass, scan_files
-from aistudio.search.searched import Searchable, texts_of
+from aistudio.search.reading import FromFiles, Reader
+from aistudio.search.scanning import Filter, Part, Pass
+from aistudio.search.searched import Searchable
 
 VECTOR_CHUNK = 16_384  # query vectors of a pass, unless one query alone has more
 FIRST_ROWS = 3  # rows of an item that the first pass allows for
@@ -87,22 +87,25 @@ class Lists:
 
 def best_lists(gallery: Searchable, asking: Asking, rules: Rules, mapper: Mapper) -> Iterator[Lists]:
     """Yield the results of consecutive queries, some thousands at a time. Raises StoreError for a damaged file."""
+    yield from lists_from(FromFiles(gallery, mapper, rules.block_rows), asking, rules)
+
+
+def lists_from(reader: Reader, asking: Asking, rules: Rules) -> Iterator[Lists]:
+    """As `best_lists`, from whatever makes the passes."""
     for start, stop in _chunks(asking.query_S):
-        yield from _searched(gallery, asking, rules, mapper, (start, stop))
+        yield from _searched(reader, asking, rules, (start, stop))
 
 
-def _searched(
-    gallery: Searchable, asking: Asking, rules: Rules, mapper: Mapper, chunk: tuple[int, int]
-) -> Iterator[Lists]:
+def _searched(reader: Reader, asking: Asking, rules: Rules, chunk: tuple[int, int]) -> Iterator[Lists]:
     """Search a chunk, in halves where it has too many nearly equal rows to hold."""
     start, stop = chunk
-    found = _Chunk(gallery, asking, rules, mapper, chunk).lists()
+    found = _Chunk(reader, asking, rules, chunk).lists()
     if found is not None:
         yield found
         return
     middle = (start + stop) // 2
-    yield from _searched(gallery, asking, rules, mapper, (start, middle))
-    yield from _searched(gallery, asking, rules, mapper, (middle, stop))
+    yield from _searched(reader, asking, rules, (start, middle))
+    yield from _searched(reader, asking, rules, (middle, stop))
 
 
 def _chunks(query_S: Ints) -> Iterator[tuple[int, int]]:
@@ -133,10 +136,8 @@ class _State:
 class _Chunk:
     """Queries start .. stop - 1, searched."""
 
-    def __init__(
-        self, gallery: Searchable, asking: Asking, rules: Rules, mapper: Mapper, chunk: tuple[int, int]
-    ) -> None:
-        self.gallery, self.asking, self.rules, self.mapper = gallery, asking, rules, mapper
+    def __init__(self, reader: Reader, asking: Asking, rules: Rules, chunk: tuple[int, int]) -> None:
+        self.reader, self.asking, self.rules = reader, asking, rules
         self.start, self.stop = chunk
         low, high = np.searchsorted(asking.query_S, chunk)
         self.first_sub, self.query_S = int(low), asking.query_S[low:high] - self.start
@@ -151,7 +152,7 @@ class _Chunk:
         while len(pending):
             subs = self._by_code(pending)
             part = self._part(subs, k, is_first)
-            found = self._pass(part)
+            found = self.reader.scan(part)
             if found.near is None:
                 return None
             if is_first:
@@ -214,16 +215,6 @@ class _Chunk:
         order = np.argsort(pairs[:, 0], kind="stable")
         return pairs[order, 0], pairs[order, 1]
 
-    def _pass(self, part: Part) -> Pass:
-        gallery, mapper = self.gallery, self.mapper
-        groups = mapper.groups(gallery.files)
-        found: Pass | None = None
-        for one in mapper.map(scan_files, groups, gallery, part, self.rules.block_rows, mapper.device, gpu=True):
-            found = one if found is None else found.merge(one, part)
-        if found is None:  # no files
-            return scan_files([], gallery, part, self.rules.block_rows)
-        return found
-
     def _note_first(self, found: Pass, part: Part, subs: Ints) -> None:
         """Take over what only the first pass looks for: nearly equal rows, some skipped rows, relevant rows."""
         query_S = self.query_S[subs]
@@ -256,8 +247,7 @@ class _Chunk:
         """Give each query the results that are sure now."""
         columns = list(dict.fromkeys([self.rules.key, *(column for column, _ in self.rules.diversify)]))
         ids = np.unique(found.ids_SK[found.ids_SK >= 0])
-        table = rows_at(self.gallery.store, self.gallery.files, ids, columns, self.mapper)
-        texts = {c: texts_of(whole(table[c])).to_pylist() for c in columns}
+        texts = self.reader.texts(ids, columns)
         query_S = self.query_S[subs]
         cuts = np.flatnonzero(np.diff(query_S)) + 1
         for a, b in zip([0, *cuts.tolist()], [*cuts.tolist(), len(subs)], strict=True):
