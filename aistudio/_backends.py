@@ -1,21 +1,14 @@
-"""Local folders and S3 prefixes behind store.py. Every failure becomes a StoreError with one message."""
+"""Local folders behind store.py, and what every kind of place gives. Every failure becomes a StoreError."""
 
 import contextlib
 import errno
-import io
 import os
-import random
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from aistudio.config import StoreSettings
-from aistudio.errors import ChangedError, StoreError
-from aistudio.s3 import s3_client, split_s3_url
+from aistudio.errors import StoreError
 
 
 class Entry(NamedTuple):
@@ -23,7 +16,19 @@ class Entry(NamedTuple):
 
     key: str
     size: int  # bytes
-    etag: str = ""  # of an object on S3, in its quotes
+    etag: str = ""  # of an object in a bucket, in its quotes
+
+
+class Backend(Protocol):
+    """What store.py asks of a place. Keys are relative to the place's root; `sweep` removes unfinished writes."""
+
+    def size(self, key: str) -> int | None: ...
+    def list(self, prefix: str) -> Iterator[Entry]: ...
+    def sweep(self, prefix: str) -> None: ...
+    def read(self, key: str) -> bytes: ...
+    def open(self, key: str, etag: str) -> BinaryIO: ...
+    def write(self, key: str, data: bytes, overwrite: bool) -> bool: ...
+    def delete(self, key: str) -> None: ...
 
 
 class LocalBackend:
@@ -148,148 +153,3 @@ def _os_error(e: OSError, path: Path) -> StoreError:
     if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreError(f"{path}: no permission ({e.strerror})")
     return StoreError(f"{path}: {e.strerror or e}")
-
-
-_PRECONDITION = ("PreconditionFailed", "412")
-
-
-class S3Backend:
-    """Objects below s3://bucket/prefix; retries on 5xx, SlowDown and time-outs are the client's."""
-
-    def __init__(self, root: str, settings: StoreSettings) -> None:
-        self.root = root
-        self.retries = settings.retries
-        self.bucket, prefix = split_s3_url(root)
-        self.prefix = prefix.rstrip("/") + "/" if prefix else ""
-        self.client: Any = s3_client(settings)
-
-    def size(self, key: str) -> int | None:
-        entry = self._entry(key)
-        return None if entry is None else entry.size
-
-    def _entry(self, key: str) -> Entry | None:
-        try:
-            head = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
-            return Entry(key, int(head["ContentLength"]), head.get("ETag", ""))
-        except ClientError as e:
-            if _code(e) in ("404", "NoSuchKey", "NotFound"):
-                return None
-            raise self._error(e, key) from None
-        except BotoCoreError as e:
-            raise self._error(e, key) from None
-
-    def list(self, prefix: str) -> Iterator[Entry]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
-        try:
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    yield Entry(item["Key"][len(self.prefix) :], item["Size"], item.get("ETag", ""))
-        except (ClientError, BotoCoreError) as e:
-            raise self._error(e, prefix) from None
-
-    def sweep(self, prefix: str) -> None:
-        """Nothing to do: one PUT leaves nothing unfinished behind."""
-
-    def read(self, key: str) -> bytes:
-        return self._get(key)
-
-    def open(self, key: str, etag: str) -> BinaryIO:
-        entry = self._entry(key)
-        if entry is None:
-            raise StoreError(f"{self.root}/{key}: No such key")
-        if etag and entry.etag and entry.etag != etag:
-            raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
-        return io.BufferedReader(_RangeReader(self, entry), 1 << 16)
-
-    def read_range(self, entry: Entry, start: int, stop: int) -> bytes:
-        condition = {"IfMatch": entry.etag} if entry.etag else {}
-        return self._get(entry.key, Range=f"bytes={start}-{stop - 1}", **condition)
-
-    def _get(self, key: str, **arguments: str) -> bytes:
-        for attempt in range(self.retries + 1):
-            try:
-                body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **arguments)["Body"]
-            except (ClientError, BotoCoreError) as e:
-                if isinstance(e, ClientError) and _code(e) in _PRECONDITION:
-                    raise ChangedError(f"{self.root}/{key}: replaced while it was being read") from None
-                raise self._error(e, key) from None
-            try:
-                return bytes(body.read())
-            except BotoCoreError as e:  # the client's own retries end with the answer's headers
-                if attempt == self.retries:
-                    raise self._error(e, key) from None
-            _pause(attempt)
-        raise AssertionError("unreachable: the last try returns or raises")
-
-    def write(self, key: str, data: bytes, overwrite: bool) -> bool:
-        for attempt in range(self.retries + 1):
-            try:
-                self._put(key, data, {} if overwrite else {"IfNoneMatch": "*"})
-                return True
-            except ClientError as e:
-                code = "" if overwrite else _code(e)
-                if code in _PRECONDITION:
-                    return False
-                if code in ("NotImplemented", "501"):
-                    return self._write_unconditionally(key, data)
-                # Another writer is at it: only the next answer tells whether it won.
-                if code not in ("ConditionalRequestConflict", "409") or attempt == self.retries:
-                    raise self._error(e, key) from None
-            except BotoCoreError as e:
-                raise self._error(e, key) from None
-            _pause(attempt)
-        raise AssertionError("unreachable: the last try returns or raises")
-
-    def _write_unconditionally(self, key: str, data: bytes) -> bool:
-        """For stores without conditional writes: two writers at the same moment both write, the last one stays."""
-        return False if self.size(key) is not None else self.write(key, data, overwrite=True)
-
-    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
-
-    def delete(self, key: str) -> None:
-        try:
-            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
-        except (ClientError, BotoCoreError) as e:
-            raise self._error(e, key) from None
-
-    def _error(self, e: Exception, key: str) -> StoreError:
-        return StoreError(f"{self.root}/{key}: {e}")
-
-
-def _code(e: ClientError) -> str:
-    return str(e.response["Error"]["Code"])
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
-
-
-class _RangeReader(io.RawIOBase):
-    """Random access to one object, so that Parquet reads only the columns it needs; every read is of the same one."""
-
-    def __init__(self, backend: S3Backend, entry: Entry) -> None:
-        self._backend, self._entry, self._size, self._position = backend, entry, entry.size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._position + len(buffer), self._size)
-        if stop <= self._position:
-            return 0
-        data = self._backend.read_range(self._entry, self._position, stop)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)

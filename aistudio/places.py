@@ -25,6 +25,7 @@ _WELL_KNOWN = re.compile(
 )
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
+BUCKETS = ("s3",)  # schemes of object storage: `scheme://bucket/key`
 _CALLED_S3 = ("s3a", "s3n")  # Hadoop's names
 
 

@@ -13,19 +13,22 @@ if TYPE_CHECKING:
 MAX_POOL_CONNECTIONS = 64  # urllib3 discards connections beyond the pool, so it must hold every thread's
 
 
-def s3_client(settings: StoreSettings) -> "S3Client":
+def s3_client(settings: StoreSettings, bucket: str = "") -> "S3Client":
     """A boto3 S3 client; credentials come from boto3's ordinary chain (environment, profile, instance role).
 
     Thread-safe, but not across a fork: make one per process. Throttling (503 SlowDown), 500s, lost connections
     and time-outs are retried `settings.retries` times with boto3's "standard" back-off. With `endpoint_url`
-    set (MinIO and the like) buckets are addressed by path, because `bucket.endpoint` rarely resolves there.
+    set (MinIO and the like) buckets are addressed by path, because `bucket.endpoint` rarely resolves there. Requests
+    to a `bucket` of `settings.public_buckets` are not signed.
     """
     # boto3 takes 80 ms to import; programs that never touch S3 should not pay it.
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
     path_style = settings.endpoint_url is not None
     config = Config(
+        signature_version=UNSIGNED if f"s3://{bucket}" in settings.public_buckets else None,
         connect_timeout=settings.timeout_s,
         read_timeout=settings.timeout_s,
         retries={"mode": "standard", "total_max_attempts": settings.retries + 1},

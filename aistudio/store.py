@@ -5,17 +5,20 @@ S3 objects are one PUT. Nothing is ever moved on S3. `overwrite=False` makes the
 is what commits and attempt numbers stand on. What the files mean is told by schema.py and the pipeline.
 """
 
+import contextlib
 import io
 import json
 import math
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio._backends import Entry, LocalBackend, S3Backend
+from aistudio._backends import Backend, Entry, LocalBackend
+from aistudio._ranges import NOT_CONDITIONAL
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
 from aistudio.places import require_place
@@ -34,8 +37,7 @@ class Store:
     def __init__(self, root: str, settings: StoreSettings) -> None:
         self.root = root.rstrip("/") or root[:1]
         self.settings = settings
-        self._backend: LocalBackend | S3Backend
-        self._backend = S3Backend(self.root, settings) if root.startswith("s3://") else LocalBackend(self.root)
+        self._backend = _backend_of(self.root, settings)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Store, (self.root, self.settings))
@@ -146,9 +148,27 @@ class Store:
         self._backend.sweep(prefix)
 
     def check_writable(self) -> None:
-        """Write and remove a probe file, the way commits are written. Raises StoreError when that fails."""
-        self.write_bytes("_probe", b"aistudio", overwrite=False)
-        self.delete("_probe")
+        """Write and remove a probe file, the way commits are written.
+
+        Raises:
+            StoreError: that fails, or a second writer would have won: the service takes no notice of the condition.
+        """
+        key = f"_probe-{uuid.uuid4().hex}"
+        try:
+            self.write_bytes(key, b"aistudio", overwrite=False)
+            if self.write_bytes(key, b"second", overwrite=False):
+                raise StoreError(f"{self.root}: {NOT_CONDITIONAL}")
+        finally:
+            with contextlib.suppress(StoreError):  # whoever may not delete may still write; the first error counts
+                self.delete(key)
+
+
+def _backend_of(root: str, settings: StoreSettings) -> Backend:
+    if root.startswith("s3://"):
+        from aistudio._s3_backend import S3Backend  # boto3 takes a while to import, and most runs are local
+
+        return S3Backend(root, settings)
+    return LocalBackend(root)
 
 
 def storable_json(value: Any) -> Any:

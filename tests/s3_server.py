@@ -2,7 +2,8 @@
 
 `S3Server.fault` is asked before every request with its method and path and names what goes wrong, or None:
 slow_down (503), error (500), late_error (the request is carried out, the answer is 500), cut (half the body, then the
-connection ends), hang (no answer for `hang_s`), denied (403), conflict (409).
+connection ends), hang (no answer for `hang_s`), denied (403), conflict (409), not_implemented (501). With
+`ignores_conditions` it writes whatever an If-None-Match says, as old compatible services do.
 """
 
 import threading
@@ -21,6 +22,7 @@ _ANSWERS = {
     "late_error": ("500 Internal Server Error", "InternalError"),
     "denied": ("403 Forbidden", "AccessDenied"),
     "conflict": ("409 Conflict", "ConditionalRequestConflict"),
+    "not_implemented": ("501 Not Implemented", "NotImplemented"),
 }
 
 
@@ -35,6 +37,7 @@ class S3Server:
     def __init__(self, fault: Fault | None = None, hang_s: float = 3.0) -> None:
         self.fault = fault
         self.hang_s = hang_s
+        self.ignores_conditions = False
         self.hits: Counter[str] = Counter()  # by method
         self.faults: Counter[str] = Counter()  # by name
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -72,6 +75,8 @@ class S3Server:
     def _answer(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.hits[method] += 1
+        if self.ignores_conditions and method == "PUT":
+            environ.pop("HTTP_IF_NONE_MATCH", None)
         fault = self.fault(method, path) if self.fault is not None else None
         if fault == "cut" and method != "GET":
             fault = "error"  # there is no body to cut

@@ -296,20 +296,27 @@ class TestS3:
         with s3_store.open("a") as f:
             assert f.read() == b"2" * 300_000
 
-    def test_a_store_without_conditional_writes_still_works(self, s3, s3_store, monkeypatch):
-        from botocore.exceptions import ClientError
+    def test_a_service_that_refuses_the_condition_is_refused(self, s3, s3_store):
+        s3.fault = lambda method, path: "not_implemented" if method == "PUT" else None
+        with pytest.raises(StoreError, match="does not honour a conditional create"):
+            s3_store.write_bytes("claim", b"first", overwrite=False)
 
-        put = s3_store._backend.client.put_object
+    def test_a_service_that_ignores_the_condition_is_refused_before_a_run(self, s3, s3_store, monkeypatch):
+        monkeypatch.setattr(s3, "ignores_conditions", True)
+        with pytest.raises(StoreError, match="does not honour a conditional create"):
+            s3_store.check_writable()
+        assert s3_store.list("") == []  # the probe is gone
 
-        def old_store(**kw: object) -> object:
-            if "IfNoneMatch" in kw:
-                raise ClientError({"Error": {"Code": "NotImplemented", "Message": "no"}}, "PutObject")
-            return put(**kw)
-
-        monkeypatch.setattr(s3_store._backend.client, "put_object", old_store)
-        assert s3_store.write_bytes("claim", b"first", overwrite=False) is True
-        assert s3_store.write_bytes("claim", b"second", overwrite=False) is False
-        assert s3_store.read_bytes("claim") == b"first"
+    def test_requests_to_a_public_bucket_are_not_signed(self, s3, s3_store, monkeypatch):
+        key = s3_store.path("x").removeprefix("s3://bucket/")
+        s3.client.put_object(Bucket="bucket", Key=key, Body=b"1", ACL="public-read")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with pytest.raises(StoreError, match="credentials"):
+            open_store(s3_store.root, s3_store.settings).read_bytes("x")
+        settings = s3_store.settings.model_copy(update={"public_buckets": ("s3://bucket",)})
+        assert open_store(s3_store.root, settings).read_bytes("x") == b"1"
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates included

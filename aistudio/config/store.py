@@ -1,10 +1,12 @@
 """Settings of the section `store`."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from aistudio.config.base import Settings
+from aistudio.places import BUCKETS
 
 
 class StoreSettings(Settings):
@@ -12,6 +14,15 @@ class StoreSettings(Settings):
 
     endpoint_url: str | None = None  # MinIO and other compatible stores
     region: str | None = None
+    public_buckets: tuple[str, ...] = ()  # `s3://name`: read without credentials
     retries: int = Field(8, ge=0)
     timeout_s: float = Field(30.0, gt=0)
     embedding_dtype: Literal["float32", "float16"] = "float32"
+
+    @field_validator("public_buckets", mode="after")
+    @classmethod
+    def _buckets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(rf"({'|'.join(BUCKETS)})://[^/\s]+/?", name):
+                raise ValueError(f"{name}: expected a bucket, such as s3://name")
+        return tuple(name.rstrip("/") for name in names)

@@ -48,7 +48,7 @@ def _file_failure(path: str, e: OSError) -> FetchFailed:
 
 
 class S3Reader:
-    """Reads objects with one client per process, made when the first one is asked for.
+    """Reads objects with one client per process (two with public buckets), made when the first one is asked for.
 
     boto3 retries by itself (store.retries) and bounds each wait (store.timeout_s). The endpoint is the operator's
     setting, so it may be a private address.
@@ -57,7 +57,7 @@ class S3Reader:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._client: S3Client | None = None
+        self._clients: dict[bool, S3Client] = {}  # for public buckets or not
 
     def read(self, bucket: str, key: str, max_bytes: int) -> Fetched:
         """An object of at most `max_bytes`. Raises FetchFailed."""
@@ -66,7 +66,9 @@ class S3Reader:
         answered = False
         try:
             with self._lock:
-                client = self._client = self._client or s3_client(self._settings)
+                public = f"s3://{bucket}" in self._settings.public_buckets
+                client = self._clients.get(public) or s3_client(self._settings, bucket)
+                self._clients[public] = client
             answer = client.get_object(Bucket=bucket, Key=key)
             answered = True
             with answer["Body"] as stream:

@@ -95,7 +95,7 @@ def _ask_s3(url: str, have: int, version: str | None, known_version: str | None,
     if known_version:
         wanted["IfNoneMatch"] = known_version
     try:
-        answer = s3_client(store).get_object(Bucket=bucket, Key=key, **wanted)
+        answer = s3_client(store, bucket).get_object(Bucket=bucket, Key=key, **wanted)
     except ClientError as e:
         raise _s3_refusal(url, have, e) from None
     except BotoCoreError as e:
