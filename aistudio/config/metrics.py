@@ -18,6 +18,8 @@ class MetricsSettings(Settings):
     seed: int = 0
     confidence: float = Field(0.95, gt=0, lt=1)
     no_relevant: Literal["skip", "zero", "error"] = "skip"
+    # Columns whose equal value makes a result right, in the report's page of similar items; a table for each of them.
+    relevant_by: list[str] = []
     qrels: str | None = None  # csv, tsv, parquet: query, row_id, relevance (docs/metrics.md); null: same item_id
     qrels_key: list[str] = []  # columns that name a row in that file; empty: row_id, or item_id and image_url, ...
     pairs: str | None = None  # csv, tsv, parquet: pair_id, side, ctr, row_id; null: columns of the manifest

@@ -39,6 +39,22 @@ def chance_levels(num_relevant_Q: ArrayLike, num_gallery_Q: ArrayLike, ks: Seque
     return {name: np.array([f[name] for f in found], np.float64)[which.reshape(-1)] for name in names}
 
 
+def chance_at_k(name: str, num_relevant_Q: ArrayLike, num_gallery_Q: ArrayLike, k: int) -> Floats:
+    """Compute the expected value of one metric at K under a random order: (Q,) float64.
+
+    >>> chance_at_k("recall", [1, 2], [4, 4], 2).tolist()
+    [0.5, 0.5]
+
+    Args:
+        name: hit_rate, cmc, recall, precision, precision_capped, map, map_capped, map_found or ndcg.
+        num_relevant_Q, num_gallery_Q: as in `chance_levels`.
+    """
+    pairs = np.stack([np.asarray(num_relevant_Q), np.asarray(num_gallery_Q)], axis=-1).astype(np.int64)
+    distinct, which = np.unique(pairs, axis=0, return_inverse=True)
+    found = np.array([_AT_K[name](int(r), int(n), positive(k)) for r, n in distinct], np.float64)
+    return found[which.reshape(-1)]
+
+
 def chance_map(num_relevant: int, num_gallery: int) -> float:
     """Return the expected average precision of a random order: (1/N) sum over j of ((R-1)(j-1)/(N-1) + 1) / j.
 
@@ -66,9 +82,9 @@ def _levels(r: int, n: int, ks: Sequence[int]) -> dict[str, float]:
     }
 
 
-def _precision_given_hit(r: int, n: int) -> Floats:
-    """E[P(j) | rel(j)] for j = 1 .. n."""
-    j = np.arange(1, n + 1)
+def _precision_given_hit(r: int, n: int, k: int | None = None) -> Floats:
+    """E[P(j) | rel(j)] for j = 1 .. n, or the first k of them."""
+    j = np.arange(1, (n if k is None else min(n, k)) + 1)
     return (1 + (j - 1) * (r - 1) / max(n - 1, 1)) / j
 
 
@@ -87,7 +103,7 @@ def _hit_rate(r: int, n: int, k: int) -> float:
 
 
 def _map(r: int, n: int, k: int) -> float:
-    return float(_precision_given_hit(r, n)[:k].sum() / n) if r else 0.0
+    return float(_precision_given_hit(r, n, k).sum() / n) if r else 0.0
 
 
 def _map_found(r: int, n: int, k: int) -> float:

@@ -44,6 +44,49 @@ class Relevant:
         return self.sum(value_P) / np.maximum(self.num_Q, 1)
 
 
+@dataclass(frozen=True)
+class RelevantInLists(Relevant):
+    """Relevant items of lists that end before the gallery does: those beyond the end are counted, not ranked.
+
+    Metrics at K are what they are with all ranks, for K up to the length of the lists; others are too low.
+    """
+
+    total_Q: Ints  # relevant items per query in the gallery, listed or not
+
+    @cached_property
+    def num_Q(self) -> Ints:
+        """Relevant items per query, listed or not."""
+        return self.total_Q
+
+    @cached_property
+    def place_P(self) -> Ints:
+        """1 for a query's best relevant item, 2 for its second, ..."""
+        listed_Q = np.bincount(self.query_P, minlength=self.num_queries)
+        start_Q = np.cumsum(listed_Q) - listed_Q
+        return np.arange(1, len(self.query_P) + 1) - start_Q[self.query_P]
+
+
+def relevant_in_lists(right_QK: NDArray[np.bool_], total_Q: ArrayLike) -> RelevantInLists:
+    """Make lists of K results ready for the metrics at K.
+
+    >>> found = relevant_in_lists(np.array([[False, True]]), [4])
+    >>> found.rank_P.tolist(), found.num_Q.tolist()
+    ([2], [4])
+
+    Args:
+        right_QK: whether each place of a query's list holds a relevant item; False beyond the list's end.
+        total_Q: relevant items of each query in the gallery.
+
+    Raises:
+        ValueError: a list holds more relevant items than there are.
+    """
+    total = np.asarray(total_Q, dtype=np.int64)
+    if (right_QK.sum(axis=1) > total).any():
+        raise ValueError("relevant items: a list holds more of them than the gallery")
+    query, place = np.nonzero(right_QK)
+    return RelevantInLists(query.astype(np.int64), place.astype(np.int64) + 1, np.ones(len(query)), len(total), total)
+
+
 def relevant(query_P: ArrayLike, rank_P: ArrayLike, num_queries: int, gain_P: ArrayLike | None = None) -> Relevant:
     """Relevant items in any order, made ready for the metrics.
 

@@ -4,15 +4,18 @@ Which pages there are depends on what the run folder holds. How they look is the
 here the rows are streamed in and the files written out. Needs no engine and no network.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
 from aistudio._backends import Entry
-from aistudio.config import ReportSettings
+from aistudio.config import MetricsSettings, ReportSettings
 from aistudio.errors import StoreError
 from aistudio.evaluation import place as aggregations
+from aistudio.pipeline import report_alike_page
+from aistudio.pipeline.report_alike import Alike, choose_alike
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
 from aistudio.pipeline.report_drift import write_drift
 from aistudio.pipeline.report_place import ReportPlace
@@ -56,21 +59,31 @@ def write_report(store: Store, settings: ReportSettings) -> str:
 
 
 def write_report_to(
-    place: ReportPlace, store: Store, settings: ReportSettings, against: Store | None = None, name: str | None = None
+    place: ReportPlace, store: Store, settings: ReportSettings, against: Store | None = None, name: str | None = None,
+    *, metrics: MetricsSettings | None = None, beside: Sequence[Store] = (),
 ) -> str:  # fmt: skip
     """Write the report of the run in `store` to a place of its own.
 
     Args:
         against: an earlier run, for the page of differences from it.
         name: the aggregation whose metrics, queries and pairs are shown; None: the run's first one.
+        metrics: what makes a similar item right (`relevant_by`), and intervals; None: the defaults.
+        beside: other runs, whose searches of similar items stand beside this run's.
 
     Raises:
-        StoreError: as `write_report`, also of `against`; the run has no aggregation of that name.
+        ConfigError: a run lacks a column of metrics.relevant_by.
+        StoreError: as `write_report`, also of the other runs; the run has no aggregation of that name.
     """
     if not store.exists(layout.RUN):
         raise StoreError(f"{store.root}: no run.json here; a report needs a run folder made by `score`")
+    for other in beside:
+        if not other.exists(layout.RUN):
+            raise StoreError(f"{other.root}: no run.json here; --beside takes run folders made by `score`")
     try:
-        _Report(store, settings, place, against, aggregations.folder_of(store, name)).write()
+        report = _Report(store, settings, place, against, aggregations.folder_of(store, name))
+        report.alike = choose_alike(store, beside, settings, metrics or MetricsSettings())
+        report.alike_metrics = metrics or MetricsSettings()
+        report.write()
     finally:
         place.close()
     return place.index
@@ -88,6 +101,9 @@ class _Report:
         self.metrics = _json(store, self._metrics_key("metrics.json")) or {}
         self.fields: dict[Place, dict[str, Any]] = {}
         self.thumbs: dict[Place, str] = {}
+        self.alike, self.alike_metrics = Alike(), MetricsSettings()
+        self.pictures = report_alike_page.Pictures(self.put)
+        self.cropped: set[Place] = set()  # pictures of which crops are shown
 
     def write(self) -> None:
         queries = choose_queries(self.store, self.settings, self.folder)
@@ -101,8 +117,9 @@ class _Report:
         }
         row_ids = pairs_shown.row_ids() | items.row_ids(self.settings.images_per_query)
         row_ids |= {r for data in self.compared.values() for r in compare.row_ids(data)}
-        row_ids = row_ids.union(*(search.row_ids() for search in found))
+        row_ids = row_ids.union(self.alike.row_ids(self.store), *(search.row_ids() for search in found))
         self.scan = scan_scores(self.store, row_ids)
+        self.cropped = report_alike_page.query_places(self.alike, self.store, self.scan.places)
         self._fetch(queries.places() | {*self.scan.places.values()})
         self.pages = ["index"]
         self._cards("gallery", *self._gallery(queries))
@@ -110,6 +127,7 @@ class _Report:
         self._cards("selection", *self._selection_cards(items))
         for page, of_page in self.searches.items():
             self._cards(page, *self._search_cards(page, of_page))
+        self._cards("alike", *self._alike_cards())
         shown, on_map = self._map()
         self.similar = self._similar(on_map)
         self._render(shown)
@@ -133,6 +151,8 @@ class _Report:
                 path = f"thumbs/{numbers.get(place[0], 99_999):05d}/{place[1]}.jpg"
                 self.thumbs[place] = path
                 self.put(path, thumbnail)
+            if place in self.cropped:
+                self.pictures.add_crops(self.store, self.thumbs.get(place), fields, thumbnail)
 
     # --- pages ---------------------------------------------------------------------------------------------
 
@@ -184,6 +204,21 @@ class _Report:
                 cards.append(searches.query_card(search.name, query, position, picture, *shown))
         total = sum(search.total for search in found)
         return searches.deck([s.name for s in found], total, self.settings.queries_per_page, page), cards
+
+    def _alike_cards(self) -> tuple[Deck, list[Card]]:
+        for row_id in self.alike.row_ids(self.store):
+            place = self.scan.places.get(row_id)
+            if place in self.fields:
+                self.pictures.add(self.store, self.thumbs.get(place), self.fields[place], None)
+        report_alike_page.read_others(self.alike, self.store, self.pictures)
+        return report_alike_page.cards(self.alike, self.pictures, self.settings.queries_per_page)
+
+    def _alike(self) -> dict[str, Any]:
+        """What the page of similar items shows before its cards; writes its figures and CSV files."""
+        shown = report_alike_page.context(self.alike, self.alike_metrics)
+        self.put_all(figure_files("alike", shown["figures"]))
+        self.put_all({table["csv_path"]: table["csv"] for table in shown["tables"]})
+        return shown
 
     def _composed(self) -> dict[str, Any]:
         """What the composed page shows before its cards; writes its curves and the table's CSV."""
@@ -301,7 +336,9 @@ class _Report:
             "searches": {"searches": [s.summary for s in self.searches["searches"]]},
             "composed": self._composed(),
         }
-        for page in ("gallery", "pairs", "selection", "searches", "composed"):
+        if "alike" in self.pages:
+            more["alike"] = self._alike()
+        for page in ("gallery", "pairs", "selection", "searches", "composed", "alike"):
             if page in self.pages:
                 self.put(f"{page}.html", render(site, page, **more.get(page, {})))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})

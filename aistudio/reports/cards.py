@@ -65,7 +65,7 @@ class Deck:
     """All that a page of cards needs to know beside the cards.
 
     Args:
-        kind: "gallery", "pairs", "selection", "searches" or "composed": the page's name and that of its files.
+        kind: "gallery", "pairs", "selection", "searches", "composed" or "alike": the page's name and that of its files.
         sorts: (label, index into Card.sort, descending); the first one is the order the cards come in.
         facets: (value, label) of the filter; "" stands for all.
         total: how many there are in the run, of which the cards are a part.

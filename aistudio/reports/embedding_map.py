@@ -67,9 +67,10 @@ def colouring(name: str, values: list[Any]) -> dict[str, Any] | None:
     """Colour classes of one column: {name, kind, levels, codes}; None when it tells nothing (one or too many values).
 
     Numbers with more values than there are colours are cut at their quantiles; of other columns the most
-    frequent values get a colour. A null has code -1. Texts that are all numbers, as a CSV has them, are numbers.
+    frequent values get a colour. A null has code -1. Texts that are all numbers, as a CSV has them, are numbers. Of a
+    crop the method counts, of any other list or struct its text.
     """
-    values = _as_numbers(values)
+    values = _as_numbers([_plain(v) for v in values])
     present = [v for v in values if v is not None and v == v]
     distinct = set(present)
     if len(distinct) < 2:
@@ -86,6 +87,13 @@ def colouring(name: str, values: list[Any]) -> dict[str, Any] | None:
     levels = [clip(v, 40) for v in top] + (["other"] if len(distinct) > len(top) else [])
     codes = [-1 if v is None or v != v else code.get(v, len(top)) for v in values]
     return {"name": name, "kind": "category", "levels": levels, "codes": codes}
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be counted: stored lists and structs cannot."""
+    if isinstance(value, dict) and "method" in value:
+        return value["method"]
+    return clip(value, _TEXT_CHARS) if isinstance(value, dict | list | tuple | bytearray) else value
 
 
 def _as_numbers(values: list[Any]) -> list[Any]:

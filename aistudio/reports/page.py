@@ -21,6 +21,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "selection": "Selection",
     "searches": "Searches",
     "composed": "Composed",
+    "alike": "Similar items",
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",

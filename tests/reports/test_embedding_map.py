@@ -67,3 +67,9 @@ def test_every_picture_is_in_the_pack_its_point_names():
         i = int(entry["fields"]["row_id"])
         assert name == f"t{i}" and entry["link"] is None
         assert base64.b64decode("".join(entry["thumbnail"])) == (pictures[i] or b"")
+
+
+def test_stored_lists_and_structs_colour_the_map_or_are_passed_over():
+    boxes = [{"x0": 0, "method": "border"}, {"x0": 1, "method": "whole"}, None]
+    assert colouring("crop_look", boxes)["levels"] == ["border", "whole"]
+    assert colouring("sizes", [[1, 2], [3], [1, 2]])["levels"] == ["[1, 2]", "[3]"]

@@ -17,12 +17,13 @@
     const categories = figure.series.some((s) => s.points.some((p) => typeof p[0] === "string"));
     const axis = { axisLabel: { color: muted, fontSize: 12 }, nameTextStyle: { color: muted, fontSize: 12 }, axisLine: { lineStyle: { color: line } }, axisTick: { show: false } };
     const many = figure.series.length > 1;
+    const named = categories && figure.series[0].points.length <= 14; // few enough to name each bar
     return {
       animation: false, color: colours, textStyle: { fontFamily: token("--sans") },
-      grid: { left: 54, right: 18, top: many ? 34 : 14, bottom: 46 },
+      grid: { left: 54, right: 18, top: many ? 34 : 14, bottom: named ? 84 : 46 },
       legend: many ? { top: 0, left: 6, itemWidth: 14, itemHeight: 8, icon: "roundRect", textStyle: { color: muted, fontSize: 12 } } : undefined,
       tooltip: { trigger: "axis", confine: true, backgroundColor: token("--surface"), borderColor: line, textStyle: { color: token("--ink"), fontSize: 13 }, formatter: tooltip(figure) },
-      xAxis: { ...axis, type: categories ? "category" : "value", name: figure.x_name, nameLocation: "middle", nameGap: 28, splitLine: { show: false }, max: figure.x_max ?? undefined, min: categories ? undefined : figure.x_min ?? "dataMin" },
+      xAxis: { ...axis, type: categories ? "category" : "value", name: figure.x_name, nameLocation: "middle", nameGap: named ? 66 : 28, axisLabel: named ? { ...axis.axisLabel, interval: 0, rotate: 38, width: 76, overflow: "truncate" } : axis.axisLabel, splitLine: { show: false }, max: figure.x_max ?? undefined, min: categories ? undefined : figure.x_min ?? "dataMin" },
       yAxis: { ...axis, type: "value", max: figure.y_max ?? undefined, splitLine: { lineStyle: { color: line } }, axisLabel: { ...axis.axisLabel, formatter: short } },
       series: figure.series.map((s, i) => ({
         name: s.name, type: figure.kind, data: s.points, symbol: s.dashed || s.points.length > 24 ? "none" : "circle", symbolSize: 5,
