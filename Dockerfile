@@ -15,19 +15,16 @@ RUN apt-get update \
 WORKDIR /app
 
 # The requirements change less often than the code: a layer of their own.
-COPY pyproject.toml README.md LICENSE ./
-RUN mkdir aistudio jobs \
-    && touch aistudio/__init__.py jobs/__init__.py \
-    && pip install --no-cache-dir . \
-    && pip uninstall --yes aistudio \
-    && rm -rf aistudio jobs build
+COPY requirements.lock ./
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 
+# Code, built-in confs and the demo's weights become one wheel; nothing of the checkout stays.
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE CHANGELOG.md ./
 COPY aistudio ./aistudio
-COPY jobs ./jobs
-RUN pip install --no-cache-dir --no-deps .
-
 COPY conf ./conf
 COPY weights/demo ./weights/demo
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && rm -rf -- ./*
 
 # glibc: keep the memory of large images (docs/performance.md).
 ENV PYTHONUNBUFFERED=1 \

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench readers train clean
+.PHONY: demo test test-all check bench readers train wheel lock clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
@@ -38,11 +38,20 @@ train: $(READY)  ## the demo's models again, from nothing, into reports/training
 	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_ranking.yaml
 	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_composer.yaml
 
+wheel: $(READY)  ## the wheel and the source archive, into dist/
+	$(BIN)/python -m build
+
+lock: $(READY)  ## requirements.lock again, after pyproject.toml changed (needs a package index; minutes)
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+
+# `make test LOCK=requirements.lock` takes the base packages in the versions that are pinned there.
 # The stamp is made last, so that an interrupted installation is taken up again.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -z "$(LOCK)" || $(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

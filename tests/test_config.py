@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aistudio.builtin import is_name
 from aistudio.config import load_config, load_model_config, parse_config
 from aistudio.errors import ConfigError
 
@@ -72,7 +73,7 @@ def test_every_job_file_in_the_repository_is_valid_and_points_to_model_files(con
     config = load_config(conf)
     for path in (config.models.recall, config.models.ranking):
         if path:
-            load_model_config(ROOT / path)
+            load_model_config(path if is_name(path) else ROOT / path)
 
 
 @pytest.mark.parametrize("conf", sorted((ROOT / "conf/models").glob("*.yaml")), ids=lambda p: p.name)

@@ -18,7 +18,7 @@ class ModelsSettings(Settings):
     recall: str | None = None
     ranking: str | None = None
     encoders: dict[str, str] = {}  # name -> conf; vectors are stored as embedding_<name>
-    poi_table: str | None = None  # Parquet made by jobs.poi_table; null: POIs have no vectors
+    poi_table: str | None = None  # Parquet made by `aistudio poi_table`; null: POIs have no vectors
 
     @field_validator("encoders")
     @classmethod

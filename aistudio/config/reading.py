@@ -2,7 +2,8 @@
 
 Every mistake is a ConfigError that names the file, the key and what would be right. Settings that name places are in
 their plain form afterwards (places.py). A relative path in a file means the working directory; where nothing is there
-but something beside the file, that is taken and said; output then goes there too.
+but something beside the file, that is taken and said; output then goes there too. A bare name means a conf that comes
+with AI Studio (builtin/), as does the path of one where nothing else is found.
 """
 
 import copy
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from aistudio import builtin
 from aistudio.config.base import Settings
 from aistudio.config.job import JobConfig
 from aistudio.config.models import ModelConfig
@@ -45,14 +47,15 @@ _MODEL_PLACES: dict[str, tuple[str, ...]] = {
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
-    """The job's settings from a YAML file and `section.key=value` overrides.
+    """The job's settings from a YAML file, or a built-in one by its name, and `section.key=value` overrides.
 
     Raises:
         ConfigError: file missing or not YAML, unknown or invalid setting; names file and key.
     """
-    data = _read_yaml(Path(path))
+    file = builtin.conf_path(path, builtin.JOBS)
+    data = _read_yaml(file)
     overridden = {item.partition("=")[0] for item in overrides}
-    _find_beside(data, [name for name in _JOB_PLACES if not {name, name.partition(".")[0]} & overridden], Path(path))
+    _find_beside(data, [name for name in _JOB_PLACES if not {name, name.partition(".")[0]} & overridden], file)
     return parse_config(data, str(path), overrides)
 
 
@@ -66,8 +69,8 @@ def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = (
 
 
 def load_model_config(path: str | Path) -> ModelConfig:
-    """Settings of one model; `towers` may name other conf files. Raises ConfigError as `load_config` does."""
-    data = _model_data(Path(path))
+    """Settings of one model, by its conf's path or built-in name; `towers` may name others. Raises as `load_config`."""
+    data = _model_data(builtin.conf_path(path))
     towers = data.get("towers")
     if isinstance(towers, dict):
         data["towers"] = {key: _tower(value, f"{path}: towers.{key}") for key, value in towers.items()}
@@ -83,7 +86,7 @@ def _model_data(path: Path) -> dict[str, Any]:
 
 def _tower(value: Any, source: str) -> Any:
     """The settings of a tower. Raises ConfigError where it has towers of its own, which could name each other."""
-    data = _model_data(Path(value)) if isinstance(value, str) else value
+    data = _model_data(builtin.conf_path(value)) if isinstance(value, str) else value
     if isinstance(data, dict) and data.get("towers"):
         raise ConfigError(f"{source}: {value} has towers of its own; a tower must be a model that stands alone")
     return data
@@ -95,7 +98,7 @@ def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainS
     Raises:
         ConfigError: as `load_config`, and for a task that is not known.
     """
-    data = _read_yaml(Path(path))
+    data = _read_yaml(builtin.conf_path(path, builtin.TRAININGS))
     for item in overrides:
         _apply_override(data, item)
     return parse_train_config(data, str(path))
@@ -163,19 +166,29 @@ def _refuse_repeated_keys(root: yaml.Node | None, source: str) -> None:
                 waiting.append((value, name))
 
 
+def _say_where(conf: Path) -> Callable[..., None]:
+    """What tells on standard error where a relative path was found; nothing for built-in files of a built-in conf."""
+
+    def say(name: str, text: str, found: str, verb: str = "is the one") -> None:
+        if Path(found) == builtin.root() / text:
+            near = "built into AI Studio"
+        else:
+            near = "beside this file" if Path(found) == conf.parent / text else "in the folder that holds conf"
+        print(f"{conf}: {name}: {text} {verb} {near}: {found}", file=sys.stderr)
+
+    return (lambda *_: None) if builtin.is_inside(conf) else say
+
+
 def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> None:
     """Replace relative paths that lead to nothing here by what lies beside the file, and say so.
 
     `output` goes where the manifest was found: a conf and its data are one folder, wherever the job is started.
     """
     manifests: list[str] = []  # folders, with a slash, that relative manifests were found below; "" is this one
-
-    def say(name: str, text: str, found: str, verb: str = "is the one") -> None:
-        near = "beside this file" if Path(found) == conf.parent / text else "in the folder that holds conf"
-        print(f"{conf}: {name}: {text} {verb} {near}: {found}", file=sys.stderr)
+    say = _say_where(conf)
 
     def find(text: str, name: str) -> str:
-        found = beside(text, conf.parent)
+        found = builtin.instead(beside(text, conf.parent))
         if name == "manifest.path":
             manifests.append(found.removesuffix(text))
         if found != text:

@@ -1,4 +1,4 @@
-"""`aistudio <verb>`: the same as `python -m jobs.<verb>`. Imports a job only when it is asked for."""
+"""`aistudio <verb>`, also `python -m aistudio <verb>`. Imports a job only when it is asked for."""
 
 import difflib
 import importlib
@@ -35,6 +35,11 @@ def _verb(args: Sequence[str] | None) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
         return 0 if args else 2
+    if args[0] in ("-V", "--version"):
+        from aistudio.version import version
+
+        print(f"aistudio {version()}")
+        return 0
     verb, *rest = args
     if verb not in VERBS:
         near = difflib.get_close_matches(verb.lower().replace("-", "_"), VERBS, n=1, cutoff=0.5)
@@ -46,4 +51,4 @@ def _verb(args: Sequence[str] | None) -> int:
 
 def _usage() -> str:
     lines = [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
-    return "\n".join(["usage: aistudio <verb> [options]      aistudio <verb> --help tells more", "", *lines])
+    return "\n".join(["usage: aistudio <verb> [options]      aistudio <verb> --help tells more; --version", "", *lines])

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = score(prepared, retry=wanted)
     except KeyboardInterrupt:
-        print_stopped(prepared.store, f"python -m jobs.retry {shlex.join(sys.argv[1:] if argv is None else argv)}")
+        print_stopped(prepared.store, f"python -m aistudio retry {shlex.join(sys.argv[1:] if argv is None else argv)}")
         return 1
     print_summary(result, prepared.store, config.output)
     return exit_code(result)

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.probe:
             print_probe(prepared, args.probe)
         return 0
-    command = f"python -m jobs.score {shlex.join(sys.argv[1:] if argv is None else argv)}"
+    command = f"python -m aistudio score {shlex.join(sys.argv[1:] if argv is None else argv)}"
     try:
         result = score(prepared)
     except KeyboardInterrupt:

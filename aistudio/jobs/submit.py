@@ -7,27 +7,24 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aistudio.config import (
-    JobConfig,
-    ManifestSettings,
-    TrainSettings,
-    load_config,
-    load_model_config,
-    load_train_config,
-)
+from aistudio import builtin
 from aistudio.errors import ConfigError
 from aistudio.jobs.common import add_set
 from aistudio.pipeline.shipping import is_elsewhere, leaves, requirements, ships, stage
 from aistudio.secrets import refuse_secrets
 
+if TYPE_CHECKING:
+    from aistudio.config import JobConfig, ManifestSettings, TrainSettings
+
 JOBS = ("score", "aggregate", "report", "select", "verify", "retry", "train")
 DESCRIPTION = """\
 Run a job on a Ray cluster, with the conf file that runs it here.
 
-  python -m jobs.submit --address http://head:8265 --conf conf/x.yaml --set output=s3://bucket/run
-  python -m jobs.submit --address http://head:8265 --job aggregate --run s3://bucket/run
-  python -m jobs.submit --address http://head:8265 --status|--logs|--stop ID
+  python -m aistudio submit --address http://head:8265 --conf conf/x.yaml --set output=s3://bucket/run
+  python -m aistudio submit --address http://head:8265 --job aggregate --run s3://bucket/run
+  python -m aistudio submit --address http://head:8265 --status|--logs|--stop ID
 
 Ships the working directory without data, outputs, weights (weights/demo goes), hidden files and keys. Ctrl-C leaves
 the job running. Exit codes are the job's: 0 done, 2 settings or manifest are wrong, 1 failed or stopped, 3 too many
@@ -87,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return server.follow(job_id)
     except KeyboardInterrupt:
-        again = f"python -m jobs.submit --address {address}"
+        again = f"python -m aistudio submit --address {address}"
         print(f"\nThe job goes on.  {again} --logs {job_id}   stop it: {again} --stop {job_id}", file=sys.stderr)
         return 1
 
@@ -134,6 +131,8 @@ def _checked_conf(args: argparse.Namespace) -> str:
             f"--conf {args.conf}: not inside the working directory {root}, so it would not be shipped; "
             "copy it there, or give its folder: --working-dir"
         )
+    from aistudio.config import load_config, load_train_config
+
     settings: JobConfig | TrainSettings
     if args.job == "train":
         settings = load_train_config(conf, args.overrides)
@@ -154,7 +153,7 @@ def _checked_conf(args: argparse.Namespace) -> str:
     return str(conf.relative_to(root))
 
 
-def _training_inputs(settings: TrainSettings, root: Path) -> Iterable[tuple[str, str]]:
+def _training_inputs(settings: "TrainSettings", root: Path) -> Iterable[tuple[str, str]]:
     """Files that the training will read, under the name of their setting."""
     for name, source in (("data", settings.data), ("data.validation", settings.data.validation)):
         if source.run:
@@ -169,11 +168,11 @@ def _training_inputs(settings: TrainSettings, root: Path) -> Iterable[tuple[str,
             yield from _model_inputs(name, conf, root)
 
 
-def _paths(manifest: ManifestSettings) -> list[str]:
+def _paths(manifest: "ManifestSettings") -> list[str]:
     return manifest.path if isinstance(manifest.path, list) else [manifest.path]
 
 
-def _inputs(config: JobConfig, root: Path) -> Iterable[tuple[str, str]]:
+def _inputs(config: "JobConfig", root: Path) -> Iterable[tuple[str, str]]:
     """Files that the job will read, under the name of their setting."""
     yield from (("manifest.path", path) for path in _paths(config.manifest))
     if config.models.poi_table:
@@ -184,10 +183,14 @@ def _inputs(config: JobConfig, root: Path) -> Iterable[tuple[str, str]]:
 
 
 def _model_inputs(name: str, conf: str, root: Path) -> Iterable[tuple[str, str]]:
-    yield name, conf
+    named = builtin.is_name(conf)  # one that comes with AI Studio, which the nodes have too
+    if not named:
+        yield name, conf
     if is_elsewhere(conf):
         return
-    model = load_model_config(root / conf)
+    from aistudio.config import load_model_config
+
+    model = load_model_config(conf if named else root / conf)
     refuse_secrets(f"{conf}: url={f.url}" for f in model.files if f.url)
     yield from ((f"{conf}: {f.path}", f.path) for f in model.files if not f.url)  # with one, the nodes fetch it
 

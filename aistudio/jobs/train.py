@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aistudio.jobs.common import conf_parser
 
 DESCRIPTION = """\
-Train a model on your own data; `jobs.score` loads the result at once.
+Train a model on your own data; `aistudio score` loads the result at once.
 
 Typed again after any interruption, the same command goes on from the last checkpoint. A finished training says so.
 Exit codes: 0 done; 2 settings, data or weights are wrong; 1 failed part-way. See docs/training.md."""
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         print("\n".join(programs.plan(settings, _say)))
         return 0
-    command = f"python -m jobs.train {shlex.join(sys.argv[1:] if argv is None else argv)}"
+    command = f"python -m aistudio train {shlex.join(sys.argv[1:] if argv is None else argv)}"
     try:
         if settings.workers.num_workers == 1:
             found = programs.train(settings, Team(), _say, command)

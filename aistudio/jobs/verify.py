@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.repair:
         _report(store, ledger, fingerprint)
         again = shlex.join(sys.argv[1:] if argv is None else argv)
-        print(f"Mend it: python -m jobs.verify {again} --repair")
+        print(f"Mend it: python -m aistudio verify {again} --repair")
         return 1
     _repair(args.run, args.overrides)
     return _report(store, _check(store, fingerprint), fingerprint)

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from aistudio.config import ImagesSettings, ModelConfig, StoreSettings, load_model_config
+from aistudio import builtin
 from aistudio.errors import AIStudioError, ConfigError
 from aistudio.places import require_place
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from aistudio.config import ModelConfig, StoreSettings
     from aistudio.models import ImageEncoder
     from aistudio.weights.cache import WeightsCache
 
-DEFAULT_CONFS = Path("conf/models")
 SMOKE_TEXT = "海边的日落"
 PROGRESS_EVERY_S = 0.5
 
@@ -42,8 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--conf",
         action="append",
         default=[],
-        metavar="FILE",
-        help=f"a model's settings; may be repeated; default: every file of {DEFAULT_CONFS}/",
+        metavar="MODEL",
+        help="a model: its conf file, or the name of a built-in one; may be repeated; default: all built-in ones, and "
+        "those in conf/models/ here",
     )
     parser.add_argument(
         "--cache",
@@ -61,10 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    paths = [Path(p) for p in args.conf] or sorted(DEFAULT_CONFS.glob("*.yaml"))
-    if not paths:
-        raise ConfigError(f"{DEFAULT_CONFS}: no model settings here; name one with --conf")
-    configs = [load_model_config(path) for path in paths]
+    from aistudio.config import StoreSettings, load_model_config
+
+    configs = [load_model_config(conf) for conf in args.conf or _known_models()]
 
     from aistudio.weights.cache import WeightsCache, default_folder
 
@@ -82,7 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _each(configs: list[ModelConfig], action: Callable[[ModelConfig], object]) -> int:
+def _known_models() -> list[str]:
+    """Built-in models, and confs of the working directory's conf/models/; one of a built-in name goes before it."""
+    here = {path.stem: str(path) for path in Path(builtin.MODELS).glob("*.yaml")}
+    known = {name: f"{builtin.MODELS}/{name}.yaml" for name in builtin.names()}
+    return [conf for _, conf in sorted((known | here).items())]
+
+
+def _each(configs: list["ModelConfig"], action: Callable[["ModelConfig"], object]) -> int:
     """Run `action` on every model; a failing one is reported and does not keep the others from their turn."""
     code = 0
     for cfg in configs:
@@ -94,7 +101,7 @@ def _each(configs: list[ModelConfig], action: Callable[[ModelConfig], object]) -
     return code
 
 
-def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
+def _list(configs: list["ModelConfig"], cache: "WeightsCache") -> int:
     from aistudio.secrets import shown_address
     from aistudio.weights.placing import place_file
 
@@ -108,7 +115,7 @@ def _list(configs: list[ModelConfig], cache: "WeightsCache") -> int:
     return 0
 
 
-def _fetch_to_cache(cfg: ModelConfig, cache: "WeightsCache") -> None:
+def _fetch_to_cache(cfg: "ModelConfig", cache: "WeightsCache") -> None:
     from aistudio.weights.placing import pin_files, place_file
 
     pinned = pin_files(cfg, cache)
@@ -116,7 +123,7 @@ def _fetch_to_cache(cfg: ModelConfig, cache: "WeightsCache") -> None:
         print(f"{file.path}: {place_file(file, cache)}; sha256 {file.sha256 or 'not known: no such file'}")
 
 
-def _fetch(cfg: ModelConfig, store: StoreSettings) -> None:
+def _fetch(cfg: "ModelConfig", store: "StoreSettings") -> None:
     from aistudio.weights.fetch import fetch_file
 
     for file in cfg.files:
@@ -141,7 +148,7 @@ def _progress(name: str) -> Callable[[int, int | None], None]:
     return show
 
 
-def _verify(cfg: ModelConfig, cache: "WeightsCache", cases: str | None, fingerprints: dict[str, str]) -> None:
+def _verify(cfg: "ModelConfig", cache: "WeightsCache", cases: str | None, fingerprints: dict[str, str]) -> None:
     import numpy as np
 
     from aistudio.models import load_model
@@ -162,7 +169,7 @@ def _verify(cfg: ModelConfig, cache: "WeightsCache", cases: str | None, fingerpr
         _score_cases(cfg, model, Path(cases))
 
 
-def _smoke_score(cfg: ModelConfig, model: "ImageEncoder", vectors: "np.ndarray") -> None:
+def _smoke_score(cfg: "ModelConfig", model: "ImageEncoder", vectors: "np.ndarray") -> None:
     """Print what the model makes of one image vector and SMOKE_TEXT."""
     from aistudio.models import Composer, Kind, RankingModel, RecallModel, kind
 
@@ -181,7 +188,7 @@ def _smoke_score(cfg: ModelConfig, model: "ImageEncoder", vectors: "np.ndarray")
             print(f"  smoke query: length {np.linalg.norm(query[0]):.6f} ({SMOKE_TEXT})")
 
 
-def _print_info(cfg: ModelConfig) -> None:
+def _print_info(cfg: "ModelConfig") -> None:
     from aistudio.models import check_weights
 
     info = check_weights(cfg)
@@ -192,12 +199,13 @@ def _print_info(cfg: ModelConfig) -> None:
     print(f"  pixels: {info.image_spec.size} x {info.image_spec.size}, {info.image_spec.resize}")
 
 
-def _score_cases(cfg: ModelConfig, model: "ImageEncoder", folder: Path) -> None:
+def _score_cases(cfg: "ModelConfig", model: "ImageEncoder", folder: Path) -> None:
     """Score a folder of cases: cases.json with `images` ({"file"}), `texts` and `rank_cases`."""
     import json
 
     import numpy as np
 
+    from aistudio.config import ImagesSettings
     from aistudio.images.decode import decode
     from aistudio.models import load_detector
 

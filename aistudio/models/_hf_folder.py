@@ -65,7 +65,7 @@ def _folder(name: str, revision: str | None) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if name.count("/") != 1 or name.startswith(("/", ".")):
-        raise WeightsError(f"{name}: no such folder; fetch it with python -m jobs.weights fetch")
+        raise WeightsError(f"{name}: no such folder; fetch it with python -m aistudio weights fetch")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED), local_files_only=offline))

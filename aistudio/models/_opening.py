@@ -37,7 +37,7 @@ def require_vocabulary(cfg: ModelConfig) -> Path:
     if not (folder / "vocab.txt").is_file():
         raise WeightsError(
             f"{folder / 'vocab.txt'}: no such tokenizer file; fetch it with\n"
-            f"  python -m jobs.weights fetch --conf conf/models/{cfg.name}.yaml\n"
+            f"  python -m aistudio weights fetch --conf conf/models/{cfg.name}.yaml\n"
             "or list it under extra_files with its url, so that every node can fetch it"
         )
     return folder

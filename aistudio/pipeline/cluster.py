@@ -264,7 +264,7 @@ def lacking_package(e: BaseException, settings: EngineSettings) -> AIStudioError
     return AIStudioError(
         f"the cluster's nodes lack the Python package {match[1].partition('.')[0]}: Ray sends a job's data, not its "
         "packages. Install the project where Ray runs (pip install, or the nodes' image), or have Ray do it for the "
-        "job: python -m jobs.submit --install (docs/cluster.md)"
+        "job: python -m aistudio submit --install (docs/cluster.md)"
     )
 
 

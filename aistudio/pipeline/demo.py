@@ -23,7 +23,7 @@ from aistudio.runs import layout
 from aistudio.schema import Status
 from aistudio.store import open_store
 
-CONFS = {"sights": "conf/demo.yaml", "pairs": "conf/demo_pairs.yaml"}
+CONFS = {"sights": "demo", "pairs": "demo_pairs"}  # built-in ones
 SEARCH = "composed"  # name of the search, and of the composer among the run's encoders
 # a sight's other pictures are the answers, so only the asking picture itself is left out
 SEARCH_SETTINGS = ("search.per=row", "search.leave_out=[row]", "search.relevant_by=row_id")

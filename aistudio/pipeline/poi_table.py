@@ -60,7 +60,7 @@ def poi_table_of_run(
         keep = _best(names, new_scores)
         names, scores, vectors = [names[i] for i in keep], new_scores[keep], new_vectors[keep]
     if not names:
-        raise StoreError(f"{store.root}: no ok image there; run jobs.score first")
+        raise StoreError(f"{store.root}: no ok image there; run `aistudio score` first")
     known_counts: dict[str, Counts] = {name: (n, 0, 0) for name, n in numbers.items()}
     return build_table(
         names, scores, vectors, _name_vectors(config, ranking, sorted(set(names))), known_counts | (counts or {})

@@ -132,7 +132,7 @@ def plan_search(
     store = open_store(run, config.store)
     files = list(enumerate(layout.score_keys(store)))
     if not files:
-        raise StoreError(f"{store.root}: no stored scores there; run jobs.score first")
+        raise StoreError(f"{store.root}: no stored scores there; run `aistudio score` first")
     schema = store.read_metadata(files[0][1])[0]
     found = _model(store, schema.names, model)
     column = vector_column(store, None if found.role == "recall" else found.name, "--model")

@@ -52,7 +52,7 @@ def select_run(store: Store, config: JobConfig, *, csv: bool = False, bucket_row
     """
     snapshot, done = load_snapshot(store), sorted(layout.done_shards(store))
     if snapshot is None or not done:
-        raise StoreError(f"{store.root}: no stored scores there; run jobs.score first")
+        raise StoreError(f"{store.root}: no stored scores there; run `aistudio score` first")
     for old in (*store.list(layout.SELECTION), *store.list(layout.SELECTION_CSV)):
         store.delete(old.key)
     own = own_columns(store)

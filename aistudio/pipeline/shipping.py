@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from aistudio import version
 from aistudio.errors import ConfigError
 
 # Left out at the top of the working directory, and everywhere below it.
@@ -88,10 +89,6 @@ def _size(path: Path) -> int:
 
 def requirements() -> list[str]:
     """The project's direct requirements in the versions installed here; without Ray, which the cluster runs already."""
-    names = (re.split(r"[\s\[<>=!~;]", r, maxsplit=1)[0] for r in _declared())
+    names = (re.split(r"[\s\[<>=!~;]", r, maxsplit=1)[0] for r in version.requirements())
     wanted = sorted({n for n in names if n.lower() != "ray"})
     return [f"{n}=={importlib.metadata.version(n).split('+')[0]}" for n in wanted]
-
-
-def _declared() -> list[str]:
-    return [r for r in importlib.metadata.requires("aistudio") or [] if "extra ==" not in r]

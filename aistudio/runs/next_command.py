@@ -12,11 +12,11 @@ def next_command(verb: str, run: str, store: StoreSettings | None = None, *flags
     """Return `python -m jobs.<verb> --run <run>` with `flags` and the settings that open the run.
 
     >>> next_command("report", "s3://b/r", StoreSettings(endpoint_url="http://h:9000"))
-    'python -m jobs.report --run s3://b/r --set store.endpoint_url=http://h:9000'
+    'python -m aistudio report --run s3://b/r --set store.endpoint_url=http://h:9000'
     >>> next_command("report", "my runs/r", StoreSettings(region="eu-west-1"))
-    "python -m jobs.report --run 'my runs/r'"
+    "python -m aistudio report --run 'my runs/r'"
     """
-    return shlex.join(["python", "-m", f"jobs.{verb}", "--run", run, *flags, *_opening(run, store)])
+    return shlex.join(["python", "-m", "aistudio", verb, "--run", run, *flags, *_opening(run, store)])
 
 
 def _opening(run: str, store: StoreSettings | None) -> list[str]:

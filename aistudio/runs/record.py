@@ -22,12 +22,12 @@ from aistudio.runs.migrations import migrated
 from aistudio.runs.shape import differences, fingerprint
 from aistudio.secrets import HIDDEN, hidden_headers, redact, redacted
 from aistudio.store import Store, open_store
+from aistudio.version import version
 
 if TYPE_CHECKING:
     from aistudio.runs.ledger import Ledger
 
 _PACKAGES = (
-    "aistudio",
     "ray",
     "torch",
     "torchvision",
@@ -164,7 +164,7 @@ def _command() -> tuple[str, ...]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"aistudio": version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

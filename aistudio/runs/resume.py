@@ -65,4 +65,4 @@ def refuse_unfinished(store: Store, snapshot: Snapshot | None) -> None:
     """Raises RunMismatchError unless every shard is done."""
     missing = None if snapshot is None else {s.name for s in snapshot.shards} - layout.done_shards(store)
     if missing is None or missing:
-        raise RunMismatchError(f"{store.root}: not a finished run; finish it with jobs.score first")
+        raise RunMismatchError(f"{store.root}: not a finished run; finish it with `aistudio score` first")

@@ -189,7 +189,7 @@ def _pin_poi_table(config: JobConfig) -> WeightsFile | None:
         place = place_file(table, node_cache(config, driver=True))
         return table.model_copy(update={"sha256": file_sha256(place)})
     except (OSError, ValueError, WeightsError) as e:
-        raise ConfigError(f"models.poi_table: {path}: {e}; jobs.poi_table makes one") from None
+        raise ConfigError(f"models.poi_table: {path}: {e}; `aistudio poi_table` makes one") from None
 
 
 def node_cache(config: JobConfig, *, driver: bool = False) -> WeightsCache:

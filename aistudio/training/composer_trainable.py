@@ -27,7 +27,7 @@ from aistudio.training.exporting import Place, write_model_yaml
 
 COMBINER = "combiner"
 COMBINER_SCALE = 10.0  # length of the vectors in the loss: cosines times 100, as in the paper's code
-COMMENT = "Composer trained by `python -m jobs.train`; see card.md."
+COMMENT = "Composer trained by `python -m aistudio train`; see card.md."
 
 
 class TrainableCombiner(nn.Module):

@@ -25,7 +25,7 @@ _BOTTOM = re.compile(r"embeddings|pre_layrnorm|(^|\.)features\.0\.")  # what lie
 _PROJECTIONS = ("image_hidden_layer.", "text_hidden_layer.", "visual_projection.", "text_projection.", "classifier.")
 _HEADS = (".head.",)  # of towers without a projection (SigLIP)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
-COMMENT = "Recall model trained by `python -m jobs.train`; see card.md."
+COMMENT = "Recall model trained by `python -m aistudio train`; see card.md."
 
 
 class DualModel(Protocol):

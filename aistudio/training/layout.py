@@ -5,7 +5,7 @@ attempts/000001.json        one for each attempt; the newest alone may write (ru
 checkpoints/000000120.pt    everything that the training needs to go on after update 120
 metrics.csv                 every logged number: step, epoch, seconds, name, value
 tensorboard/                the same for TensorBoard, where it is installed
-export/                     the trained model, ready for `jobs.score`
+export/                     the trained model, ready for `aistudio score`
 report/                     the HTML page
 """
 

@@ -81,7 +81,7 @@ class RankingExport:
         weights = folder / f"{self.name}.safetensors"
         save_weights(state_dict_published(model), weights)
         shutil.copyfile(self._vocabulary, folder / VOCABULARY)
-        comment = "Ranking model trained by `python -m jobs.train`; see card.md."
+        comment = "Ranking model trained by `python -m aistudio train`; see card.md."
         if table is not None:
             pq.write_table(table, folder / POI_FILE, compression="zstd")
             comment += f"\nWants models.poi_table: {place.url or place.folder}/{POI_FILE}"
@@ -90,7 +90,7 @@ class RankingExport:
         return cfg
 
     def load(self, model: SiamesePoiModel, folder: Path, table: pa.Table | None, device: str) -> SiameseRanking:
-        """Write into `folder` and load what was written, float32, as `jobs.score` does."""
+        """Write into `folder` and load what was written, float32, as `aistudio score` does."""
         cfg = self.write(model, folder, Place(str(folder)), table)
         poi_table = None if table is None else PoiTable.from_arrow(pq.read_table(folder / POI_FILE))
         loaded = load_ranking(cfg, poi_table, device=device)

@@ -157,4 +157,4 @@ def _read_table(path: str, settings: RankingTraining) -> pa.Table:
     try:
         return open_store(folder or ".", settings.store).read_table(name)
     except AIStudioError as e:
-        raise ConfigError(f"poi_table: {e}; `python -m jobs.poi_table` makes one, or set poi_table: build") from None
+        raise ConfigError(f"poi_table: {e}; `aistudio poi_table` makes one, or set poi_table: build") from None

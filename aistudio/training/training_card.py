@@ -55,7 +55,7 @@ def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
         task, "models.encoders"
     )
     table = f" --set models.poi_table={place.url or place.folder}/poi_table.parquet"
-    use = f"`python -m jobs.score --conf conf/x.yaml --set {setting}={place.url or place.folder}/{name}.yaml"
+    use = f"`python -m aistudio score --conf conf/x.yaml --set {setting}={place.url or place.folder}/{name}.yaml"
     return _CARD.format(
         name=name, task=task, best_step=f"{best['step']:,}", steps=f"{facts['steps']:,}",
         begin=settings.model if settings.init == "weights" else f"random numbers (sizes of {settings.model})",

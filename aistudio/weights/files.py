@@ -92,7 +92,7 @@ def require_file(file: WeightsFile, name: str) -> str:
 
 def fetch_command(name: str) -> str:
     """What a user types to have a model's files at their paths."""
-    return f"python -m jobs.weights fetch --conf conf/models/{name}.yaml"
+    return f"python -m aistudio weights fetch --conf conf/models/{name}.yaml"
 
 
 def _remedy(file: WeightsFile, fetch: str) -> str:

@@ -390,7 +390,11 @@ def test_the_job_prints_a_table_with_the_papers_names(run, capsys):
     store, _, _ = run
     assert job.main(["--run", store.root, "--set", "metrics.k=[1, 5]", "--set", "report.paper={hit_rate@5: 0.9}"]) == 0
     out = capsys.readouterr().out
-    assert "hit_rate@5" in out and "recall@5 in the paper" in out and f"python -m jobs.report --run {store.root}" in out
+    assert (
+        "hit_rate@5" in out
+        and "recall@5 in the paper" in out
+        and f"python -m aistudio report --run {store.root}" in out
+    )
     assert set(json.loads(store.read_bytes("metrics/metrics.json"))) >= {"hit_rate@1", "hit_rate@5"}
     assert "hit_rate@10" not in store.read_json("metrics/metrics.json")
 

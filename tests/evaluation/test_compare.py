@@ -100,7 +100,7 @@ def test_queries_without_relevant_images_follow_the_policy(tmp_path):
 def test_what_cannot_be_compared(runs, tmp_path):
     a, _ = runs
     with pytest.raises(
-        StoreError, match=r"nowhere has no metrics/per_query.parquet; first: python -m jobs.aggregate --run "
+        StoreError, match=r"nowhere has no metrics/per_query.parquet; first: python -m aistudio aggregate --run "
     ):
         compare(a, open_store(str(tmp_path / "nowhere")), SETTINGS)
     with pytest.raises(StoreError, match="nothing to compare"):

@@ -56,7 +56,7 @@ def away_model(folder):
             "--set download.timeout=3: download.timeout is not a setting; did you mean timeout_s?",
         ),
         ([*MINE, "--set", "manifest.path=/no/such.csv"], "manifest.path: /no/such.csv: no such file"),
-        ([*MINE, "--set", f"models.recall={AWAY}"], "python -m jobs.weights fetch --conf conf/models/away.yaml"),
+        ([*MINE, "--set", f"models.recall={AWAY}"], "python -m aistudio weights fetch --conf conf/models/away.yaml"),
         ([*MINE, "--set", "start_over=true"], "say --yes as well"),
         (["jobs.score", "--conf", "conf/demmo.yaml"], "did you mean conf/demo.yaml?"),
         (["jobs.verify", "--run", "/no/run"], "no run.json there"),
@@ -100,7 +100,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
 
 def test_the_commands_in_the_readme_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for verb in re.findall(r"python -m jobs\.(\w+)", text):
+    for verb in re.findall(r"(?:python -m jobs\.|^(?:python -m )?aistudio )(\w+)", text, re.MULTILINE):
         assert verb in VERBS
     for path in re.findall(r"`((?:conf|aistudio|weights|benchmarks|docs)/[\w./-]+\.\w+)`", text):
         assert (ROOT / path).exists() or path == "conf/mine.yaml", path

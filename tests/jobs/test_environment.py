@@ -132,7 +132,7 @@ def test_a_signal_ends_a_start_that_hangs_and_nothing_stays(conf, number):
             assert process.poll() is None
             process.send_signal(number)
             out, _ = process.communicate(timeout=60)
-            assert process.returncode == 1 and "Traceback" not in out and "resume: python -m jobs.score" in out
+            assert process.returncode == 1 and "Traceback" not in out and "resume: python -m aistudio score" in out
             with pytest.raises(ProcessLookupError):
                 os.killpg(process.pid, 0)
         finally:

@@ -83,7 +83,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_what_is_wrong_comes_with_the_command_that_mends_it(run, capsys):
     open_store(run).delete("texts/00000-000001.parquet")
     assert main(["--run", run]) == 1
-    assert f"Mend it: python -m jobs.verify --run {run} --repair" in capsys.readouterr().out
+    assert f"Mend it: python -m aistudio verify --run {run} --repair" in capsys.readouterr().out
     open_store(run).delete(layout.MANIFEST_INDEX)
     assert main(["--run", run]) == 1
     assert "no finished manifest snapshot" in (out := capsys.readouterr().out) and "--repair" in out

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from aistudio.errors import ConfigError
 from aistudio.jobs.weights import main
 from aistudio.models._checkpoint import save_weights
 from tests.models import tiny_golden
@@ -136,7 +135,12 @@ def test_changed_file_is_noticed(confs: list[str], tmp_path: Path, capsys: pytes
     assert "sha256 is" in capsys.readouterr().err
 
 
-def test_no_settings_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_in_models_and_those_here_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="no model settings here"):
-        main(["list"])
+    (tmp_path / "conf/models").mkdir(parents=True)
+    for name in ("mine", "siglip"):  # one of a built-in name goes before it
+        text = f"family: align\nname: {name}_of_mine\nweights: {{path: w.pth}}\n"
+        (tmp_path / f"conf/models/{name}.yaml").write_text(text, encoding="utf-8")
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("_of_mine (align)") == 2 and "siglip (hf_dual)" not in out and "clip_vit_b32 (hf_dual)" in out

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGKILL and overlapping drivers, on real processes: `python -m jobs.score`."""
+"""Ctrl-C, SIGTERM, SIGKILL and overlapping drivers, on real processes: `python -m aistudio score`."""
 
 import csv
 import os
@@ -130,7 +130,7 @@ def test_a_stop_signal_ends_the_run_in_order_and_it_resumes(conf, start, image_s
     took = time.monotonic() - sent
     text = job.output()
     assert "Stopped. What is stored is whole." in text and "of 48 rows are stored" in text
-    assert f"resume: python -m jobs.score --conf {conf}" in text and "Traceback" not in text
+    assert f"resume: python -m aistudio score --conf {conf}" in text and "Traceback" not in text
     assert took < 20 + 20, f"{took:.0f} s"  # promised are 20 s; a loaded test machine gets as much again
     job.until(lambda: not job.workers(), "the end of the run's processes")
     if number == signal.SIGTERM:  # once is enough: what is stored does not depend on the signal

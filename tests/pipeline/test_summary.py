@@ -66,7 +66,9 @@ def test_a_run_of_which_too_much_failed_is_not_green(tmp_path, capsys, limit, fa
     config = CONFIG.model_copy(update={"engine": CONFIG.engine.model_copy(update={"max_failed_share": limit})})
     out, found = told(capsys, tmp_path, run_of(), {"ok": 100 - failed, "blocked_address": failed}, config)
     assert found == code and ("exit code 3" in out) == (code == 3)
-    assert "python -m jobs.retry --run /r --status blocked_address --set download.allow_private_addresses=true" in out
+    assert (
+        "python -m aistudio retry --run /r --status blocked_address --set download.allow_private_addresses=true" in out
+    )
 
 
 def test_a_changed_setting_is_no_nothing_to_do(tmp_path, capsys):

@@ -20,7 +20,7 @@ OPENING = ["--set", "store.endpoint_url=http://127.0.0.1:9000", "--set", "store.
 ])  # fmt: skip
 def test_the_command_opens_the_run(run, store, extra):
     words = shlex.split(next_command("report", run, store, "--into", "out"))
-    assert words == ["python", "-m", "jobs.report", "--run", run, "--into", "out", *extra]
+    assert words == ["python", "-m", "aistudio", "report", "--run", run, "--into", "out", *extra]
 
 
 def test_the_advice_on_failures_opens_the_run():

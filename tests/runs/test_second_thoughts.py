@@ -28,7 +28,7 @@ def test_the_rows_that_a_changed_setting_changes():
     assert lines[0] == "174 rows failed with blocked_address, which download.allow_private_addresses changes"
     command = lines[1].removeprefix("next: ")
     assert shlex.split(command)[2:] == [
-        "jobs.retry", "--run", "/my runs/x", "--status", "blocked_address",
+        "aistudio", "retry", "--run", "/my runs/x", "--status", "blocked_address",
         "--set", "download.allow_private_addresses=true",
     ]  # fmt: skip
 
@@ -68,5 +68,5 @@ def test_every_status_has_a_next_command(status):
 
 def test_what_a_retry_may_mend_goes_first_unless_it_is_little():
     assert "--status timeout" in next_for_failures({"http_error": 100, "timeout": 40}, "/r")
-    assert "jobs.report" in next_for_failures({"http_error": 100, "timeout": 4}, "/r")
+    assert "aistudio report" in next_for_failures({"http_error": 100, "timeout": 4}, "/r")
     assert next_for_failures({"ok": 3}, "/r") is None
