@@ -1,9 +1,10 @@
 """Ask people which recommendations they prefer: make a questionnaire, analyse the answers."""
 
+import csv
 import hashlib
 import io
 import random
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,14 +14,20 @@ if TYPE_CHECKING:
     from aistudio.catalogue.lists import AskedLists
     from aistudio.reports.questionnaire import Question, Shown
 
+    Given = tuple[list[Question], dict[str, bytes], list[str]]  # questions, pictures by path, what was left out
+
 DESCRIPTION = """\
-make: a questionnaire that opens from disk (index.html), from a CSV of recommendations: question, system, rank, image,
-      and perhaps group; the row with system "query" is the question's own picture. Answers are downloaded as CSV.
+make: a questionnaire that opens from disk (index.html). Answers are downloaded as CSV; which system filled which list
+      stands in each of them.
+      --runs R ...: from the stored searches of runs (search --like items), a system each; pictures are the stored ones.
+      --lists FILE: from a CSV of recommendations: question, system, rank, image, and perhaps group; the row with system
+      "query" is the question's own picture.
 analyse: tables, figures and a sentence to quote (survey.html) from a folder of such answers.
 
 A survey needs many questions more than many people: answers to one question agree."""
 PICTURE_PX = 480  # longer side of a picture in the questionnaire
 SAID = 5  # reasons that are printed
+ENOUGH = 20  # questions; of fewer the result says that they are too few
 
 
 def build_parser() -> ArgumentParser:
@@ -28,7 +35,13 @@ def build_parser() -> ArgumentParser:
         prog="aistudio survey", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("action", choices=["make", "analyse"])
-    parser.add_argument("--lists", metavar="FILE", help="make: the recommendations")
+    parser.add_argument("--runs", metavar="R", nargs="+", help="make: runs whose searches recommend")
+    parser.add_argument("--searches", metavar="NAME", nargs="+", default=[], help="make: only these (default: all)")
+    parser.add_argument("--queries", metavar="FILE", help="make: CSV of query_id, and perhaps group (default: all)")
+    parser.add_argument("--group", metavar="COLUMN", help="make: column of the runs by which answers are grouped")
+    parser.add_argument("--top", type=int, default=5, help="make: pictures in a list (default: %(default)s)")
+    parser.add_argument("--random", action="store_true", help="make: one more system, drawn: a check of attention")
+    parser.add_argument("--lists", metavar="FILE", help="make: recommendations as CSV, in place of --runs")
     parser.add_argument("--answers", metavar="DIR", help="analyse: folder of answer files, or one file")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the pages go")
     parser.add_argument("--mode", choices=["pairs", "ranks"], default="pairs", help="make (default: %(default)s)")
@@ -43,36 +56,83 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.errors import ConfigError
 
-    needed = {"make": "lists", "analyse": "answers"}[args.action]
-    if getattr(args, needed) is None:
-        raise ConfigError(f"survey {args.action}: --{needed} is missing")
-    if args.n < 1 or args.samples < 0:
-        raise ConfigError("--n: expected 1 or more; --samples: 0 or more")
+    if args.action == "make" and (args.lists is None) == (args.runs is None):
+        raise ConfigError("survey make: expected one of --runs and --lists" + (", not both" if args.lists else ""))
+    if args.action == "analyse" and args.answers is None:
+        raise ConfigError("survey analyse: --answers is missing")
+    if args.n < 1 or args.top < 1 or args.samples < 0:
+        raise ConfigError("--n and --top: expected 1 or more; --samples: 0 or more")
     if args.action == "make":
-        _make(args.lists, Path(args.out), args.mode, args.n, args.seed, args.title or "Which do you prefer?")
+        given = _from_runs(args) if args.runs else _from_lists(args.lists, args.n, args.seed)
+        _make(given, Path(args.out), args.mode, args.seed, args.title or "Which do you prefer?")
     else:
         _analyse(args.answers, Path(args.out), args.samples, args.title or "Survey")
     return 0
 
 
-def _make(lists: str, out: Path, mode: str, count: int, seed: int, title: str) -> None:
+def _from_lists(lists: str, count: int, seed: int) -> "Given":
     from aistudio.catalogue.lists import read_lists
     from aistudio.errors import ConfigError
-    from aistudio.metrics.preference import answers_needed
-    from aistudio.reports.questionnaire import Questionnaire, Shown, questionnaire_files
 
     asked, reasons = read_lists(lists)
     pictures: dict[str, bytes] = {}
-    rng = random.Random(seed)
-    order = rng.sample(sorted(asked), len(asked))
     questions: list[Question] = []
-    for name in order:
+    for name in random.Random(seed).sample(sorted(asked), len(asked)):
         made = _question(name, asked[name], pictures, reasons) if len(questions) < count else None
         questions += [made] if made else []
     if not questions:
         raise ConfigError(f"{lists}: no question whose pictures can be opened; {'; '.join(reasons[:SAID])}")
+    return questions, pictures, reasons
+
+
+def _from_runs(args: Namespace) -> "Given":
+    from aistudio.pipeline.survey_lists import Wanted, check_group, survey_questions
+    from aistudio.reports.questionnaire import Question, Shown
+    from aistudio.runs.record import stored_settings
+    from aistudio.store import open_store
+
+    stores = [open_store(run, stored_settings(run, []).store) for run in args.runs]
+    if args.group:
+        check_group(stores, args.group)
+    groups = _groups(args.queries) if args.queries else None
+    wanted = Wanted(args.searches, args.top, args.n, groups, args.group, args.random, args.seed)
+    asked, reasons = survey_questions(stores, wanted)
+    pictures: dict[str, bytes] = {}
+
+    def shown(picture: bytes) -> Shown:
+        name = f"pictures/{hashlib.sha256(picture).hexdigest()[:16]}.jpg"
+        pictures[name] = picture
+        return Shown(name)
+
+    questions = [
+        Question(q.id, q.group, shown(q.query), {name: [shown(p) for p in of] for name, of in q.lists.items()})
+        for q in asked
+    ]
+    return questions, pictures, reasons
+
+
+def _groups(path: str) -> dict[str, str]:
+    """Queries that are wanted, with their groups."""
+    from aistudio.errors import ConfigError
+
+    try:
+        with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, csv.Error) as e:
+        raise ConfigError(f"--queries {path}: cannot be read: {e}") from None
+    if not rows or "query_id" not in rows[0]:
+        raise ConfigError(f"--queries {path}: expected a header with query_id, and perhaps group")
+    return {row["query_id"]: row.get("group") or "" for row in rows if row["query_id"]}
+
+
+def _make(given: "Given", out: Path, mode: str, seed: int, title: str) -> None:
+    from aistudio.errors import ConfigError
+    from aistudio.metrics.preference import answers_needed
+    from aistudio.reports.questionnaire import Questionnaire, Shown, questionnaire_files
+
+    questions, pictures, reasons = given
     others = sorted(set(pictures) - {questions[len(questions) // 2].query.path})
-    stranger = Shown(rng.choice(others)) if others else None
+    stranger = Shown(random.Random(seed).choice(others)) if others else None
     survey = Questionnaire(title, "ranks" if mode == "ranks" else "pairs", questions, stranger)
     try:
         files = questionnaire_files(survey, pictures)
@@ -80,10 +140,16 @@ def _make(lists: str, out: Path, mode: str, count: int, seed: int, title: str) -
         raise ConfigError(str(e)) from None
     _write(out, files)
     _say(reasons)
-    print(f"{len(questions)} questions, {len(pictures)} pictures: {out / 'index.html'} (?seed=1, 2, 3 ... orders them)")
+    systems = ", ".join(questions[0].lists)
+    print(
+        f"{len(questions)} questions on {systems}, {len(pictures)} pictures: {out / 'index.html'} "
+        "(?seed=1, 2, 3 ... orders them)"
+    )
     for share in (0.6, 0.7):
         power = answers_needed(share)
         print(f"to find a true share of {share:.0%}: {power.answers} answers if questions did not matter; they do")
+    if len(questions) < ENOUGH:
+        print(f"ask more questions, not only more people: {len(questions)} decide little about other query images")
 
 
 def _question(name: str, asked: "AskedLists", pictures: dict[str, bytes], reasons: list[str]) -> "Question | None":

@@ -69,7 +69,7 @@ def test_analyse(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "error", "message"),
     [
-        (["make", "--out", "x"], ConfigError, "--lists is missing"),
+        (["make", "--out", "x"], ConfigError, "expected one of --runs and --lists"),
         (["analyse", "--out", "x"], ConfigError, "--answers is missing"),
         (["analyse", "--answers", "/no/such", "--out", "x"], ManifestError, "no such file"),
         (["make", "--lists", "/no/such.csv", "--out", "x"], ManifestError, "cannot be read"),
