@@ -16,4 +16,5 @@ class ReportSettings(Settings):
     encoder: str | None = None  # whose vectors the map shows; null: the recall model's, else the first encoder's
     map_images: int = Field(20_000, ge=0)  # on the embedding map; 0: no map
     similar_pictures: int = Field(5_000, ge=0)  # that have "more like this", if neighbours are stored; 0: none
+    decoded_pictures: int = Field(12, ge=0, le=100)  # that a run's autoencoders decode; 0: no such page
     paper: dict[str, float] = {}  # metric -> number the paper reports, shown beside ours

@@ -36,7 +36,9 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("action", choices=["make", "analyse"])
     parser.add_argument("--runs", metavar="R", nargs="+", help="make: runs whose searches recommend")
-    parser.add_argument("--searches", metavar="NAME", nargs="+", default=[], help="make: only these (default: all)")
+    parser.add_argument(
+        "--searches", metavar="NAME", nargs="+", default=[], help="make: these (default: those by items)"
+    )
     parser.add_argument("--queries", metavar="FILE", help="make: CSV of query_id, and perhaps group (default: all)")
     parser.add_argument("--group", metavar="COLUMN", help="make: column of the runs by which answers are grouped")
     parser.add_argument("--top", type=int, default=5, help="make: pictures in a list (default: %(default)s)")

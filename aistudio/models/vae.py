@@ -114,6 +114,7 @@ class Vae:
 
     def __init__(self, opened: OpenedFile[VaeModel], options: LoadOptions) -> None:
         model, whole = opened.load(), opened.load()
+        self.beta = model.arch.beta  # 0: the plain autoencoder
         self.image_spec, self.dim = opened.cfg.image, opened.info.dim
         self.normalised = model.arch.normalise
         self.fingerprint = opened.info.fingerprint
@@ -132,6 +133,16 @@ class Vae:
     def means(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,3) uint8 RGB -> (N, latent_dim) float32 means as they are: what `decode` takes."""
         return self._in_parts(lambda x: self._model.encode(x)[0], _as_tensor(pixels), (self.dim,))
+
+    def kl_by_dimension(self, pixels: np.ndarray) -> list[float]:
+        """(N,S,S,3) uint8 RGB -> mean KL from the standard normal of each dimension, in nats; 0 for no image."""
+
+        def divergence(x: torch.Tensor) -> torch.Tensor:
+            mean, log_variance = self._model.encode(x)
+            return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+        each = self._in_parts(divergence, _as_tensor(pixels), (self.dim,))
+        return [round(float(kl), 6) for kl in each.sum(axis=0, dtype=np.float64) / max(1, len(each))]
 
     def decode(self, latent: np.ndarray) -> np.ndarray:
         """(N, latent_dim) float -> (N,S,S,3) uint8 RGB; N may be 0."""

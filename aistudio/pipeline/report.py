@@ -17,6 +17,7 @@ from aistudio.evaluation import place as aggregations
 from aistudio.pipeline import report_alike_page
 from aistudio.pipeline.report_alike import Alike, choose_alike
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
+from aistudio.pipeline.report_decoded import write_decoded
 from aistudio.pipeline.report_drift import write_drift
 from aistudio.pipeline.report_place import ReportPlace
 from aistudio.pipeline.report_rows import Place, fetch, sample_vectors, scan_scores
@@ -129,6 +130,8 @@ class _Report:
             self._cards(page, *self._search_cards(page, of_page))
         self._cards("alike", *self._alike_cards())
         shown, on_map = self._map()
+        self.decoded = write_decoded(self.store, self.run, self.scan, self.settings.decoded_pictures, self.put)
+        self.pages += ["decoded"] if self.decoded else []
         self.similar = self._similar(on_map)
         self._render(shown)
         self.place.finish(self.index)
@@ -328,6 +331,7 @@ class _Report:
             self.put_all({c["csv_path"]: c["csv"] for c in comparisons if c["csv_path"]})
         if self.against:
             self.put("drift.html", render(site, "drift", **write_drift(self.place, self.against, store)))
+        self._put_decoded(site)
         if map_facts:
             self.put("map.html", render(site, "map", **map_facts))
         about_selection = _json(store, layout.SELECTION_ABOUT) or {}
@@ -343,6 +347,11 @@ class _Report:
                 self.put(f"{page}.html", render(site, page, **more.get(page, {})))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})
         self.put("report.md", markdown(site, ledger, rows, speed, failures))
+
+    def _put_decoded(self, site: Site) -> None:
+        if self.decoded:
+            self.put_all(figure_files("decoded", self.decoded["figures"]))
+            self.put("decoded.html", render(site, "decoded", **self.decoded))
 
     def _site(self) -> Site:
         title = self.settings.title or self.store.root.rstrip("/").rsplit("/", 1)[-1]

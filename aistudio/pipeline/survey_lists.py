@@ -102,7 +102,8 @@ def _systems(stores: Sequence[Store], wanted: Wanted) -> list[System]:
             raise ConfigError(
                 f"{store.root}: no searches there; first: search --run {store.root} --like items --name N"
             )
-        found += [_system(store, name, wanted.top) for name in names if not wanted.searches or name in wanted.searches]
+        chosen = [n for n in names if n in wanted.searches] if wanted.searches else _by_items(store, names)
+        found += [_system(store, name, wanted.top) for name in chosen]
     if missing := set(wanted.searches) - {s.search for s in found}:
         raise ConfigError(f"--searches: none of the runs has a search {sorted(missing)[0]}")
     twice = [s.search for s in found]
@@ -114,6 +115,12 @@ def _systems(stores: Sequence[Store], wanted: Wanted) -> list[System]:
     if len(found) + wanted.with_random < 2:
         raise ConfigError(f"a survey compares two systems or more; here is only {found[0].name}: --random adds one")
     return found
+
+
+def _by_items(store: Store, names: Sequence[str]) -> list[str]:
+    """Searches whose queries are the run's own items, or all of them where there is none."""
+    kinds = {name: set(store.read_json(layout.search_key(name, "about.json")).get("kinds") or ()) for name in names}
+    return [name for name in names if kinds[name] == {"item"}] or list(names)
 
 
 def _system(store: Store, name: str, top: int) -> System:
@@ -133,7 +140,8 @@ def _answered(systems: Sequence[System], wanted: Wanted, reasons: list[str]) -> 
     """Queries with a whole list from every system that do not all recommend the same."""
     ids = [i for i in systems[0].queries if all(i in s.queries for s in systems)]
     if wanted.groups is not None:
-        lost = [i for i in wanted.groups if i not in set(ids)]
+        asked = set(ids)
+        lost = [i for i in wanted.groups if i not in asked]
         reasons += [f"query {i[:60]}: not every system was asked it" for i in lost]
         ids = [i for i in ids if i in wanted.groups]
     kept = [i for i in ids if all(len(s.lists.get(i, ())) == wanted.top for s in systems)]
@@ -144,7 +152,8 @@ def _answered(systems: Sequence[System], wanted: Wanted, reasons: list[str]) -> 
         reasons.append(f"{len(same):,} of {len(kept):,} queries: all systems recommend the same; answers tell nothing")
     kept = [i for i in kept if i not in same]
     if not kept:
-        raise ConfigError(f"no query that all of {', '.join(s.name for s in systems)} answer; {'; '.join(reasons[:3])}")
+        names, why = ", ".join(s.name for s in systems), "; ".join(reasons[:3]) or "they share no query"
+        raise ConfigError(f"no query that all of {names} answer (--searches chooses some): {why}")
     return kept
 
 

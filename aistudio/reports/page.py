@@ -22,6 +22,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "searches": "Searches",
     "composed": "Composed",
     "alike": "Similar items",
+    "decoded": "Reconstructions",
     "failures": "Failures",
     "map": "Map",
     "compare": "Compare",

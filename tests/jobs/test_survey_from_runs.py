@@ -88,6 +88,19 @@ def test_mistakes_have_one_message(runs, tmp_path, args, message):
         main(["make", "--runs", runs[0], "--out", str(tmp_path), *args])
 
 
+def test_searches_that_share_no_query_are_taken_only_when_asked_for(runs, tmp_path):
+    table = tmp_path / "q.csv"
+    table.write_text("query_id,row_id\nother,3\n", encoding="utf-8")
+    run_search(plan_search(runs[1], "other", queries=str(table)))
+    try:
+        pages = made(tmp_path / "q", "--runs", runs[1], "--random", "--n", 2)["pages"]
+        assert {s for p in pages if not p["check"] for s in p["lists"]} == {"best", "random"}
+        with pytest.raises(ConfigError, match="they share no query"):
+            main(["make", "--runs", runs[1], "--searches", "best", "other", "--out", str(tmp_path / "s")])
+    finally:
+        shutil.rmtree(f"{runs[1]}/searches/other")
+
+
 def test_a_run_without_searches_says_what_comes_first(tmp_path):
     rows, texts = catalogue()
     store = write_run(tmp_path / "run", rows, texts)
