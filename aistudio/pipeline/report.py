@@ -47,6 +47,7 @@ from aistudio.schema import RESERVED_COLUMNS
 from aistudio.store import Store
 
 _REJECTS = 50
+TSNE_IMAGES = 5_000  # its time grows a little faster than their number: about two minutes of one core
 _PAPER_FORMATS = ("poi_recall", "ranking_pairs")  # manifests of the paper's experiments
 
 
@@ -263,18 +264,18 @@ class _Report:
         """Write the map; returns what its page says and the row_ids of its pictures."""
         if not self.settings.map_images:
             return None, []
-        vectors, rows, thumbnails = sample_vectors(
-            self.store, self.scan, self.settings.map_images, self.settings.encoder
-        )
+        layout = self.settings.map_layout
+        most = self.settings.map_images if layout == "pca" else min(TSNE_IMAGES, self.settings.map_images)
+        vectors, rows, thumbnails = sample_vectors(self.store, self.scan, most, self.settings.encoder)
         if len(rows) < 3:
             return None, []
         own = [n for n in rows[0] if n not in RESERVED_COLUMNS]
         known = [*own, "text", "item_id", "recall_score", "rank_score", "width", "height", "num_bytes"]
         total = self.scan.counts.get("ok", 0)
-        files, shares = embedding_map.map_files(vectors, rows, thumbnails, known, total)
+        files, shares = embedding_map.map_files(vectors, rows, thumbnails, known, total, layout)
         self.put_all(files)
         self.pages.append("map")
-        facts = {"shown": len(rows), "total": total, "variance": f"{100 * sum(shares):.0f} %"}
+        facts = {"shown": len(rows), "total": total, "layout": layout, "variance": f"{100 * sum(shares):.0f} %"}
         return facts, [row["row_id"] for row in rows]
 
     def _render(self, map_facts: dict[str, Any] | None) -> None:

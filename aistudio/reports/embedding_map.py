@@ -7,7 +7,7 @@ Thumbnails of 20,000 points would be 20,000 files; they are packed as base64 int
 import base64
 import itertools
 import re
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,6 +49,25 @@ def principal_axes(vectors_ND: np.ndarray, num_axes: int) -> tuple[np.ndarray, n
     points[:, : axes.shape[1]] = centred @ axes
     shares[: axes.shape[1]] = values[::-1][:num_axes].clip(0) / max(values.sum(), 1e-30)
     return points, shares
+
+
+def tsne_2d(vectors_ND: np.ndarray) -> np.ndarray:
+    """Place near what is near among the 50 directions of most variance, by scikit-learn's t-SNE: float32 (N, 2).
+
+    The same points come out of the same vectors on one machine. Below 4 points it is the PCA.
+    """
+    if len(vectors_ND) < 4:
+        return pca_2d(vectors_ND)[0]
+    from sklearn.manifold import TSNE  # takes a second to import
+    from threadpoolctl import threadpool_limits
+
+    axes = principal_axes(vectors_ND, min(50, vectors_ND.shape[1]))[0]
+    spread = axes[:, :2].std()
+    start = axes[:, :2] / (1e4 * spread) if spread > 0 else np.zeros((len(axes), 2))
+    perplexity = min(30.0, (len(axes) - 1) / 3)
+    layout = TSNE(2, perplexity=perplexity, init=start.astype(np.float32), random_state=0, learning_rate="auto")
+    with threadpool_limits(1):  # its threads wait for each other in a loop: on a busy machine a hundred times slower
+        return np.asarray(layout.fit_transform(axes.astype(np.float32)), dtype=np.float32)
 
 
 def morton_order(points_N2: np.ndarray, bits: int = 10) -> np.ndarray:
@@ -114,9 +133,12 @@ def _binned(name: str, values: list[Any], present: np.ndarray) -> dict[str, Any]
 
 
 def map_files(
-    vectors_ND: np.ndarray, rows: list[dict[str, Any]], thumbnails: list[bytes | None], columns: list[str], total: int
-) -> tuple[dict[str, bytes], list[float]]:
+    vectors_ND: np.ndarray, rows: list[dict[str, Any]], thumbnails: list[bytes | None], columns: list[str], total: int,
+    layout: Literal["pca", "tsne"] = "pca",
+) -> tuple[dict[str, bytes], list[float]]:  # fmt: skip
     """The map's script and its packs (path inside the report -> bytes), and the variance share of each axis.
+
+    t-SNE's axes have no share of the variance: an empty list.
 
     Args:
         vectors_ND: (N, D) image vectors.
@@ -125,7 +147,7 @@ def map_files(
         columns: those of `rows` that may colour the map.
         total: images in the run, of which the N are a sample.
     """
-    points, shares = pca_2d(vectors_ND)
+    points, shares = (tsne_2d(vectors_ND), np.empty(0)) if layout == "tsne" else pca_2d(vectors_ND)
     order = morton_order(points).tolist()
     points, rows, thumbnails = points[order], [rows[i] for i in order], [thumbnails[i] for i in order]
     colours = [c for name in columns if (c := colouring(name, [r.get(name) for r in rows]))]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from aistudio.reports.embedding_map import PACK_IMAGES, colouring, map_files, morton_order, pca_2d
+from aistudio.reports.embedding_map import PACK_IMAGES, colouring, map_files, morton_order, pca_2d, tsne_2d
 
 
 def test_pca_is_that_of_scikit_learn_up_to_sign():
@@ -73,3 +73,20 @@ def test_stored_lists_and_structs_colour_the_map_or_are_passed_over():
     boxes = [{"x0": 0, "method": "border"}, {"x0": 1, "method": "whole"}, None]
     assert colouring("crop_look", boxes)["levels"] == ["border", "whole"]
     assert colouring("sizes", [[1, 2], [3], [1, 2]])["levels"] == ["[1, 2]", "[3]"]
+
+
+def test_tsne_keeps_groups_together_and_is_the_same_again():
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(4), 15)
+    vectors = (rng.normal(size=(4, 60))[group] * 3 + rng.normal(size=(60, 60)) * 0.3).astype(np.float32)
+    points = tsne_2d(vectors)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert (group[distance.argmin(axis=1)] == group).all()
+    np.testing.assert_array_equal(tsne_2d(vectors), points)
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (3, 2), (5, 1), (6, 3)])
+def test_tsne_of_little_or_of_equal_vectors(shape):
+    points = tsne_2d(np.ones(shape, np.float32))
+    assert points.shape == (shape[0], 2) and np.isfinite(points).all()

@@ -40,7 +40,7 @@
     const muted = token("--muted"), line = token("--line");
     const axis = { type: "value", scale: true, axisLabel: { show: false }, axisLine: { show: false }, axisTick: { show: false }, splitLine: { lineStyle: { color: line } } };
     const size = data.x.length > 5000 ? 4 : data.x.length > 1000 ? 6 : 9;
-    const share = (i) => `${(100 * data.shares[i]).toFixed(1)} % of the variance`;
+    const share = (i) => (data.shares.length ? `${(100 * data.shares[i]).toFixed(1)} % of the variance` : ""); // t-SNE's axes mean nothing
     chart.setOption({
       animation: false, textStyle: { fontFamily: token("--sans") },
       grid: { left: 30, right: 16, top: 44, bottom: 34 },
