@@ -47,7 +47,7 @@ from aistudio.schema import RESERVED_COLUMNS
 from aistudio.store import Store
 
 _REJECTS = 50
-TSNE_IMAGES = 5_000  # its time grows a little faster than their number: about two minutes of one core
+TSNE_IMAGES = 5_000  # its time grows a little faster than their number: 24 s of one core
 _PAPER_FORMATS = ("poi_recall", "ranking_pairs")  # manifests of the paper's experiments
 
 

@@ -17,6 +17,7 @@ from aistudio.reports import alike
 from aistudio.reports.cards import Tile
 from aistudio.store import open_store
 from tests.evaluation.stored_run import catalogue, write_run
+from tests.reports.test_questionnaire import browser, page  # noqa: F401
 from tests.search.test_search_job import MODELS, make_run
 
 HOSTILE = '<img src=x onerror="window.__pwned=1">'
@@ -44,8 +45,8 @@ def data(files, name):
 def test_searches_stand_below_each_other_and_are_judged(tmp_path):
     store, rows = searched(tmp_path / "run")
     files = written(store)
-    page, index, cards = files["alike.html"].decode(), data(files, "alike"), data(files, "alike-0000")
-    assert "Right: the same <bdi>category</bdi>" in page and "map_capped@4" in page and "random order" in page
+    html, index, cards = files["alike.html"].decode(), data(files, "alike"), data(files, "alike-0000")
+    assert "Right: the same <bdi>category</bdi>" in html and "map_capped@4" in html and "random order" in html
     assert index["total"] == 11 and {f["value"] for f in index["facets"]} == {"", "hat", "coat"}
     category = {row["item_id"]: row["category"] for row in rows}
     for entry, card in zip(index["cards"], cards, strict=True):
@@ -107,8 +108,8 @@ def test_narrowed_searches_are_shown_and_not_judged(tmp_path):
     store, _ = searched(tmp_path / "run", names=("plain",))
     run_search(plan_search(store.root, "narrow", ["search.filter=[category]"], like="items"))
     files = written(store)
-    page = files["alike.html"].decode()
-    assert "search narrow was narrowed (search.filter)" in page and "Right: the same" in page
+    html = files["alike.html"].decode()
+    assert "search narrow was narrowed (search.filter)" in html and "Right: the same" in html
     groups = data(files, "alike-0000")[0]["groups"]
     assert {t["mark"] for g in groups if g["label"] == "narrow" for t in g["tiles"]} == {""}
 
@@ -187,3 +188,29 @@ def test_a_card_sorts_by_each_search():
     card = alike.query_card(query, 7, [tile], [("a", [tile]), ("b", [])], {"kind": None, "metal": "gold"})
     assert card.sort == [2, 7, "q", None, 0.25, None] and card.facet == "gold"
     assert card.groups[1][0] == "a · 1 of 1 right · average precision 0.250" and card.groups[2][0] == "b"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1300, 390])
+def test_the_page_opens_quietly_from_disk_and_filters_by_class(tmp_path, page, width):  # noqa: F811
+    rows, texts = catalogue()
+    for i, row in enumerate(rows):
+        row["category"] = HOSTILE if row["category"] == "hat" else "coat"
+        row["thumbnail"] = jpeg(40, 60) if i % 3 and row["status"] == "ok" else None
+    store = write_run(tmp_path / "run", rows, texts)
+    store.write_json("run.json", store.read_json("run.json") | {"models": MODELS})
+    for name in ("one", "two"):
+        run_search(plan_search(store.root, name, like="items"))
+    written(store)
+    page.set_viewport_size({"width": width, "height": 850})
+    page.goto((tmp_path / "run/report/alike.html").as_uri())
+    page.wait_for_selector("[data-figure] svg")
+    page.evaluate("document.querySelector('.deck').scrollIntoView()")
+    page.wait_for_selector(".tile")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert "11 of 11 queries" in page.inner_text("[data-status]")
+    page.select_option("select[name=facet]", value=HOSTILE)
+    page.wait_for_selector("text=5 of 11 queries")
+    page.locator(".tile").nth(1).click()
+    page.wait_for_selector("dialog[open]")
+    assert page.problems == [] and page.evaluate("window.__pwned") is None
