@@ -22,19 +22,19 @@ from aistudio.config.job import JobConfig
 from aistudio.config.models import ModelConfig
 from aistudio.config.train import TASKS, TrainSettings
 from aistudio.errors import ConfigError
-from aistudio.places import BadPlaceError, beside, is_relative, resolve_place
+from aistudio.places import BUCKETS, BadPlaceError, beside, is_relative, resolve_place
 
 _LOCAL: tuple[str, ...] = ()
 # Setting -> which addresses it may be beside a local path.
 _JOB_PLACES: dict[str, tuple[str, ...]] = {
-    "manifest.path": ("s3", "https", "http"),
-    "output": ("s3",),
+    "manifest.path": (*BUCKETS, "https", "http"),
+    "output": BUCKETS,
     "models.recall": _LOCAL,
     "models.ranking": _LOCAL,
     "models.encoders.*": _LOCAL,
-    "models.poi_table": ("s3", "https", "http"),
-    "metrics.qrels": ("s3",),
-    "metrics.pairs": ("s3",),
+    "models.poi_table": (*BUCKETS, "https", "http"),
+    "metrics.qrels": BUCKETS,
+    "metrics.pairs": BUCKETS,
 }
 _MODEL_PLACES: dict[str, tuple[str, ...]] = {
     "weights.path": _LOCAL,
