@@ -210,20 +210,20 @@ def test_a_run_whose_output_manifest_and_images_are_on_s3(s3, image_server, tmp_
 @pytest.mark.parametrize("kind", [GsServer, AzServer])
 def test_a_run_that_lies_in_another_bucket_with_its_manifest_and_images(kind, image_server, tmp_path, make_config):
     with kind() as server:
-        root = f"{server.scheme}://bucket"
+        root = f"{server.scheme}://bucket"  # moto keeps one state for all of its servers: names differ
         inputs = open_store(root, server.settings())
         for i in range(20):
             inputs.write_bytes(f"images/{i}.jpg", image_server.image)
         write_manifest(tmp_path / "m.csv", [f"{root}/images/{i if i != 4 else 'gone'}.jpg" for i in range(20)])
         inputs.write_bytes("in/m.csv", (tmp_path / "m.csv").read_bytes())
         settings = server.settings(retries=4).model_dump(mode="json", exclude_defaults=True)
-        config = make_config(f"{root}/in/m.csv", store=settings, output=f"{root}/runs/one")
+        config = make_config(f"{root}/in/m.csv", store=settings, output=f"{root}/runs/{server.scheme}")
         left = ["slow_down", "error", "late_error", "cut"] * 3
 
         def fault(method: str, path: str) -> str | None:
             if method == "PUT" and server.hits[method] % 4 == 0:
                 return "conflict"
-            return left.pop() if left and "/runs/one/" in path and server.hits[method] % 5 == 0 else None
+            return left.pop() if left and f"/runs/{server.scheme}/" in path and server.hits[method] % 5 == 0 else None
 
         server.fault = fault
         result = score(prepare(config))
