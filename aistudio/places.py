@@ -1,10 +1,11 @@
-"""What a place means that a user names in a setting or on the command line: a local path, s3:// or http(s)://.
+"""What a place means that a user names in a setting or on the command line: a local path, a bucket or http(s)://.
 
 One function reads them all, so that a place that cannot be meant is refused by name instead of becoming a folder called
 `gs:`. Nothing is created or opened here.
 
 - `~` and `~name` are the home folder; `file:///x` is /x, percent-decoded.
-- Schemes may be written in any case; `s3://`, `http://` and `https://` count where they make sense.
+- Schemes may be written in any case; those of buckets (`s3://`, `gs://`, `az://`), `http://` and `https://` count where
+  they make sense.
 - Refused: any other scheme, `C:\\x` and `\\\\server\\x` (this runs on Linux), `$NAME/x`, an empty text.
 """
 
@@ -25,21 +26,28 @@ _WELL_KNOWN = re.compile(
 )
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
-BUCKETS = ("s3",)  # schemes of object storage: `scheme://bucket/key`
-_CALLED_S3 = ("s3a", "s3n")  # Hadoop's names
+BUCKETS = ("s3", "gs", "az")  # schemes of object storage: `scheme://bucket/key`
+_ADDRESSES = {
+    "s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "az": "az://container/prefix",
+    "http": "http://…", "https": "https://…",
+}  # fmt: skip
+_OTHER_NAMES = {  # Hadoop's and others'
+    "s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "azure": "az", "wasb": "az", "wasbs": "az",
+    "adl": "az",
+}  # fmt: skip
 
 
 class BadPlaceError(ValueError):
     """The text names no place that can be used; the message says why, and what is possible."""
 
 
-def resolve_place(text: str, remote: Collection[str] = ("s3",)) -> str:
+def resolve_place(text: str, remote: Collection[str] = BUCKETS) -> str:
     """Return the place in its plain form: a local path, or an address whose scheme is lower case.
 
     Resolving twice changes nothing. A relative path stays relative.
 
     Args:
-        remote: schemes that are possible beside local paths, of `s3`, `http`, `https`.
+        remote: schemes that are possible beside local paths, of BUCKETS, `http`, `https`.
 
     Raises:
         BadPlaceError: no such place is possible.
@@ -58,7 +66,7 @@ def resolve_place(text: str, remote: Collection[str] = ("s3",)) -> str:
     return _home(text) if text.startswith("~") else text
 
 
-def require_place(name: str, text: str, remote: Collection[str] = ("s3",)) -> str:
+def require_place(name: str, text: str, remote: Collection[str] = BUCKETS) -> str:
     """Return `resolve_place(text)`. Raises ConfigError that begins with `name`, a setting or a flag."""
     try:
         return resolve_place(text, remote)
@@ -95,6 +103,11 @@ def near_file(path: Path) -> str:
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
+def in_bucket(place: str) -> bool:
+    """Whether a place, as `resolve_place` gave it, is in object storage."""
+    return place.startswith(tuple(f"{scheme}://" for scheme in BUCKETS))
+
+
 def is_relative(place: str) -> bool:
     """Whether a place is a path that depends on the working directory."""
     return is_local(place) and bool(place.strip()) and not place.startswith(("/", "~", "$"))
@@ -127,14 +140,15 @@ def _with_scheme(text: str, scheme: str, remote: Collection[str]) -> str:
     if not rest.startswith("//"):
         raise BadPlaceError(f"{text}: slashes are missing; write {scheme}://{rest.lstrip('/')}")
     if not re.match(r"//[^/\s]", rest):
-        what = "bucket; write s3://bucket/prefix" if scheme == "s3" else f"host; write {scheme}://host/path"
+        host = f"host; write {scheme}://host/path"
+        what = f"bucket; write {_ADDRESSES[scheme]}" if scheme in BUCKETS else host
         raise BadPlaceError(f"{text}: names no {what}")
     return f"{scheme}:{rest}"
 
 
 def _near(scheme: str, remote: Collection[str]) -> str:
-    if scheme in _CALLED_S3 and "s3" in remote:
-        return "; did you mean s3:// ?"
+    if _OTHER_NAMES.get(scheme) in remote:
+        return f"; did you mean {_ADDRESSES[_OTHER_NAMES[scheme]]} ?"
     close = difflib.get_close_matches(scheme, [*remote, "file"], n=1, cutoff=0.75)
     return f"; did you mean {close[0]}:// ?" if close else ""
 
@@ -167,5 +181,4 @@ def _home(text: str) -> str:
 
 
 def _possible(remote: Collection[str]) -> str:
-    addresses = {"s3": "s3://bucket/prefix", "http": "http://…", "https": "https://…"}
-    return "possible: " + ", ".join(["a local path", *(addresses[name] for name in remote)])
+    return "possible: " + ", ".join(["a local path", *(_ADDRESSES[name] for name in remote)])

@@ -1,7 +1,7 @@
-"""The only door to data paths, local or S3: whole files in, whole files out, Parquet and JSON.
+"""The only door to data paths, local or in a bucket: whole files in, whole files out, Parquet and JSON.
 
 A file is either absent or complete under its name: local files are written beside, synced and renamed;
-S3 objects are one PUT. Nothing is ever moved on S3. `overwrite=False` makes the first writer win, which
+objects are one PUT. Nothing is ever moved in a bucket. `overwrite=False` makes the first writer win, which
 is what commits and attempt numbers stand on. What the files mean is told by schema.py and the pipeline.
 """
 
@@ -21,7 +21,7 @@ from aistudio._backends import Backend, Entry, LocalBackend
 from aistudio._ranges import NOT_CONDITIONAL
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
-from aistudio.places import require_place
+from aistudio.places import in_bucket, require_place
 from aistudio.schema import with_list_vectors
 from aistudio.storable import storable_text
 
@@ -47,7 +47,7 @@ class Store:
         return isinstance(self._backend, LocalBackend)
 
     def path(self, key: str) -> str:
-        """Full local path or s3:// URL of a key, for messages and links."""
+        """Full local path or URL of a key, for messages and links."""
         return f"{self.root}/{key}"
 
     def exists(self, key: str) -> bool:
@@ -74,13 +74,13 @@ class Store:
         self._backend.delete(key)
 
     def open(self, key: str, *, etag: str = "") -> BinaryIO:
-        """Seekable reader; on S3 each read is one range request, all of the same object.
+        """Seekable reader; of a bucket each read is one range request, all of the same object.
 
         Args:
             etag: of the object that is meant, as `list` gave it; "" for whatever is there.
 
         Raises:
-            ChangedError: another object is there, or takes its place while it is read (S3).
+            ChangedError: another object is there, or takes its place while it is read (buckets).
             StoreError: missing, out of reach.
         """
         return self._backend.open(key, etag)
@@ -168,6 +168,10 @@ def _backend_of(root: str, settings: StoreSettings) -> Backend:
         from aistudio._s3_backend import S3Backend  # boto3 takes a while to import, and most runs are local
 
         return S3Backend(root, settings)
+    if in_bucket(root):
+        from aistudio._object_backend import ObjectBackend
+
+        return ObjectBackend(root, settings)
     return LocalBackend(root)
 
 
@@ -190,7 +194,7 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
 
 
 def open_store(path: str, settings: StoreSettings | None = None) -> Store:
-    """The store at a local folder (made when first written to) or at `s3://bucket/prefix`.
+    """The store at a local folder (made when first written to) or in a bucket (`s3://bucket/prefix`, gs://, az://).
 
     Raises:
         ConfigError: another kind of place.

@@ -54,7 +54,10 @@ class S3Server:
             aws_secret_access_key="test",
         )
         with self.undisturbed():
-            self.client.create_bucket(Bucket="bucket")
+            self.make_bucket()
+
+    def make_bucket(self) -> None:
+        self.client.create_bucket(Bucket="bucket")
 
     def undisturbed(self) -> "_Undisturbed":
         """A block without faults."""
@@ -81,19 +84,23 @@ class S3Server:
         if fault == "cut" and method != "GET":
             fault = "error"  # there is no body to cut
         if fault is None:
-            return self._app(environ, start_response)
+            return self.answer(environ, start_response)
         self.faults[fault] += 1
         if fault == "hang":
             time.sleep(self.hang_s)
-            return self._app(environ, start_response)
+            return self.answer(environ, start_response)
         if fault == "cut":
             return self._cut(environ, start_response)
         if fault == "late_error":
-            list(self._app(environ, lambda *_: lambda _: None))
+            list(self.answer(environ, lambda *_: lambda _: None))
         status, code = _ANSWERS[fault]
         body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
         start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
         return [body]
+
+    def answer(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        """What the service says without faults."""
+        return self._app(environ, start_response)
 
     def _cut(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         head: list = []
@@ -102,7 +109,7 @@ class S3Server:
             head.extend((status, headers))
             return lambda _: None
 
-        body = b"".join(self._app(environ, keep))
+        body = b"".join(self.answer(environ, keep))
         headers = [(k, v) for k, v in head[1] if k.lower() not in ("content-length", "connection")]
         start_response(head[0], [*headers, ("Content-Length", str(len(body))), ("Connection", "close")])
         return [body[: len(body) // 2]]

@@ -56,7 +56,7 @@ def test_home(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "gs://b/x", "GS://b/x", "hdfs://n/x", "hdfs:///x", "az://c/x", "abfss://c@a/x", "wasb://x", "dbfs:/mnt/x", "ftp://h/x",
+        "gcs://b/x", "GCS://b/x", "hdfs://n/x", "hdfs:///x", "azure://c/x", "abfss://c@a/x", "wasb://x", "dbfs:/mnt/x", "ftp://h/x",
         "s3a://b/x", "s3n://b/x", "memory://x", "https+x://h/x", "s3:/bucket/x", "s3:///x", "s3://", "https://", "http:///x",
         "file://data/run", "file:///", "file:///a?b", "file:///a#b", "C:\\runs\\x", "c:/runs/x", "\\\\server\\x",
         "$HOME/x", "${SCRATCH}/x", "~no_such_user_here/x", "", "  ", "a\0b",
@@ -80,10 +80,10 @@ def test_what_is_no_place_is_refused_wherever_it_is_named_and_nothing_is_made(te
 
 def test_the_message_names_the_scheme_and_what_is_possible():
     with pytest.raises(ConfigError) as e:
-        parse_config(MINIMAL | {"output": "gs://shop-scores/2026-11"}, "c.yaml")
+        parse_config(MINIMAL | {"output": "gcs://shop-scores/2026-11"}, "c.yaml")
     text = str(e.value)
-    assert text.startswith("c.yaml: output: gs://shop-scores/2026-11") and "\n" not in text
-    assert "a local path" in text and "s3://bucket/prefix" in text and "gs:" in text
+    assert text.startswith("c.yaml: output: gcs://shop-scores/2026-11") and "\n" not in text
+    assert "a local path" in text and "s3://bucket/prefix" in text and "did you mean gs://bucket/prefix" in text
     with pytest.raises(BadPlaceError, match="did you mean s3://"):
         resolve_place("s3a://b/x")
     with pytest.raises(BadPlaceError, match="did you mean https://"):

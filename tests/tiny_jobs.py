@@ -43,8 +43,8 @@ def local_ray() -> Iterator[str]:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")  # of the S3 server on this machine; workers get them when Ray starts
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GOOGLE_BEARER_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY"):
+            patch.setenv(name, "test")  # of the servers on this machine; workers get them when Ray starts
         ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, _metrics_export_port=port)
         yield f"http://127.0.0.1:{port}/metrics"
         ray.shutdown()

@@ -11,6 +11,7 @@ from aistudio.config.images import ImagesSettings
 from aistudio.config.job import JobConfig
 from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
+from aistudio.config.model_text import is_model_text
 from aistudio.config.models import DetectorSettings, ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
 from aistudio.config.reading import load_config, load_model_config, load_train_config, parse_config, parse_train_config
 from aistudio.config.report import ReportSettings
@@ -45,6 +46,7 @@ __all__ = [
     "TrainConfig",
     "TrainSettings",
     "WeightsFile",
+    "is_model_text",
     "load_config",
     "load_model_config",
     "load_train_config",

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from aistudio.config.base import Settings
+from aistudio.places import in_bucket
 
 ENCODER_NAME = r"[a-z][a-z0-9_]{0,30}"
 
@@ -117,8 +118,8 @@ class WeightsFile(Settings):
     def _url_scheme(cls, url: str | None) -> str | None:
         scheme, colon, rest = (url or "").partition(":")
         url = url and f"{scheme.lower()}{colon}{rest}"
-        if url is not None and not url.startswith(("https://", "http://", "s3://")):
-            raise ValueError("expected an address that begins with https://, http:// or s3://")
+        if url is not None and not (in_bucket(url) or url.startswith(("https://", "http://"))):
+            raise ValueError("expected an address that begins with https://, http://, s3://, gs:// or az://")
         return url
 
 

@@ -19,22 +19,23 @@ from pydantic import ValidationError
 from aistudio import builtin
 from aistudio.config.base import Settings
 from aistudio.config.job import JobConfig
+from aistudio.config.model_text import is_model_text, model_of_text
 from aistudio.config.models import ModelConfig
 from aistudio.config.train import TASKS, TrainSettings
 from aistudio.errors import ConfigError
-from aistudio.places import BadPlaceError, beside, is_relative, resolve_place
+from aistudio.places import BUCKETS, BadPlaceError, beside, is_relative, resolve_place
 
 _LOCAL: tuple[str, ...] = ()
 # Setting -> which addresses it may be beside a local path.
 _JOB_PLACES: dict[str, tuple[str, ...]] = {
-    "manifest.path": ("s3", "https", "http"),
-    "output": ("s3",),
+    "manifest.path": (*BUCKETS, "https", "http"),
+    "output": BUCKETS,
     "models.recall": _LOCAL,
     "models.ranking": _LOCAL,
     "models.encoders.*": _LOCAL,
-    "models.poi_table": ("s3", "https", "http"),
-    "metrics.qrels": ("s3",),
-    "metrics.pairs": ("s3",),
+    "models.poi_table": (*BUCKETS, "https", "http"),
+    "metrics.qrels": BUCKETS,
+    "metrics.pairs": BUCKETS,
 }
 _MODEL_PLACES: dict[str, tuple[str, ...]] = {
     "weights.path": _LOCAL,
@@ -69,8 +70,11 @@ def parse_config(data: dict[str, Any], source: str, overrides: Sequence[str] = (
 
 
 def load_model_config(path: str | Path) -> ModelConfig:
-    """Settings of one model, by its conf's path or built-in name; `towers` may name others. Raises as `load_config`."""
-    data = _model_data(builtin.conf_path(path))
+    """Settings of one model: by its conf's path, built-in name or in one string (model_text.py).
+
+    `towers` may name others. Raises as `load_config`.
+    """
+    data = model_of_text(str(path)) if is_model_text(path) else _model_data(builtin.conf_path(path))
     towers = data.get("towers")
     if isinstance(towers, dict):
         data["towers"] = {key: _tower(value, f"{path}: towers.{key}") for key, value in towers.items()}
@@ -86,6 +90,8 @@ def _model_data(path: Path) -> dict[str, Any]:
 
 def _tower(value: Any, source: str) -> Any:
     """The settings of a tower. Raises ConfigError where it has towers of its own, which could name each other."""
+    if is_model_text(value):
+        return model_of_text(value)
     data = _model_data(builtin.conf_path(value)) if isinstance(value, str) else value
     if isinstance(data, dict) and data.get("towers"):
         raise ConfigError(f"{source}: {value} has towers of its own; a tower must be a model that stands alone")
@@ -188,6 +194,8 @@ def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> Non
     say = _say_where(conf)
 
     def find(text: str, name: str) -> str:
+        if _names_model(name, text):
+            return text
         found = builtin.instead(beside(text, conf.parent))
         if name == "manifest.path":
             manifests.append(found.removesuffix(text))
@@ -212,9 +220,17 @@ def _find_beside(data: dict[str, Any], places: Iterable[str], conf: Path) -> Non
 def _resolve_places(data: dict[str, Any], places: Mapping[str, tuple[str, ...]], source: str) -> None:
     for name, remote in places.items():
         try:
-            _change(data, name.split("."), lambda text, remote=remote: resolve_place(text, remote))  # type: ignore[misc]
+            _change(data, name.split("."), lambda text, name=name, remote=remote: _place(name, text, remote))  # type: ignore[misc]
         except BadPlaceError as e:
             raise ConfigError(f"{source}: {name}: {e}") from None
+
+
+def _place(name: str, text: str, remote: tuple[str, ...]) -> str:
+    return text.strip() if _names_model(name, text) else resolve_place(text, remote)
+
+
+def _names_model(name: str, text: str) -> bool:
+    return name.startswith("models.") and name != "models.poi_table" and is_model_text(text)
 
 
 def _change(node: Any, keys: Sequence[str], change: Callable[[str], str]) -> None:

@@ -38,7 +38,7 @@ class Look(NamedTuple):
     """What was found about some rows' addresses."""
 
     rows: int
-    kinds: dict[str, int]  # http, file, s3, other -> rows, by image_url
+    kinds: dict[str, int]  # http, file, s3, gs, az, other -> rows, by image_url
     hosts: list[tuple[str, int]]  # most frequent first
     problems: list[Problem]  # most rows first; a row counts once
     note: str  # what was not looked at, "" for nothing

@@ -1,7 +1,8 @@
 """Fetching images: many in flight, in completion order, bounded in memory; a failed row is a row.
 
 `Downloader` owns one thread with one event loop. Addresses as text are urls.py's, one HTTP try is _http.py's, files
-and S3 are _blocking.py's. Decoding is decode.py's: a body that is no image is still `ok` here.
+and S3 are _blocking.py's, Google's and Azure's objects _objects.py's. Decoding is decode.py's: a body that is no image
+is still `ok` here.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 
 from aistudio.config import DownloadSettings, StoreSettings
@@ -18,6 +20,7 @@ from aistudio.images._blocking import S3Reader, read_file
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._flow import Budget, Host, Request, Stream
 from aistudio.images._http import HttpClient
+from aistudio.images._objects import ObjectReader
 from aistudio.images._retry import backoff_s
 from aistudio.images.urls import BadURL, Target, parse_target
 from aistudio.schema import Status
@@ -47,6 +50,7 @@ class Downloader:
         self._settings = settings
         self._budget = Budget(max_waiting_bytes)
         self._s3 = S3Reader(store)
+        self._objects = ObjectReader(store)
         self._threads = ThreadPoolExecutor(min(_BLOCKING_THREADS, settings.concurrency), "images-blocking")
         self._streams: set[Stream] = set()
         self._hosts: dict[str, Host] = {}
@@ -223,8 +227,9 @@ class Downloader:
         if target.url is not None:
             return await self._http.fetch(target.url)
         max_bytes = self._settings.max_bytes
-        if target.s3 is not None:
-            return await self._loop.run_in_executor(self._threads, self._s3.read, *target.s3, max_bytes)
+        if target.object is not None:
+            read = self._s3.read if target.scheme == "s3" else partial(self._objects.read, target.scheme)
+            return await self._loop.run_in_executor(self._threads, read, *target.object, max_bytes)
         assert target.path is not None
         return await self._loop.run_in_executor(self._threads, read_file, target.path, max_bytes)
 

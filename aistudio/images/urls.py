@@ -20,6 +20,7 @@ MAX_LOCATION_CHARS = 65_536  # of a redirect: signed addresses of 8 kB and more 
 # clients too, and servers take them.
 _KEEP = "%!$&'()*+,;=:@/?-._~[]|^`{}\\\"<>"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_BUCKETS: dict[str, Literal["s3", "gs", "az"]] = {"s3": "s3", "gs": "gs", "az": "az"}
 _SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,12 +32,12 @@ class BadURL(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to fetch from: `url` for http, `path` for a file, `s3` (bucket, key)."""
+    """Where to fetch from: `url` for http, `path` for a file, `object` (bucket, key) for s3, gs and az."""
 
-    scheme: Literal["http", "file", "s3"]
+    scheme: Literal["http", "file", "s3", "gs", "az"]
     url: URL | None = None
     path: str | None = None
-    s3: tuple[str, str] | None = None
+    object: tuple[str, str] | None = None
 
 
 def map_url(url: str, url_map: Mapping[str, str]) -> str:
@@ -64,13 +65,13 @@ def parse_target(text: str, url_map: Mapping[str, str] | None = None) -> Target:
     scheme = match.group(1).lower() if match else ""
     if scheme in ("http", "https"):
         return Target("http", url=parse_http_url(mapped))
-    if scheme == "s3":
+    if in_bucket := _BUCKETS.get(scheme):
         bucket, _, key = mapped[5:].partition("/")
-        if mapped[:5].lower() != "s3://" or not bucket or not key:
-            raise BadURL("expected s3://bucket/key")
-        return Target("s3", s3=(bucket, key))
+        if mapped[2:5] != "://" or not bucket or not key:
+            raise BadURL(f"expected {scheme}://{'container' if scheme == 'az' else 'bucket'}/key")
+        return Target(in_bucket, object=(bucket, key))
     if scheme and scheme != "file":
-        raise BadURL(f"the scheme {scheme}: is not fetched; use http, https, s3, file or a plain path")
+        raise BadURL(f"the scheme {scheme}: is not fetched; use http, https, s3, gs, az, file or a plain path")
     path = _file_url_path(mapped) if scheme == "file" else mapped
     if "\0" in path:
         raise BadURL("the path holds a NUL character")

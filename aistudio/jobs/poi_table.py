@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aistudio.jobs.common import add_set
+from aistudio.places import in_bucket
 
 DESCRIPTION = """\
 Make the POI table (name, mean image vector, name vector, picture counts) that models.poi_table points to.
@@ -59,4 +60,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _size(path: str) -> str:
-    return path if path.startswith("s3://") else f"{Path(path).stat().st_size:,} bytes"
+    return path if in_bucket(path) else f"{Path(path).stat().st_size:,} bytes"

@@ -183,13 +183,15 @@ def _inputs(config: "JobConfig", root: Path) -> Iterable[tuple[str, str]]:
 
 
 def _model_inputs(name: str, conf: str, root: Path) -> Iterable[tuple[str, str]]:
+    from aistudio.config import is_model_text, load_model_config
+
+    if is_model_text(conf):  # the nodes fetch it by its commit
+        return
     named = builtin.is_name(conf)  # one that comes with AI Studio, which the nodes have too
     if not named:
         yield name, conf
     if is_elsewhere(conf):
         return
-    from aistudio.config import load_model_config
-
     model = load_model_config(conf if named else root / conf)
     refuse_secrets(f"{conf}: url={f.url}" for f in model.files if f.url)
     yield from ((f"{conf}: {f.path}", f.path) for f in model.files if not f.url)  # with one, the nodes fetch it

@@ -2,12 +2,13 @@
 
 A family is one file here with `KIND` (the contract that it fulfils), `check(cfg)` and `load(cfg, options)`; files
 that begin with `_` support them. A new family is one file, one YAML in conf/models/ and a tiny builder for
-tests/models/test_contract.py, which holds every family to its contract. Importing this package imports no family and
-no torch.
+tests/models/test_contract.py, which holds every family to its contract. Other packages bring families by an entry
+point of the group `aistudio.families` (docs/models.md). Importing this package imports no family and no torch.
 """
 
 import hashlib
 import importlib
+import importlib.metadata
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -43,6 +44,7 @@ __all__ = [
     "load_ranking",
     "load_recall",
     "open_tokenizer",
+    "pin_revision",
     "pixel_digest",
     "require_kind",
 ]
@@ -137,9 +139,16 @@ class LoadKeywords(TypedDict, total=False):
     uncached: frozenset[str | bytes]
 
 
+ENTRY_POINTS = "aistudio.families"  # under which other packages name families: `name = "module"`
+
+
 def families() -> list[str]:
-    """List the names of the model families."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("_"))
+    """List the names of the model families, those of installed packages included. Imports none of them."""
+    return sorted({*_own(), *(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))})
+
+
+def _own() -> list[str]:
+    return [path.stem for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("_")]
 
 
 def kind(cfg: ModelConfig) -> Kind:
@@ -208,7 +217,7 @@ def require_kind(cfg: ModelConfig, setting: str) -> None:
     """Raise ConfigError unless the model fits a setting: models.recall, models.ranking or models.encoders.<name>."""
     wanted = {"models.recall": Kind.RECALL, "models.ranking": Kind.RANKING}.get(setting)
     if wanted is not None and (found := kind(cfg)) is not wanted:
-        fitting = [name for name in families() if importlib.import_module(f"{__name__}.{name}").KIND is wanted]
+        fitting = [name for name in _own() if importlib.import_module(f"{__name__}.{name}").KIND is wanted]
         raise ConfigError(
             f"{setting}: {cfg.name} (family {cfg.family}) is a model of the kind {found}, expected a {wanted}, of one "
             f"of the families {', '.join(fitting)}"
@@ -218,6 +227,23 @@ def require_kind(cfg: ModelConfig, setting: str) -> None:
 def _require(cfg: ModelConfig, wanted: Kind) -> None:
     if (found := kind(cfg)) is not wanted:
         raise ConfigError(f"{cfg.name}: family {cfg.family} is of the kind {found}, not a {wanted}")
+
+
+def pin_revision(cfg: ModelConfig) -> ModelConfig:
+    """Return the model with the commit that its hub repository's branch or tag means now, and the repository's name.
+
+    Models that do not come from the hub are returned as they are. Raises WeightsError as `load_model`.
+    """
+    family, name = _family(cfg), cfg.arch.get("model")
+    if not getattr(family, "FROM_HUB", False) or not isinstance(name, str) or Path(name).is_dir():
+        return cfg
+    from aistudio.models._hub import commit_of
+
+    hub_id = getattr(family, "hub_id", str)(name)
+    if hub_id.count("/") != 1 or hub_id.startswith(("/", ".")):
+        return cfg
+    arch = cfg.arch | {"model": hub_id, "revision": commit_of(hub_id, cfg.arch.get("revision"))}
+    return cfg.model_copy(update={"arch": arch})
 
 
 def open_tokenizer(cfg: ModelConfig) -> TextTokenizer | None:
@@ -231,7 +257,16 @@ def open_tokenizer(cfg: ModelConfig) -> TextTokenizer | None:
 def _family(cfg: ModelConfig) -> ModuleType:
     if cfg.family not in families():
         raise ConfigError(f"{cfg.name}: family {cfg.family!r} is not known; found: {', '.join(families())}")
-    return importlib.import_module(f"{__name__}.{cfg.family}")
+    if cfg.family in _own():
+        return importlib.import_module(f"{__name__}.{cfg.family}")
+    (entry, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=cfg.family)
+    try:
+        return cast(ModuleType, entry.load())
+    except Exception as e:  # noqa: BLE001 - another package's mistakes are of every kind
+        package = entry.dist.name if entry.dist else entry.value
+        raise ConfigError(
+            f"{cfg.name}: family {cfg.family!r} of the package {package} cannot be used: {type(e).__name__}: {e}"
+        ) from None
 
 
 def pixel_digest(pixels: "np.ndarray") -> bytes:

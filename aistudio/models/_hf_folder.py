@@ -1,7 +1,6 @@
 """A Hugging Face model's folders, local or from the hub: its files, its tensors, and what its image processor does."""
 
 import contextlib
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +9,15 @@ from typing import Any, Literal
 import safetensors
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from pydantic import Field
 from transformers.image_processing_backends import PilBackend
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from aistudio.config import ImageSpec, ModelConfig, Resize, Settings
 from aistudio.errors import WeightsError
+from aistudio.models._hub import WANTED, hub_folder
 from aistudio.weights.files import file_sha256, require_files
 
-WANTED = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
 FOLDER_ERRORS = (
     *(OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError, EOFError),
     *(pickle.UnpicklingError, safetensors.SafetensorError),
@@ -29,6 +26,7 @@ RESAMPLE = {3: "bicubic", 2: "bilinear"}  # Pillow's numbers
 CROPPED: dict[str, Resize] = {"bicubic": "pil_bicubic_center_crop", "bilinear": "pil_bilinear_center_crop"}
 SQUASHED: dict[str, Resize] = {"bicubic": "pil_bicubic", "bilinear": "pil_bilinear"}
 CONVNEXT_SQUASHES = 384  # pixels from which on its processor squashes instead of cropping
+FIXED_LENGTH = ("siglip", "siglip2")  # trained on texts filled up to one length, without a mask
 STEPS = ("preprocess", "_preprocess", "resize", "center_crop", "rescale", "normalize")
 
 
@@ -40,7 +38,8 @@ class HfArch(Settings):
     text_weights: str | None = None  # file that replaces that tower's weights (fine-tuned)
     revision: str | None = None  # of the hub repository
     max_tokens: int | None = Field(None, ge=3)  # null: what the text tower can take
-    padding: Literal["longest", "max_length"] = "longest"  # max_length, without a mask: SigLIP was trained so
+    # max_length, without a mask: SigLIP was trained so. auto: by the kind of model, and only pixels that are proved.
+    padding: Literal["longest", "max_length", "auto"] = "longest"
 
 
 class Folders:
@@ -66,15 +65,7 @@ def _folder(name: str, revision: str | None) -> Path:
         return Path(name)
     if name.count("/") != 1 or name.startswith(("/", ".")):
         raise WeightsError(f"{name}: no such folder; fetch it with python -m aistudio weights fetch")
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED), local_files_only=offline))
-    except (LocalEntryNotFoundError, RepositoryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as e:
-        first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise WeightsError(
-            f"{name}: neither a local folder nor a hub model that can be had here ({first}); "
-            "copy the model's folder to this machine and name it in arch.model"
-        ) from None
+    return hub_folder(name, revision)
 
 
 @contextlib.contextmanager

@@ -19,11 +19,20 @@ from aistudio.errors import WeightsError
 from aistudio.models import Kind
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
-from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, pretrained
+from aistudio.models._hf_folder import (
+    FIXED_LENGTH,
+    Folders,
+    HfArch,
+    explained,
+    image_spec,
+    pretrained,
+    require_plain_steps,
+)
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint
 
 KIND = Kind.RECALL
+FROM_HUB = True
 BERT_LEFTOVERS = {"bert.embeddings.position_ids", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
@@ -33,6 +42,7 @@ class HfDualRecall:
     normalised = True
 
     def __init__(self, cfg: ModelConfig, arch: HfArch, folders: Folders, options: LoadOptions) -> None:
+        arch = _settled(arch, folders)
         model = pretrained(transformers.AutoModel, folders.model)
         text_model = _text_tower(arch, folders) if arch.text_model else model
         self.image_spec = image_spec(folders.model, cfg.image)
@@ -135,6 +145,7 @@ def open_tokenizer(cfg: ModelConfig) -> _Tokenizer:
     """The tokenizer alone. Raises ConfigError and WeightsError."""
     arch = parse_arch(HfArch, cfg)
     folders = Folders(cfg, arch)
+    arch = _settled(arch, folders)
     with explained(folders.text):
         config = transformers.AutoConfig.from_pretrained(folders.text, local_files_only=True)
     return _Tokenizer(folders.text, arch, config)
@@ -153,6 +164,22 @@ def _text_tower(arch: HfArch, folders: Folders) -> Any:
     return model.eval()
 
 
+def _settled(arch: HfArch, folders: Folders) -> HfArch:
+    """`padding: auto` filled in. Raises WeightsError for a model that is no dual encoder or whose pixels differ."""
+    if arch.padding != "auto":
+        return arch
+    with explained(folders.model):
+        config = transformers.AutoConfig.from_pretrained(folders.model, local_files_only=True)
+    if not hasattr(config, "text_config") or not hasattr(config, "vision_config"):
+        raise WeightsError(
+            f"{arch.model}: a {config.model_type} model, not an image-text dual encoder; an image encoder is named by "
+            "timm:NAME or by a conf of the family vision, a sentence-transformers model by st:org/name"
+        )
+    require_plain_steps(folders.model)
+    fixed = config.model_type in FIXED_LENGTH
+    return arch.model_copy(update={"padding": "max_length" if fixed else "longest"})
+
+
 def _fingerprint(cfg: ModelConfig, arch: HfArch, folders: Folders, spec: ImageSpec) -> str:
     settings = arch.model_dump(include={"max_tokens", "padding"})
     return model_fingerprint(cfg.model_copy(update={"image": spec}), list(folders.files.values()), settings)
@@ -162,6 +189,7 @@ def check(cfg: ModelConfig) -> WeightsInfo:
     """Files, configuration and processor; shapes by the configuration. Raises WeightsError or ConfigError."""
     arch = parse_arch(HfArch, cfg)
     folders = Folders(cfg, arch)
+    arch = _settled(arch, folders)
     with explained(folders.model), torch.device("meta"):
         model = transformers.AutoModel.from_config(
             transformers.AutoConfig.from_pretrained(folders.model, local_files_only=True)

@@ -35,6 +35,7 @@ from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo, model_fingerprint, require_files
 
 KIND = Kind.ENCODER
+FROM_HUB = True
 
 
 class VisionArch(Settings):

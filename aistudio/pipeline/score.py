@@ -32,6 +32,7 @@ from aistudio.pipeline.reference import ask_for_reference
 from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
+from aistudio.places import in_bucket
 from aistudio.run_record import Kind, ModelFacts, PlanFacts, RunRecord
 from aistudio.runs import attempts, layout
 from aistudio.runs import record as run_record
@@ -192,7 +193,7 @@ def _manifest(
 
 def _absolute(config: JobConfig) -> JobConfig:
     """A local output as an absolute path: workers may run elsewhere."""
-    if config.output.startswith("s3://"):
+    if in_bucket(config.output):
         return config
     return config.model_copy(update={"output": str(Path(config.output).absolute())})
 

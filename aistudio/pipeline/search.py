@@ -21,6 +21,7 @@ from aistudio.evaluation.place import NAME
 from aistudio.models import Kind, kind
 from aistudio.pipeline.mapping import mapper_for
 from aistudio.pipeline.search_steps import Steps
+from aistudio.places import in_bucket
 from aistudio.run_record import ModelFacts
 from aistudio.runs import layout
 from aistudio.runs.record import recorded, stored_settings
@@ -207,7 +208,7 @@ def _check_columns(config: JobConfig, stored: Sequence[str]) -> None:
 
 def _other_run(place: str, config: JobConfig) -> Store | None:
     """The run folder at `place`, None where it is a picture."""
-    if "://" in place and not place.startswith("s3://"):
+    if "://" in place and not in_bucket(place):
         return None
     store = open_store(place, config.store)
     if store.exists(layout.RUN):

@@ -13,6 +13,7 @@ from aistudio.catalogue import Batch, Columns, DatasetFiles, LocalFiles, inspect
 from aistudio.catalogue._dataset import in_listing_order
 from aistudio.config import JobConfig, ManifestSettings, StoreSettings
 from aistudio.errors import ManifestError, StoreError
+from aistudio.places import in_bucket
 from aistudio.runs.manifest_files import InputFile
 from aistudio.store import open_store
 
@@ -41,17 +42,19 @@ class StoreFiles:
 
 
 def dataset_files(root: str | list[str], store: StoreSettings) -> DatasetFiles:
-    """Open a data set's root folder, local or `s3://bucket/prefix`.
+    """Open a data set's root folder, local or in a bucket.
 
     Raises:
         ManifestError: several places, a web address, or no folder.
     """
     if not isinstance(root, str):
         raise ManifestError("manifest.path: a data set is one folder, found a list")
-    if root.startswith("s3://"):
+    if in_bucket(root):
         return StoreFiles(root, store)
     if root.startswith(("http://", "https://")):
-        raise ManifestError(f"manifest.path: {root}: a web address cannot be listed; a data set is a folder or s3://")
+        raise ManifestError(
+            f"manifest.path: {root}: a web address cannot be listed; a data set is a folder or a bucket"
+        )
     return LocalFiles(root)
 
 

@@ -1,7 +1,7 @@
-"""Manifest files: finding and opening them, local, S3 or HTTP. What is in them is the catalogue's business.
+"""Manifest files: finding and opening them, local, in a bucket or HTTP. What is in them is the catalogue's business.
 
-What a run's identity was made from is what is read later: a file that has another size by then, on S3 another ETag, or
-over HTTP another content, is refused.
+What a run's identity was made from is what is read later: a file that has another size by then, in a bucket another
+ETag, or over HTTP another content, is refused.
 """
 
 import glob
@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from aistudio.catalogue import IMAGE_SUFFIXES, MANIFEST_SUFFIXES
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ChangedError, ManifestError, StoreError
-from aistudio.places import near_file
+from aistudio.places import in_bucket, near_file
 from aistudio.runs.manifest_http import Download, fetch_manifest
 from aistudio.runs.manifest_walk import local_glob, matches, visible_keys, walk
 from aistudio.secrets import redact
@@ -61,8 +61,8 @@ def list_inputs(
     for pattern in patterns:
         if pattern.startswith(_HTTP):
             found = [_http_file(pattern, download or DownloadSettings())]
-        elif pattern.startswith("s3://"):
-            found = _s3_files(pattern, settings.format, store)
+        elif in_bucket(pattern):
+            found = _bucket_files(pattern, settings.format, store)
         else:
             found = _local_files(pattern, settings.format)
         if not found:
@@ -82,7 +82,7 @@ def list_images(settings: ManifestSettings, store: StoreSettings) -> tuple[str, 
     root = settings.path.rstrip("/") or "/"
     if root.startswith(_HTTP):
         raise ManifestError(f"manifest.path: {root}: a web address cannot be listed; format folder takes a folder")
-    if root.startswith("s3://"):
+    if in_bucket(root):
         place = open_store(root, store)
         try:
             keys = visible_keys([e.key for e in place.list("")], "")
@@ -104,7 +104,7 @@ def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings
     try:
         if file.path.startswith(_HTTP):
             return _http_copy(file, download or DownloadSettings())
-        if file.path.startswith("s3://"):
+        if in_bucket(file.path):
             root, _, name = file.path.rpartition("/")
             stream = open_store(root, store).open(name, etag=file.version if file.version.startswith('"') else "")
         else:
@@ -124,7 +124,7 @@ def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings
 def refuse_if_grown(file: InputFile) -> None:
     """Raises ManifestError when a local file has another size now than when it was found: it was read half-written."""
     if "://" in file.path:
-        return  # a copy of an address is whole, and every read of an object on S3 names its ETag
+        return  # a copy of an address is whole, and every read of an object in a bucket names its ETag
     try:
         size = Path(file.path).stat().st_size
     except OSError as e:
@@ -180,16 +180,19 @@ def _local_file(path: Path) -> InputFile:
     return InputFile(str(path.absolute()), info.st_size, str(info.st_mtime_ns))
 
 
-def _s3_files(pattern: str, format: str, settings: StoreSettings) -> list[InputFile]:
-    bucket, _, key = pattern[5:].partition("/")
+def _bucket_files(pattern: str, format: str, settings: StoreSettings) -> list[InputFile]:
+    scheme, _, rest = pattern.partition("://")
+    bucket, _, key = rest.partition("/")
     if not bucket:
         raise ManifestError(f"manifest.path: {pattern}: names no bucket")
     fixed = key[: min((key.find(c) for c in "*?[" if c in key), default=len(key))]
     try:
-        entries = open_store(f"s3://{bucket}", settings).list(fixed)
+        entries = open_store(f"{scheme}://{bucket}", settings).list(fixed)
     except StoreError as e:
         raise ManifestError(f"manifest.path: {pattern}: cannot be listed: {e}") from None
-    return [InputFile(f"s3://{bucket}/{e.key}", e.size, e.etag or str(e.size)) for e in _meant(entries, key, format)]
+    return [
+        InputFile(f"{scheme}://{bucket}/{e.key}", e.size, e.etag or str(e.size)) for e in _meant(entries, key, format)
+    ]
 
 
 def _meant(entries: list[Entry], key: str, format: str) -> list[Entry]:

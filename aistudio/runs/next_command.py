@@ -1,11 +1,18 @@
-"""The command that a user types next, whole and quoted: what opens a run on S3 is part of it."""
+"""The command that a user types next, whole and quoted: what opens a run in a bucket is part of it."""
 
 import shlex
 
 from aistudio.config import StoreSettings
+from aistudio.places import in_bucket
 from aistudio.secrets import redact
 
-_OPENING = ("endpoint_url", "region")  # settings without which a run on S3 cannot be read
+_OPENING = (
+    "endpoint_url",
+    "region",
+    "gs_endpoint_url",
+    "az_endpoint_url",
+    "az_account",
+)  # settings without which a run in a bucket cannot be read
 
 
 def next_command(verb: str, run: str, store: StoreSettings | None = None, *flags: str) -> str:
@@ -20,7 +27,7 @@ def next_command(verb: str, run: str, store: StoreSettings | None = None, *flags
 
 
 def _opening(run: str, store: StoreSettings | None) -> list[str]:
-    if store is None or not run.startswith("s3://"):
+    if store is None or not in_bucket(run):
         return []
     given = {name: getattr(store, name) for name in _OPENING}
     return [part for name, value in given.items() if value for part in ("--set", f"store.{name}={redact(value)}")]

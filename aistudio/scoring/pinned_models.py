@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
 from aistudio.errors import ConfigError, StoreError, WeightsError
-from aistudio.models import ImageEncoder, TextTokenizer, check_weights, open_tokenizer, require_kind
+from aistudio.models import ImageEncoder, TextTokenizer, check_weights, open_tokenizer, pin_revision, require_kind
 from aistudio.poi_table import PoiTable
 from aistudio.run_record import ModelFacts
 from aistudio.schema import crop_column
@@ -29,6 +29,7 @@ class PinnedModel(NamedTuple):
     image_tower_fingerprint: str | None
     image_spec: ImageSpec
     normalised: bool
+    hub_files: tuple[tuple[str, str], ...] = ()  # (hf://org/name@commit/file, sha256)
 
     def facts(self) -> ModelFacts:
         """Describe the model for run.json. Addresses stay out: they may carry keys."""
@@ -38,7 +39,7 @@ class PinnedModel(NamedTuple):
             family=self.config.family,
             fingerprint=self.fingerprint,
             normalised=self.normalised,
-            files={file.path: file.sha256 for file in self.config.files if file.sha256},
+            files={file.path: file.sha256 for file in self.config.files if file.sha256} | dict(self.hub_files),
         )
 
 
@@ -122,9 +123,21 @@ def pin_model(conf: str, config: JobConfig, setting: str) -> PinnedModel:
     cache = node_cache(config, driver=True)
     settings = load_model_config(conf)
     require_kind(settings, setting)
-    pinned = pin_files(settings, cache)
+    pinned = pin_revision(pin_files(settings, cache))
     info = check_weights(place_files(pinned, cache))
-    return PinnedModel(conf, pinned, info.fingerprint, info.image_tower_fingerprint, info.image_spec, info.normalised)
+    hub = hub_files(pinned, info.files)
+    tower = info.image_tower_fingerprint
+    return PinnedModel(conf, pinned, info.fingerprint, tower, info.image_spec, info.normalised, tuple(hub.items()))
+
+
+def hub_files(cfg: ModelConfig, files: dict[str, str]) -> dict[str, str]:
+    """Return checksums of a hub model's files by their place on the hub; none where the model is not from there."""
+    commit, found = cfg.arch.get("revision"), {}
+    for path, sha256 in files.items():
+        _, below, name = path.partition(f"/snapshots/{commit}/")
+        if commit and below:
+            found[f"hf://{cfg.arch['model']}@{commit}/{name}"] = sha256
+    return found
 
 
 M = TypeVar("M", bound=ImageEncoder)

@@ -7,12 +7,13 @@ from typing import Any
 import yaml
 
 from aistudio.config import ModelConfig, WeightsFile
+from aistudio.places import in_bucket
 from aistudio.weights.files import file_sha256
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an export will lie: a local folder, or s3:// with the local folder into which nodes fetch it."""
+    """Where an export will lie: a local folder, or a bucket with the local folder into which nodes fetch it."""
 
     folder: str  # as the model's YAML names files
     url: str | None = None  # s3://… of the same folder
@@ -20,7 +21,7 @@ class Place:
     @classmethod
     def of(cls, path: str, name: str) -> "Place":
         """Return the place of an export folder at `path`."""
-        return cls(f"weights/{name}", path) if path.startswith("s3://") else cls(path)
+        return cls(f"weights/{name}", path) if in_bucket(path) else cls(path)
 
     def file(self, local: Path) -> WeightsFile:
         """Describe a file, which lies at `local` now, by its later path, size and checksum."""

@@ -1,4 +1,5 @@
-"""Asking a server for the bytes of one file, from a position on: http(s):// by the standard library, s3:// by boto3.
+"""Asking a server for the bytes of one file, from a position on: http(s):// by the standard library, s3:// by boto3,
+gs:// and az:// by obstore.
 
 What is asked again, and where the bytes go, is _download.py's.
 """
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 
 from aistudio.config import StoreSettings
 from aistudio.errors import WeightsError
+from aistudio.objects import object_store, quoted, read_failure, refuse_key, split_object_url
+from aistudio.places import in_bucket
 from aistudio.s3 import s3_client, split_s3_url
 from aistudio.secrets import shown_address
 
@@ -53,6 +56,8 @@ def ask(
     """
     if url.startswith("s3://"):
         return _ask_s3(url, have, version, known_version, store)
+    if in_bucket(url):
+        return _ask_object(url, have, version, known_version, store)
     return _ask_http(url, have, version, known_version, timeout_s)
 
 
@@ -131,3 +136,58 @@ class _S3Body:
 
     def close(self) -> None:
         self._body.close()
+
+
+def _ask_object(url: str, have: int, version: str | None, known_version: str | None, store: StoreSettings) -> Answer:
+    import obstore
+    from obstore.exceptions import BaseError
+
+    options: dict[str, Any] = {"range": {"offset": have}} if have else {}
+    if have and version:
+        options["if_match"] = version
+    if known_version:
+        options["if_none_match"] = known_version
+    scheme, bucket, key = split_object_url(url)
+    try:
+        refuse_key(key)
+        client = object_store(scheme, bucket, store)
+        if have:  # nothing may be asked for behind the end
+            there = obstore.head(client, key)
+            if int(there["size"]) <= have:
+                raise Whole if int(there["size"]) == have and version in (None, quoted(there["e_tag"])) else Stale
+        answer = obstore.get(client, key, options=options or None)  # type: ignore[arg-type]
+    except (BaseError, OSError, ValueError) as e:
+        raise _object_refusal(url, have, e) from None
+    return Answer(_ObjectBody(answer), have, int(answer.meta["size"]), quoted(answer.meta["e_tag"]) or None)
+
+
+def _object_refusal(url: str, have: int, error: Exception) -> Exception:
+    failure = read_failure(error)
+    if failure.kind == "unchanged":
+        return UnchangedError()
+    if have and failure.kind in ("condition", "range"):
+        return Stale()
+    if failure.kind in ("timeout", "dns", "lost") or failure.http_status in BUSY:
+        return OSError(failure.text)
+    return WeightsError(f"{url}: {failure.text}")
+
+
+class _ObjectBody:
+    """obstore's stream, with `read(n)` and the errors of a file."""
+
+    def __init__(self, answer: Any) -> None:
+        self._chunks, self._rest = answer.stream(min_chunk_size=1), b""  # as they come, so that a cut loses none
+
+    def read(self, size: int) -> bytes:
+        from obstore.exceptions import BaseError
+
+        if not self._rest:
+            try:
+                self._rest = bytes(next(self._chunks, b""))
+            except (BaseError, OSError) as e:
+                raise OSError(read_failure(e).text) from None
+        head, self._rest = self._rest[:size], self._rest[size:]
+        return head
+
+    def close(self) -> None:
+        self._chunks = iter(())

@@ -80,7 +80,7 @@ def test_bad_urls(text: str, reason: str) -> None:
 def test_longest_prefix_wins() -> None:
     assert map_url("https://img.example/a.jpg", MAP) == "http://127.0.0.1:8009/img.example/a.jpg"
     assert parse_target("https://img.example/local/a%20b.jpg?x=1", MAP).path == "/data/mirror/a b.jpg"
-    assert parse_target("https://img.example/bucket/a%20b.jpg", MAP).s3 == ("bucket", "prefix/a%20b.jpg")
+    assert parse_target("https://img.example/bucket/a%20b.jpg", MAP).object == ("bucket", "prefix/a%20b.jpg")
     assert map_url("https://other.example/a.jpg", MAP) == "https://other.example/a.jpg"
     assert map_url("x", {"": "y"}) == "x"
 

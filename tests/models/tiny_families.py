@@ -11,7 +11,7 @@ import torch
 from aistudio.config import ImageSpec, ModelConfig, WeightsFile
 from aistudio.models._checkpoint import save_weights
 from aistudio.models.combiner import CombinerArch, CombinerModel
-from tests.models import test_composers, test_embedder, test_hf_dual, test_vae, test_vision, tiny_golden
+from tests.models import library_models, test_composers, test_embedder, test_hf_dual, test_vae, test_vision, tiny_golden
 
 
 def align(folder: Path) -> ModelConfig:
@@ -61,8 +61,11 @@ BUILDERS: dict[str, Callable[[Path], ModelConfig]] = {
     "compose_ae": lambda folder: test_composers.saved(folder, "compose_ae"),
     "embedder": embedder,
     "hf_dual": hf_dual,
+    "open_clip": library_models.open_clip,
     "real_space_concat_ae": lambda folder: test_composers.saved(folder, "real_space_concat_ae"),
     "siamese_poi": siamese_poi,
+    "sentence_transformers": library_models.sentence_transformers,
+    "timm": library_models.timm,
     "tirg": lambda folder: test_composers.saved(folder, "tirg"),
     "vae": vae,
     "vision": vision,

@@ -10,9 +10,11 @@ import pytest
 from aistudio.config import StoreSettings, WeightsFile
 from aistudio.errors import WeightsError
 from aistudio.secrets import shown_address
+from aistudio.store import open_store
 from aistudio.weights.download import TRIES
 from aistudio.weights.fetch import fetch_file
 from aistudio.weights.files import record_path
+from tests.object_servers import AZ_KEY, AzServer, GsServer
 from tests.weights.file_server import FileServer, S3Server
 
 BODY = bytes(range(256)) * 5000  # 1.28 MB: more than one chunk
@@ -145,6 +147,32 @@ def test_nothing_secret_of_an_address_is_shown(server: FileServer, tmp_path: Pat
         fetch_file(WeightsFile(path=str(tmp_path / "w.pth"), url=url))
     assert "hidden" not in str(e.value)
     assert shown_address("https://user:word@host/x") == "https://host/x"
+
+
+@pytest.mark.parametrize("kind", [GsServer, AzServer])
+def test_from_another_bucket(kind: type[GsServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "test")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", AZ_KEY)
+    with kind() as server:
+        settings, url = server.settings(retries=0), f"{server.scheme}://bucket/m/w.pth"
+        open_store(url.removesuffix("/w.pth"), settings).write_bytes("w.pth", BODY)
+        file = WeightsFile(path=str(tmp_path / "w.pth"), url=url)
+        cuts = ["cut"]
+        server.fault = lambda method, path: cuts.pop() if cuts and method == "GET" else None
+        assert fetch_file(file, store=settings) == DIGEST  # went on after half of it
+        assert not cuts
+        (tmp_path / "w.pth").unlink()
+        (tmp_path / "w.pth.part").write_bytes(BODY)
+        assert fetch_file(file, store=settings) == DIGEST  # was whole
+        (tmp_path / "w.pth").unlink()
+        (tmp_path / "w.pth.part").write_bytes(BODY + b"of another version")
+        assert fetch_file(file, store=settings) == DIGEST
+        gone = WeightsFile(path=str(tmp_path / "gone"), url=f"{server.scheme}://bucket/m/gone")
+        with pytest.raises(WeightsError, match=r"://bucket/m/gone: Object at location m/gone not found"):
+            fetch_file(gone, store=settings)
+        server.fault = lambda method, path: "denied"
+        with pytest.raises(WeightsError, match="AccessDenied"):
+            fetch_file(gone, store=settings)
 
 
 def test_from_s3(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
