@@ -61,7 +61,7 @@ def text_queries(
     frame, notes = _with_text(merged.assign(query_id=name_queries(merged)), by_item=settings.qrels is None)
     has, vectors = (vectors_of or text_vectors)(store, frame["text"].tolist())
     if not has.all():
-        where = "texts/" if vectors_of is None else "the given table"
+        where = layout.TEXTS if vectors_of is None else "the given table"
         notes.append(f"{(~has).sum()} of {len(has)} queries have no text vector in {where} and are left out")
     chosen = draw(hashes(frame["query_id"][has], settings.seed), settings.max_queries)
     vectors = vectors[chosen]
