@@ -1,7 +1,6 @@
 """Serve a run's search page and its API."""
 
 import os
-import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -142,9 +141,3 @@ def _token(plan: "ServePlan") -> str | None:
     if token is not None and not token.isascii():
         raise ConfigError("the token may have ASCII characters only: browsers send no others")
     return token
-
-
-if __name__ == "__main__":
-    from aistudio.jobs.common import run
-
-    run(main, sys.argv[1:])

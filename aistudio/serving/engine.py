@@ -107,8 +107,9 @@ class Engine:
 
     def _by_text(self, text: str) -> Ask:
         if self.model.kind is not Kind.RECALL:
-            need = "a picture beside it" if self.model.kind is Kind.COMPOSER else "a recall model"
-            raise Refused(422, f"a text needs {need}: {self.model.name} is a model of the kind {self.model.kind}")
+            raise Refused(
+                422, f"a text needs a recall model: {self.model.name} is a model of the kind {self.model.kind}"
+            )
         encoder = self._encoder()
         with self._lock:
             vector = self._texts.get(text)
@@ -120,6 +121,8 @@ class Engine:
         return self.searcher.like_vector(vector, "like the text")
 
     def _composed(self, question: Question, photos: Photos, text: str, pictures: list[Ask]) -> Ask:
+        if not pictures:
+            raise Refused(422, f"a text needs a picture beside it: {self.model.name} is a composer")
         if len(pictures) != 1 or question.vector is not None:
             have = "one picture (row_id, photo or image_url)"
             raise Refused(422, f"{self.model.name} is a composer: it takes {have} and a text")

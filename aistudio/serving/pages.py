@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -15,7 +16,7 @@ from starlette.datastructures import UploadFile
 from aistudio.models import Kind
 from aistudio.reports import page as reports
 from aistudio.reports.safe import clip, safe_link
-from aistudio.serving.answers import ResultAnswer, search_answer
+from aistudio.serving.answers import ResultAnswer, address, search_answer
 from aistudio.serving.engine import Engine, choose
 from aistudio.serving.errors import Refused
 from aistudio.serving.guard import COOKIE
@@ -23,6 +24,7 @@ from aistudio.serving.hall import Hall
 from aistudio.serving.questions import PLAIN, Between, Question, from_address, to_address
 
 PER_PAGE = 24
+SAMPLES = 12  # pictures of the first page
 FORM_PARTS = 200  # fields of a form
 ASSETS = {
     "app.css": "text/css", "theme.js": "text/javascript", "serve.css": "text/css", "serve.js": "text/javascript",
@@ -141,8 +143,20 @@ def _context(
         "more": any(one["more"] for one in lists), "files": [(e.name, _download(kept, e)) for e in engines],
         "is_range": lambda column: isinstance(question.where.get(column), Between), "photo_link": _photo_link(plain),
         "row_link": "/v1/thumbnail?" + urlencode({"in": engines[0].name, "row": plain["row"]}, errors="replace"),
+        "samples": _samples(engines[0]) if not lists and problem is None else [],
         "rows": len(engines[0].searcher), "fetches": hall.settings.fetch_addresses,
     }  # fmt: skip
+
+
+def _samples(engine: Engine) -> list[tuple[str, str]]:
+    """Rows to begin with, spread over the run, each of another item: (row_id, address of its picture)."""
+    ids = engine.searcher.copy.ids_N
+    places = np.unique(np.linspace(0, len(ids) - 1, 2 * SAMPLES).astype(int))
+    texts = engine.searcher.held.texts(ids[places], ["row_id", "item_id"])
+    found = dict(zip(reversed(texts["item_id"]), reversed(texts["row_id"]), strict=True))  # the first row of each item
+    rows = [row_id or "" for row_id in reversed(found.values())]
+    kept = rows if len(rows) <= SAMPLES else rows[:: -(-len(rows) // SAMPLES)]
+    return [(row_id, address("/v1/thumbnail", engine, row_id)) for row_id in kept]
 
 
 def _photo_link(plain: Mapping[str, str]) -> str:
@@ -184,8 +198,13 @@ def _environment() -> Environment:
         loader=ChoiceLoader([PackageLoader("aistudio.serving"), PackageLoader("aistudio.reports")]), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    env.filters.update(count=reports.count, number=reports.number, clip=clip, link=safe_link)
+    env.filters.update(count=reports.count, number=reports.number, end=_end, clip=clip, link=safe_link)
     return env
+
+
+def _end(value: float) -> str:
+    """An end of a range: whole numbers without decimals."""
+    return f"{value:,.0f}" if value == int(value) else reports.number(value)
 
 
 def _operations(openapi: dict[str, Any]) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def picture(colour, seed, size=(48, 40), kind="PNG"):
 
 
 def make_run(folder, tiny_models, make_config, output="run"):
-    """24 pictures of 12 items with categories, prices and hostile texts, scored by the tiny recall model."""
+    """24 pictures of 12 items with categories and hostile texts, scored by two tiny models and the demo's composer."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for i in range(24):
@@ -46,7 +46,8 @@ def make_run(folder, tiny_models, make_config, output="run"):
     manifest.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
     config = make_config(
         manifest, "jsonl", ranking=None, columns={"item_id": "item_id", "image_url": "image_url", "text": "text"},
-        output=str(folder / output), models={"encoders": {"second": tiny_models["recall"]}},
+        output=str(folder / output),
+        models={"encoders": {"second": tiny_models["recall"], "composed": "conf/models/tirg_demo.yaml"}},
     )  # fmt: skip
     return score_here(config)
 

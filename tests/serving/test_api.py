@@ -11,6 +11,8 @@ import pytest
 from aistudio.pipeline.search import plan_search, run_search
 from tests.serving.served import HOSTILE, picture
 
+RESULT = ("rank", "item_id", "row_id", "score", "why")
+
 
 def ask(client, status=200, **question):
     answer = client.post("/v1/search", json=question)
@@ -43,10 +45,29 @@ def test_the_same_ids_and_scores_as_the_job(client, served_run, tmp_path):
         assert rows(ask(client, top_n=6, **question)) == wanted and wanted
 
 
+def test_compositions_are_those_of_the_job(client, served_run, tmp_path):
+    (tmp_path / "p.png").write_bytes(picture("green", 98))
+    queries = [
+        {"query_id": "r", "row_id": "1", "text": "at night"},
+        {"query_id": "p", "image_url": str(tmp_path / "p.png"), "text": "at night"},
+    ]
+    table = tmp_path / "q.jsonl"
+    table.write_text("\n".join(json.dumps(q) for q in queries), encoding="utf-8")
+    run_search(plan_search(served_run.root, "composed", ["search.top_n=6"], model="composed", queries=str(table)))
+    stored = served_run.read_table("searches/composed/results.parquet").to_pylist()
+    photo = client.post("/v1/photos", content=picture("green", 98)).json()["photo"]
+    for name, question in {"r": {"row_id": "1"}, "p": {"photo": photo}}.items():
+        wanted = [tuple(r[c] for c in RESULT) for r in stored if r["query_id"] == name]
+        got = rows(ask(client, top_n=6, index="run:composed", text="at night", **question))
+        assert got == wanted and len(wanted) == 6
+    assert "picture beside it" in ask(client, 422, index="run:composed", text="at night")["error"]
+    assert "one picture" in ask(client, 422, index="run:composed", text="a", row_id="1", photo=photo)["error"]
+
+
 def test_runs_columns_and_pictures(client):
-    first, second = client.get("/v1/runs").json()
+    first, second, third = client.get("/v1/runs").json()
     assert first["index"].endswith(":recall") and second["model"] == "second" and first["rows"] == 24
-    assert "text" in first["asks"]
+    assert "text" in first["asks"] and "composed" in third["asks"] and "text" not in third["asks"]
     found = {f["column"]: f for f in client.get("/v1/columns").json()}
     assert ["blue", 6] in found["category"]["choices"] and (found["price"]["min"], found["price"]["max"]) == (0, 230)
     one = ask(client, text="red")["results"][0]

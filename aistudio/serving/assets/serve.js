@@ -68,7 +68,7 @@
     "/": () => { const words = ask.querySelector(".words"); words.focus(); words.select(); },
     j: () => go(Math.min(at() + 1, results.length - 1)),
     k: () => go(Math.max(at() - 1, 0)),
-    d: () => { if (at() >= 0) { const box = results[at()].querySelector("details"); box.open = !box.open; } },
+    d: () => { if (at() >= 0) { const box = results[at()].querySelector("details"); if (box) box.open = !box.open; } },
     o: () => { if (at() >= 0) { const link = results[at()].querySelector(".open"); if (link) link.click(); } },
     n: () => follow("a[rel=next]"),
     p: () => follow("a[rel=prev]"),
