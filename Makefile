@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench readers train wheel lock clean
+.PHONY: demo serve test test-all check bench readers train wheel lock clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
+
+serve: $(READY)  ## a page to search the demo's pictures with; RUN=folder takes another run
+	$(BIN)/python -m jobs.serve --run $(or $(RUN),reports/demo/sights)
 
 test: $(READY)  ## every test that needs no GPU, network or cloud account
 	$(BIN)/python -m pytest -q --durations=10

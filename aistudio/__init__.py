@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from aistudio.api import Image, Rows, Run, VectorBatch, Vectors, open_run, score
     from aistudio.config import load_config
     from aistudio.errors import AIStudioError
+    from aistudio.search.searcher import Found, Range, Result
 
     __version__: str
 
 _HOME = {
     "AIStudioError": "aistudio.errors",
+    "Found": "aistudio.search.searcher",
     "Image": "aistudio.api",
+    "Range": "aistudio.search.searcher",
+    "Result": "aistudio.search.searcher",
     "Rows": "aistudio.api",
     "Run": "aistudio.api",
     "VectorBatch": "aistudio.api",
@@ -31,7 +35,8 @@ _HOME = {
     "score": "aistudio.api",
 }
 __all__ = [  # noqa: RUF022 - in the order in which one needs them
-    "load_config", "score", "open_run", "Run", "Rows", "Vectors", "VectorBatch", "Image", "AIStudioError",
+    "load_config", "score", "open_run", "Run", "Rows", "Vectors", "VectorBatch", "Image", "Found", "Result", "Range",
+    "AIStudioError",
     "__version__",
 ]  # fmt: skip
 

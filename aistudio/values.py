@@ -89,7 +89,12 @@ def _json_value(scalar: pa.Scalar) -> Any:
         if math.isinf(number):
             return "Infinity" if number > 0 else "-Infinity"
         return None if math.isnan(number) else number
-    return plain_value(pa.array([scalar], kind) if not _is_text(kind) else _one(scalar), 0)
+    if _is_text(kind):
+        return plain_value(_one(scalar), 0)
+    try:
+        return plain_value(pa.array([scalar], kind), 0)
+    except pa.ArrowException:  # runs of equal values within a struct
+        return _UNREADABLE
 
 
 def _json_struct(scalar: pa.Scalar) -> dict[str, Any]:

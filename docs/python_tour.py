@@ -24,9 +24,14 @@ for batch in run.rows(["embedding", "recall_score"], where={"status": "ok"}, bat
 for image in run.images(row_ids[:3]):
     print(image.row_id, image.image_url, f"{len(image.jpeg or b''):,} bytes")
 
+# %% Search: like a picture of the run, like a text
+for what in ({"row_id": row_ids[0]}, {"text": "酒店"}):
+    found = run.search(**what, top_n=3)
+    print(found.table().select(["rank", "item_id", "row_id", "score", "why"]).to_pandas().to_string(index=False))
+
 # %% Metrics, and the report
-found = run.aggregate(k=[1, 5])
+metrics = run.aggregate(k=[1, 5])["metrics"]
 for name in ("hit_rate@1", "hit_rate@5", "map"):
-    m = found["metrics"][name]
+    m = metrics[name]
     print(f"{name:<12} {m['value']:.3f}  ({m['low']:.3f} .. {m['high']:.3f}, {m['n']} queries)")
 print(run.report())

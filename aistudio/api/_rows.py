@@ -1,23 +1,23 @@
 """Stored rows as a stream of batches: Arrow, pandas or torch. Memory holds a few batches, whatever the run's size."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aistudio.errors import ConfigError, StoreError
 from aistudio.schema import with_list_vectors
-from aistudio.search.searched import Where, passes, where_of
+from aistudio.search.alignment import whole
+from aistudio.search.held import Range, Where, numbers_of
+from aistudio.search.searched import passes, where_of
 from aistudio.store import Store
 from aistudio.values import column_values
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Value = str | int | float | bool
-Filter = Mapping[str, Value | list[Value]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Rows:
 
     def _parts(self) -> Iterator[pa.Table]:
         """Yield the wanted rows of one Parquet batch after the other, with the columns of `schema`."""
-        columns = list(dict.fromkeys([*self.schema.names, *(column for column, _ in self._where)]))
+        columns = list(dict.fromkeys([*self.schema.names, *self._where]))
         for key in self._keys:
             with self._store.open(key) as f:
                 try:
@@ -93,15 +93,16 @@ class Rows:
                     raise StoreError(f"{self._store.path(key)}: damaged or not a score file: {e}") from None
 
     def _kept(self, part: pa.Table) -> pa.Table:
-        if not self._where:
-            return part
-        values = {
-            column: part[column].combine_chunks()
-            if column in part.column_names
-            else pa.nulls(part.num_rows, pa.string())
-            for column, _ in self._where
-        }
-        return part.filter(pa.array(passes(values, self._where, part.num_rows)))
+        for column, wanted in self._where.items():
+            if column not in part.column_names:
+                return part.slice(0, 0)
+            values = part[column]
+            if isinstance(wanted, Range):
+                part = part.filter(_within(values, wanted))
+            else:
+                constants = where_of({column: list(wanted) if isinstance(wanted, list | tuple) else wanted})
+                part = part.filter(pa.array(passes({column: whole(values)}, constants, len(values))))
+        return part
 
     def _aligned(self, part: pa.Table) -> pa.Table:
         """Give a part the schema of the stream: files of different attempts may differ in it."""
@@ -116,7 +117,7 @@ class Rows:
 
 
 def rows_of(
-    store: Store, keys: Sequence[str], schema: pa.Schema, columns: Sequence[str] | None, where: Filter | None,
+    store: Store, keys: Sequence[str], schema: pa.Schema, columns: Sequence[str] | None, where: Where | None,
     batch_rows: int,
 ) -> Rows:  # fmt: skip
     """Make a stream of rows. Raises ConfigError for a column that is not stored, and for batches of no row."""
@@ -129,8 +130,11 @@ def rows_of(
         for column in given:
             if column not in schema.names:
                 raise ConfigError(f"{name}: {column!r} is not a column of the rows; there: {', '.join(schema.names)}")
+    for column, condition in (where or {}).items():
+        if isinstance(condition, Range) and not _may_hold_numbers(schema.field(column).type):
+            raise ConfigError(f"where: {column} holds no numbers, so it has no range")
     chosen = pa.schema([schema.field(column) for column in wanted])
-    return Rows(chosen, batch_rows, store, tuple(keys), where_of(where or {}))
+    return Rows(chosen, batch_rows, store, tuple(keys), dict(where or {}))
 
 
 def to_frame(batch: pa.RecordBatch) -> "pd.DataFrame":
@@ -144,6 +148,23 @@ def to_frame(batch: pa.RecordBatch) -> "pd.DataFrame":
         except (pa.ArrowException, ValueError, OverflowError, TypeError):
             columns[name] = pd.Series(column_values(column), dtype=object)
     return pd.DataFrame(columns)
+
+
+def _may_hold_numbers(kind: pa.DataType) -> bool:
+    t = pa.types
+    return any(test(kind) for test in (t.is_integer, t.is_floating, t.is_decimal, t.is_string, t.is_large_string))
+
+
+def _within(column: pa.ChunkedArray, wanted: Range) -> pa.ChunkedArray | pa.Scalar:
+    """Which values are numbers of the range; texts that are written as numbers count, as in a search."""
+    numbers = numbers_of(column)
+    if numbers is None:  # texts without a number among them
+        return pa.array([False] * len(column))
+    kept = pc.fill_null(pc.is_finite(numbers), False)
+    for limit, compare in ((wanted.low, pc.greater_equal), (wanted.high, pc.less_equal)):
+        if limit is not None:
+            kept = pc.and_(kept, pc.fill_null(compare(numbers, float(limit)), False))
+    return kept
 
 
 def _batch(table: pa.Table) -> pa.RecordBatch:

@@ -1,14 +1,15 @@
 """A stored run, opened from Python."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from aistudio.api._images import Image, images_of
-from aistudio.api._rows import Filter, Rows, rows_of
+from aistudio.api._rows import Rows, rows_of
 from aistudio.api._vectors import Vectors
 from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
@@ -16,8 +17,13 @@ from aistudio.run_record import RunRecord
 from aistudio.runs import layout
 from aistudio.runs.record import recorded, stored_settings
 from aistudio.schema import vector_width, with_list_vectors
+from aistudio.search.held import Where
+from aistudio.search.searcher import Found
 from aistudio.search.vectors import vector_column
 from aistudio.store import open_store
+
+if TYPE_CHECKING:
+    from aistudio.api._search import Asking
 
 BATCH_ROWS = 4_096
 
@@ -52,6 +58,8 @@ class Run:
         self._files = list(enumerate(layout.score_keys(self._store)))
         if not self._files:
             raise StoreError(f"{self.path}: no stored scores there yet; run jobs.score first")
+        self._askings: dict[str | None, Asking] = {}
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Run({self.path!r})"
@@ -72,14 +80,14 @@ class Run:
         return sum(self._store.read_metadata(key)[1] for _, key in self._files)
 
     def rows(
-        self, columns: Sequence[str] | None = None, where: Filter | None = None, *, batch_rows: int = BATCH_ROWS
+        self, columns: Sequence[str] | None = None, where: Where | None = None, *, batch_rows: int = BATCH_ROWS
     ) -> Rows:
         """Return the rows as a stream of Arrow batches; its methods give pandas frames, torch tensors, or one table.
 
         Args:
             columns: which ones, in this order; None: all of them, vectors and thumbnails too.
-            where: column -> the value, or the list of values, that a row must have; compared as texts, so that 3
-                finds 3.0, and as `search.where` does.
+            where: column -> the value, the list of values, or the `Range` of numbers that a row must have. Values are
+                compared as texts, as `search.where` does: 3 finds 3.0.
             batch_rows: rows of a batch.
 
         Raises:
@@ -88,7 +96,7 @@ class Run:
         return rows_of(self._store, [key for _, key in self._files], self.schema, columns, where, batch_rows)
 
     def vectors(
-        self, name: str | None = None, where: Filter | None = None, *, unit: bool = False, batch_rows: int = BATCH_ROWS
+        self, name: str | None = None, where: Where | None = None, *, unit: bool = False, batch_rows: int = BATCH_ROWS
     ) -> Vectors:
         """Return the image vectors of one model, of the rows that have one.
 
@@ -116,11 +124,56 @@ class Run:
             raise ConfigError(f"row_ids: expected a list of ids, found the text {row_ids!r}")
         return images_of(self._store, self._files, row_ids)
 
-    def aggregate(self, name: str | None = None, **metrics: Any) -> dict[str, Any]:
+    def search(
+        self, text: str | None = None, *, image: str | Path | bytes | None = None, row_id: str | None = None,
+        item_id: str | None = None, where: Where | None = None, model: str | None = None, top_n: int | None = None,
+        offset: int = 0, per: str | None = None, leave_out: Sequence[str] | None = None,
+        diversify: Mapping[str, int] | None = None, text_weight: float = 1.0, picture_weight: float = 1.0,
+    ) -> Found:  # fmt: skip
+        """Find what is most like a text, a picture, a stored row or item; exact, ids and scores as `jobs.search`.
+
+        A picture and a text together ask a composer for the picture as the text changes it, a recall model for what is
+        like both, by their weights. The first search of a model loads its index: one byte a number in memory, exact
+        vectors in a mapped local copy.
+
+        Args:
+            image: a path, an address, or the bytes of a picture file.
+            where: column -> value, list of values, or `Range` that a row must have.
+            model: an encoder of the run; None: its recall model, or its only encoder.
+            top_n, per, leave_out, diversify: as the settings of `search`, and by default as the run has them.
+            offset: results that are left out before the first one: pages.
+
+        Raises:
+            ConfigError: a question that cannot be asked, a picture that cannot be used, an index that does not fit.
+            StoreError, WeightsError: what is stored, or the model, cannot be read.
+        """
+        asking = self._asking(model)
+        ask = asking.ask(text, image, row_id, item_id, (text_weight, picture_weight))
+        own = self.settings.search
+        usual = ("item", "copies") if own.leave_out is None else own.leave_out
+        return asking.searcher.search(
+            ask, top_n=own.top_n if top_n is None else top_n, offset=offset, where={**own.where, **(where or {})},
+            per=per or own.per or "item", duplicate_cosine=own.duplicate_cosine,
+            leave_out=usual if leave_out is None else leave_out,
+            diversify=own.diversify if diversify is None else diversify,
+        )  # fmt: skip
+
+    def _asking(self, model: str | None) -> "Asking":
+        from aistudio.api._search import Asking  # loads models, which reading a run does not need
+
+        with self._lock:
+            if model not in self._askings:
+                self._askings[model] = Asking(self.path, self._overrides, model)
+            return self._askings[model]
+
+    def aggregate(
+        self, name: str | None = None, *, scores: str | Path | None = None, **metrics: Any
+    ) -> dict[str, Any]:  # fmt: skip
         """Compute metrics from the stored rows into metrics/<name>/, as the job `aggregate`.
 
         Args:
-            name: of this aggregation; None: `text` or `image`, by the query.
+            name: of this aggregation; None: `text` or `image`, by the query; of `scores` the file's name.
+            scores: a table of somebody else's scores or vectors that is judged in place of the run's own.
             **metrics: settings of the section `metrics` on top of the run's: `query="image", k=[1, 5]`.
 
         Returns:
@@ -134,6 +187,10 @@ class Run:
 
         settings = self._with("metrics", metrics)
         with mapper_for(sum(e.size for e in self._store.list(layout.SCORES)), settings.engine) as mapper:
+            if scores is not None:
+                from aistudio.evaluation.given import judge_given
+
+                return judge_given(self._store, settings.metrics, str(scores), mapper, name=name).theirs
             return aggregate(self._store, settings.metrics, mapper, name=name)
 
     def report(

@@ -17,6 +17,7 @@ from aistudio.config.reading import load_config, load_model_config, load_train_c
 from aistudio.config.report import ReportSettings
 from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
+from aistudio.config.serve import ServeSettings
 from aistudio.config.store import StoreSettings
 from aistudio.config.train import ComposerTraining, RankingTraining, RecallTraining, TrainConfig, TrainSettings
 from aistudio.config.train_composer import ComposerLossSettings
@@ -41,6 +42,7 @@ __all__ = [
     "Resize",
     "SearchSettings",
     "SelectSettings",
+    "ServeSettings",
     "Settings",
     "StoreSettings",
     "TrainConfig",

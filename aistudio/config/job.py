@@ -10,6 +10,7 @@ from aistudio.config.models import ModelsSettings
 from aistudio.config.report import ReportSettings
 from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
+from aistudio.config.serve import ServeSettings
 from aistudio.config.store import StoreSettings
 
 
@@ -27,4 +28,5 @@ class JobConfig(Settings):
     select: SelectSettings = SelectSettings()
     report: ReportSettings = ReportSettings()
     search: SearchSettings = SearchSettings()
+    serve: ServeSettings = ServeSettings()
     start_over: bool = False  # together with --yes: empties a run folder made with other settings

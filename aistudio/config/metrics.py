@@ -24,6 +24,8 @@ class MetricsSettings(Settings):
     qrels_key: list[str] = []  # columns that name a row in that file; empty: row_id, or item_id and image_url, ...
     pairs: str | None = None  # csv, tsv, parquet: pair_id, side, ctr, row_id; null: columns of the manifest
     pairs_key: list[str] = []
+    scores_column: str | None = None  # of the file of aggregate --scores; null: score, vector or embedding
+    scores_key: list[str] = []  # columns that name a row in it
     slices: list[str] = []  # columns of the scores to slice by
     min_slice_size: int = Field(20, ge=1)
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once

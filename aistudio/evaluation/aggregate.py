@@ -17,6 +17,7 @@ a qrels file says. Leaves out: reading (scan.py, search/gallery.py), retrieval (
 (pairs.py), table layouts (tables.py), definitions (metrics/).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,7 @@ from aistudio.errors import ConfigError
 from aistudio.evaluation import pairs
 from aistudio.evaluation import scan as rows
 from aistudio.evaluation.definition import differences, of_about
+from aistudio.evaluation.other import Other
 from aistudio.evaluation.place import Place, place_for
 from aistudio.evaluation.queries import MIXED
 from aistudio.evaluation.results import Results, slice_rows
@@ -36,7 +38,7 @@ from aistudio.runs.mapper import InProcess, Mapper
 from aistudio.search.exact import Gallery
 from aistudio.search.gallery import File
 from aistudio.search.keyed import KeyedTable, read_keyed
-from aistudio.search.vectors import VectorColumn, vector_column
+from aistudio.search.vectors import RECALL_VECTORS, VectorColumn, vector_column
 from aistudio.store import Store
 
 TIE_RULE = "higher score first, equal scores in manifest order"
@@ -44,7 +46,7 @@ TIE_RULE = "higher score first, equal scores in manifest order"
 
 def aggregate(
     store: Store, settings: MetricsSettings, mapper: Mapper | None = None, *, name: str | None = None,
-    left_out: pa.Array | None = None,
+    left_out: pa.Array | None = None, other: Other | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compute all metrics of a run and write them.
 
@@ -54,6 +56,7 @@ def aggregate(
         mapper: where the work is done; None: in this process.
         name: of the aggregation, which may live beside others (place.py); None: `text` or `image`.
         left_out: row ids that the gallery goes without although they are ok.
+        other: somebody else's vectors or scores that are judged (given.py); never the run's first aggregation.
 
     Returns:
         {"metrics": what metrics.json holds, "about": what about.json holds}.
@@ -64,19 +67,22 @@ def aggregate(
         ManifestError: metrics.no_relevant is `error` and a query has no relevant image.
     """
     files = rows.score_files(store)
-    vectors = _vectors(store, settings)
+    gallery = (other and other.gallery) or Gallery(store, files, left_out, _vectors(store, settings, other))
     place = place_for(store, name or _name(settings))
+    if other is not None:
+        place = replace(place, is_first=False)
     mapper, results = mapper or InProcess(), Results()
-    asked = rows.Asked(left_out, _pairs_file(store, files, settings))
+    asked = rows.Asked(left_out, _pairs_file(store, files, settings), other.scores if other else None)
     scans = list(mapper.map(rows.scan_files, mapper.groups(files), store, settings, asked))
     status = sum((s.status for s in scans), scans[0].status.__class__())
     results.about = {"name": place.name, "rows": status.total(), "status": dict(status.most_common())}
     results.about |= {"files": len(files), "ties": TIE_RULE, "no_relevant": settings.no_relevant}
     results.about["rows_without_text"] = sum(s.without_text for s in scans)
-    add_retrieval(place, Gallery(store, files, left_out, vectors), scans, settings, mapper, results)
+    add_retrieval(place, gallery, scans, settings, mapper, results, other)
+    results.about |= other.about if other else {}
     pair_rows = [s.pairs for s in scans if s.pairs is not None and len(s.pairs)]
-    if pair_rows:
-        _pairs(place, pd.concat(pair_rows, ignore_index=True), asked.pairs, settings, results)
+    if pair_rows and (other is None or other.scores is not None):
+        _pairs(place, pd.concat(pair_rows, ignore_index=True), asked, settings, results)
     else:
         place.delete("pairs.parquet")  # of an earlier aggregation
     _say_replaced(place, results)
@@ -88,7 +94,9 @@ def _name(settings: MetricsSettings) -> str:
     return settings.query if settings.encoder is None else f"{settings.query}_{settings.encoder}"
 
 
-def _vectors(store: Store, settings: MetricsSettings) -> VectorColumn:
+def _vectors(store: Store, settings: MetricsSettings, other: Other | None) -> VectorColumn:
+    if other is not None and (other.find or other.nothing):
+        return RECALL_VECTORS  # which nobody reads
     if settings.encoder is not None and settings.query == "text":
         raise ConfigError(
             f"metrics.encoder: {settings.encoder} is an image encoder and knows no texts; ask with images: "
@@ -117,14 +125,14 @@ def _pairs_file(store: Store, files: list[File], settings: MetricsSettings) -> K
     return read_keyed(settings.pairs, setting, needed, [], settings.pairs_key, stored, store)
 
 
-def _pairs(
-    place: Place, pair_rows: pd.DataFrame, given: KeyedTable | None, settings: MetricsSettings, out: Results
-) -> None:
+def _pairs(place: Place, pair_rows: pd.DataFrame, asked: rows.Asked, settings: MetricsSettings, out: Results) -> None:
+    given = asked.pairs
     joined, left_out, score = pairs.join_sides(pair_rows)
+    score = score if asked.scores is None else "given"
     if given is not None and (lost := given.frame["pair_id"].nunique() - pair_rows["pair_id"].nunique()):
         left_out["neither of its images is in this run"] = lost
     out.about["pairs"] = {"used": len(joined), "left_out": left_out, "score": score}
-    if score != "rank_score":
+    if score == "recall_score":
         out.notes.append("pairs are judged by recall_score: the run has no ranking model")
     if left_out:
         reasons = ", ".join(f"{n} because {reason}" for reason, n in left_out.items())

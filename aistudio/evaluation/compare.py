@@ -43,8 +43,9 @@ _NOT_METRICS = ("query_id", "item_id", "text", "image_url", "num_relevant", "fir
 
 
 def compare(
-    a: Store, b: Store, settings: MetricsSettings, *, name: str | None = None, recompute: bool = False
-) -> dict[str, Any]:
+    a: Store, b: Store, settings: MetricsSettings, *, name: str | None = None, name_b: str | None = None,
+    recompute: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Compare two aggregated runs and write the result into B.
 
     Args:
@@ -52,6 +53,7 @@ def compare(
         b: the run in question.
         settings: bootstrap samples, confidence, seed, and the policy for queries without relevant images.
         name: of the aggregation in both runs; None: the first one of each.
+        name_b: of that in B, where it is called otherwise; A and B may then be one run.
         recompute: aggregate both again as `settings` say, over the images that are ok in both.
 
     Returns:
@@ -63,8 +65,10 @@ def compare(
     """
     if recompute:
         name = _recompute(a, b, settings)
-    folders = (folder_of(a, name), folder_of(b, name))
-    result: dict[str, Any] = {"a": a.root, "b": b.root, "answer": "", "warnings": [], "metrics": {}, "changed": []}
+    names = (name, name_b or name)
+    folders = (folder_of(a, names[0]), folder_of(b, names[1]))
+    shown = [s.root if names[0] == names[1] else f"{s.root} ({n})" for s, n in zip((a, b), names, strict=True)]
+    result: dict[str, Any] = {"a": shown[0], "b": shown[1], "answer": "", "warnings": [], "metrics": {}, "changed": []}
     queries = _joined(a, b, folders, "per_query", "query_id")
     if queries is None:
         missing = _missing(a, b, folders)
@@ -88,7 +92,8 @@ def compare(
     result["metrics"] = _measure(values, settings)
     result |= {"confidence": settings.confidence, "samples": settings.bootstrap_samples}
     result["answer"] = answer(result["metrics"], settings.confidence)
-    b.write_json(layout.comparison_key(run_name(a), folders[1]), result)
+    other = run_name(a) if names[0] == names[1] else f"{run_name(a)}_{names[0]}"
+    b.write_json(layout.comparison_key(other, folders[1]), result)
     return result
 
 

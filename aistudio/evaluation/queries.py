@@ -3,7 +3,7 @@
 Leaves out: reading whole score files (scan.py) and the search (search/exact.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aistudio.config import MetricsSettings
-from aistudio.errors import ConfigError, StoreError
+from aistudio.errors import ConfigError
 from aistudio.evaluation.scan import draw, hashes
 from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
@@ -42,26 +42,34 @@ def say_nothing(merged: pd.DataFrame) -> str | None:
     return None
 
 
+TextVectors = Callable[[Store, Sequence[str]], tuple[NDArray[np.bool_], NDArray[np.float32]]]
+
+
 def text_queries(
-    store: Store, files: Sequence[File], merged: pd.DataFrame, settings: MetricsSettings, mapper: Mapper
-) -> tuple[Queries, Judgements | None]:
+    store: Store, files: Sequence[File], merged: pd.DataFrame, settings: MetricsSettings, mapper: Mapper,
+    vectors_of: TextVectors | None = None,
+) -> tuple[Queries, Judgements | None]:  # fmt: skip
     """A query for each distinct (item, text) that has a text and a vector of it, and the judgements if there are any.
+
+    Args:
+        vectors_of: finds the texts' vectors; None: in texts/, as `text_vectors`.
 
     Raises:
         ConfigError: the qrels file cannot be used.
         StoreError: damaged text vectors.
     """
     frame, notes = _with_text(merged.assign(query_id=name_queries(merged)), by_item=settings.qrels is None)
-    has, vectors = text_vectors(store, frame["text"].tolist())
+    has, vectors = (vectors_of or text_vectors)(store, frame["text"].tolist())
     if not has.all():
-        notes.append(f"{(~has).sum()} of {len(has)} queries have no text vector in texts/ and are left out")
+        where = layout.TEXTS if vectors_of is None else "the given table"
+        notes.append(f"{(~has).sum()} of {len(has)} queries have no text vector in {where} and are left out")
     chosen = draw(hashes(frame["query_id"][has], settings.seed), settings.max_queries)
     vectors = vectors[chosen]
     frame = frame[has].iloc[chosen].reset_index(drop=True)
     items = frame["item_id"].tolist()
     same_item = relevance(["item_id"], items, np.arange(len(items)))
     queries = Queries(frame, lambda part: vectors[part], same_item, (), int(has.sum()), notes)
-    return _judged(queries, _names(frame, ["item_id", "query_id"]), store, files, settings, mapper)
+    return _judged(queries, names_of(frame, ["item_id", "query_id"]), store, files, settings, mapper)
 
 
 def _with_text(frame: pd.DataFrame, *, by_item: bool) -> tuple[pd.DataFrame, list[str]]:
@@ -84,8 +92,8 @@ def _with_text(frame: pd.DataFrame, *, by_item: bool) -> tuple[pd.DataFrame, lis
     return kept, notes
 
 
-def _names(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[int]]:
-    """What a qrels file may call the queries; a later column's names go before an earlier one's."""
+def names_of(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[int]]:
+    """Return what a user's table may call the queries; a later column's names go before an earlier one's."""
     names: dict[str, list[int]] = {}
     for column in columns:
         own: dict[str, list[int]] = {}
@@ -142,18 +150,8 @@ def image_queries(
     places = np.arange(len(frame))
     own = relevance(PICTURE, pc.coalesce(*(table[c] for c in PICTURE)).to_pylist(), places)
     wanted = relevance(["item_id"], frame["item_id"].tolist(), places)
-    queries = Queries(frame, lambda part: _image_vectors(gallery, ids[part], mapper), wanted, (own,), num_all)
-    return _judged(queries, _names(frame, ["image_url", "query_id"]), store, files, settings, mapper)
-
-
-def _image_vectors(gallery: Gallery, ids: NDArray[np.int64], mapper: Mapper) -> NDArray[np.float32]:
-    name, store = gallery.vectors.name, gallery.store
-    column = rows_at(store, gallery.files, ids, [name], mapper)[name]
-    if column.null_count:
-        raise StoreError(f"{store.root}: {column.null_count} rows of scores/ are ok and have no {name}")
-    if not len(ids):
-        return np.empty((0, 1), dtype=np.float32)
-    return matrix(column, store.path(layout.SCORES), gallery.vectors)
+    queries = Queries(frame, lambda part: gallery.vectors_at(ids[part], mapper), wanted, (own,), num_all)
+    return _judged(queries, names_of(frame, ["image_url", "query_id"]), store, files, settings, mapper)
 
 
 def slice_values(queries: pd.DataFrame, column: str) -> list[Any]:

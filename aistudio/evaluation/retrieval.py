@@ -14,6 +14,7 @@ from aistudio.config import MetricsSettings
 from aistudio.errors import ManifestError
 from aistudio.evaluation import tables
 from aistudio.evaluation.definition import RowsDigest, definition
+from aistudio.evaluation.other import Other
 from aistudio.evaluation.place import Place
 from aistudio.evaluation.queries import image_queries, say_nothing, slice_values, text_queries
 from aistudio.evaluation.results import Results, slice_rows
@@ -31,9 +32,13 @@ TOP_SHOWN = (12, 50)  # images stored per query: at least, at most
 
 
 def add_retrieval(
-    place: Place, gallery: Gallery, scans: Sequence[Scan], settings: MetricsSettings, mapper: Mapper, out: Results
-) -> None:
+    place: Place, gallery: Gallery, scans: Sequence[Scan], settings: MetricsSettings, mapper: Mapper, out: Results,
+    other: Other | None = None,
+) -> None:  # fmt: skip
     """Compute and write what is asked with texts or images; `out.about` has the status counts already.
+
+    Args:
+        other: what is judged in place of the run's own vectors.
 
     Raises:
         ConfigError: the qrels file cannot be used.
@@ -41,8 +46,9 @@ def add_retrieval(
         StoreError: a file is damaged, or vectors are of different models.
     """
     merged = merge_queries([s.queries for s in scans], settings.slices)
-    nothing = say_nothing(merged) if settings.query == "text" else None
-    queries, judged = _queries(gallery, scans, merged[:0] if nothing else merged, settings, mapper)
+    other = other or Other()
+    nothing = other.nothing or (say_nothing(merged) if settings.query == "text" else None)
+    queries, judged = _queries(gallery, scans, merged[:0] if nothing else merged, settings, mapper, other)
     out.notes += [nothing] if nothing else queries.notes
     if len(queries) < queries.num_all:
         out.notes.append(
@@ -53,7 +59,8 @@ def add_retrieval(
         out.notes.append("there are no queries" if num_ok else "no image is ok: the gallery is empty")
         queries = replace(queries, frame=queries.frame[:0])
     shown = min(max(TOP_SHOWN[0], *settings.k), TOP_SHOWN[1])
-    found = search(gallery, queries, shown, settings.block_rows, mapper, Pace(num_ok, len(queries)))
+    find = other.find or search
+    found = find(gallery, queries, shown, settings.block_rows, mapper, Pace(num_ok, len(queries)))
     items = retrieval.relevant(found.query_P, found.rank_P, len(queries), found.gain_P)
     out.about |= {
         "gallery_rows": found.gallery_rows,
@@ -67,22 +74,25 @@ def add_retrieval(
         "definition": definition(
             place.store, settings, sum((s.gallery for s in scans), RowsDigest()), judged.sha256 if judged else None,
             len(queries), queries.num_all,
-        ),
+        ) | dict(other.definition),
     }  # fmt: skip
     used = _policy(items, queries.frame, settings, out)
     per_query, first = retrieval.per_query(items, settings.k), retrieval.first_rank(items)
     if nothing is None:
         _measure(per_query, first, used, queries.frame, settings, out)
         out.curves |= _curves(items, used, found)
+        if other.find is None:
+            out.curves["histogram"] = _histogram(found)
     tables.write_per_query(place, queries.frame, items, first, per_query)
     tables.write_top(place, list(gallery.files), queries.frame, found, mapper)
 
 
 def _queries(
-    gallery: Gallery, scans: Sequence[Scan], merged: pd.DataFrame, settings: MetricsSettings, mapper: Mapper
-) -> tuple[Queries, Judgements | None]:
+    gallery: Gallery, scans: Sequence[Scan], merged: pd.DataFrame, settings: MetricsSettings, mapper: Mapper,
+    other: Other,
+) -> tuple[Queries, Judgements | None]:  # fmt: skip
     if settings.query == "text":
-        return text_queries(gallery.store, gallery.files, merged, settings, mapper)
+        return text_queries(gallery.store, gallery.files, merged, settings, mapper, other.text_vectors)
     drawn = merge_drawn([s.images for s in scans], settings.max_queries)
     return image_queries(gallery, drawn.ids, drawn.num_all, settings, mapper)
 
@@ -123,15 +133,18 @@ def _curves(items: retrieval.Relevant, used: Any, found: Found) -> dict[str, Any
     retrieved = {
         name: [float(f(items, k)[used].mean()) for k in ks] if used.any() else [] for name, f in shapes.items()
     }
-    own = np.isin(found.query_P, found.sampled_queries)
     cmc = retrieval.cmc(items, CURVE_K)
     return {
         "retrieval": {"k": list(ks), **retrieved, "queries": int(np.sum(used))},
         "cmc": {"rank": list(ks), "share": [] if np.isnan(cmc).any() else cmc.tolist()},
-        "histogram": {
-            "edges": HISTOGRAM_EDGES.round(3).tolist(),
-            "relevant": count_scores(found.score_P).tolist(),
-            "irrelevant": np.maximum(found.histogram - count_scores(found.score_P[own]), 0).tolist(),
-            "sampled_queries": len(found.sampled_queries),  # of the irrelevant counts; relevant ones are complete
-        },
+    }
+
+
+def _histogram(found: Found) -> dict[str, Any]:
+    own = np.isin(found.query_P, found.sampled_queries)
+    return {
+        "edges": HISTOGRAM_EDGES.round(3).tolist(),
+        "relevant": count_scores(found.score_P).tolist(),
+        "irrelevant": np.maximum(found.histogram - count_scores(found.score_P[own]), 0).tolist(),
+        "sampled_queries": len(found.sampled_queries),  # of the irrelevant counts; relevant ones are complete
     }

@@ -20,6 +20,7 @@ from aistudio.evaluation.definition import RowsDigest, digest_rows
 from aistudio.runs import layout
 from aistudio.schema import Status, has_text
 from aistudio.search.gallery import ID_STEP, File
+from aistudio.search.given_lists import RowScores
 from aistudio.search.keyed import KeyedTable, row_keys
 from aistudio.store import Store
 from aistudio.values import column_values
@@ -48,6 +49,7 @@ class Asked(NamedTuple):
 
     left_out: pa.Array | None = None  # row ids that are not in the gallery although they are ok
     pairs: KeyedTable | None = None  # of metrics.pairs; None: the manifest's own columns
+    scores: RowScores | None = None  # somebody else's, in place of the run's own
 
 
 @dataclass
@@ -107,6 +109,8 @@ def scan_files(files: Sequence[File], store: Store, settings: MetricsSettings, a
         says = has_text(table["text"]).to_numpy()
         frame = _frame(table)
         frame["recall_score"] = frame["recall_score"].where(says)  # older runs have a score of the empty text
+        if asked.scores is not None:
+            frame["recall_score"], frame["rank_score"] = np.nan, asked.scores.of_file(number, len(frame))
         if asked.left_out is not None:
             out = pc.is_in(table["row_id"], value_set=asked.left_out).to_numpy() & (frame["status"] == Status.OK.value)
             frame.loc[out, "status"] = NOT_COMPARED

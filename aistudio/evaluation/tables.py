@@ -75,6 +75,7 @@ def _shown(found: Found) -> tuple[Any, ...]:
     ends = np.searchsorted(low_query, low_query, side="right")
     order = order[ends - np.arange(len(order)) <= LOW_SHOWN]
     order = order[found.rank_P[order] > found.top_ids_QK.shape[1]]
+    order = order[np.isfinite(found.score_P[order])]  # of given scores a row may have none
     columns = [
         (query, found.query_P[order]), (place + 1, found.rank_P[order]),
         (found.top_ids_QK[query, place], found.id_P[order]), (found.top_scores_QK[query, place], found.score_P[order]),

@@ -1,16 +1,26 @@
 """Metrics of a run from its stored rows; prints them with their intervals."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aistudio.jobs.common import run_parser
+
+if TYPE_CHECKING:
+    from aistudio.config import JobConfig
+    from aistudio.runs.mapper import Mapper
+    from aistudio.store import Store
 
 DESCRIPTION = """\
 Compute the metrics of a run from its stored rows into R/metrics/. Nothing is downloaded and no model runs, so other
 K, slices or relevance judgements are a matter of seconds: --set metrics.k=[1,5,100] --set metrics.slices=[category].
 Settings are those of the run (run.json) with --set on top. Aggregations of different kinds live beside each other in
-R/metrics/<name>/ (--name; default: text or image, by metrics.query); the first one is in R/metrics/ too."""
+R/metrics/<name>/ (--name; default: text or image, by metrics.query); the first one is in R/metrics/ too.
+
+--scores FILE judges somebody else's numbers for the rows of R by the same metrics: csv, tsv, jsonl or parquet with
+row_id (or item_id and image_url) and `vector`, `score`, or `query` and `score`. The run's own over the same rows lie
+beside them (<name>_ours): compare --runs R --name <name>_ours <name>. Lines that fit no row are counted and listed in
+unmatched.parquet (docs/metrics.md)."""
 
 # The paper's names for two of the numbers, told where the run is one of the paper's own experiments.
 PAPER_NAMES = {"hit_rate@5": "recall@5 in the paper", "pairwise_accuracy": "AUC in the paper"}
@@ -20,6 +30,7 @@ PAPER_FORMATS = ("poi_recall", "ranking_pairs")
 def build_parser() -> ArgumentParser:
     parser = run_parser("aggregate", DESCRIPTION)
     parser.add_argument("--name", metavar="N", help="name of this aggregation, e.g. by_colour (default: text or image)")
+    parser.add_argument("--scores", metavar="FILE", help="judge the scores or vectors of this file, not the run's own")
     return parser
 
 
@@ -36,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = stored_settings(args.run, args.overrides)
     store = open_store(args.run, config.store)
     with mapper_for(sum(e.size for e in store.list(layout.SCORES)), config.engine) as mapper:
+        if args.scores is not None:
+            return _judge(args, config, store, mapper)
         result = aggregate(store, config.metrics, mapper, name=args.name)
     paper = PAPER_NAMES if config.report.paper or config.manifest.format in PAPER_FORMATS else {}
     _print(result["metrics"], result["about"], config.metrics.confidence, paper)
@@ -44,6 +57,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = result["about"]["name"]
     shown = () if name == first_name(store) else ("--name", name)  # what the report would not show of itself
     print(f"\nwritten to {args.run}/metrics/{name}/    next: {next_command('report', args.run, config.store, *shown)}")
+    return 0
+
+
+def _judge(args: Namespace, config: "JobConfig", store: "Store", mapper: "Mapper") -> int:
+    """Judge a file of scores: print what became of its lines, its metrics, and what the run's own are beside them."""
+    from aistudio.evaluation.given import OURS, judge_given
+    from aistudio.runs.next_command import next_command
+
+    judged = judge_given(store, config.metrics, args.scores, mapper, name=args.name)
+    about = judged.theirs["about"]
+    name, given = about["name"], about["given"]
+    print(
+        f"{given['file']}: {given['lines']:,} lines of {given['kind']}, {given['used']:,} used, by "
+        f"{' and '.join(given['key'])}; {given['rows_without']:,} ok rows have none"
+    )
+    for reason, n in given["not_used"].items():
+        print(f"  {reason:<14} {n:>12,}")
+    if given.get("spearman"):
+        value = given["spearman"]["value"]
+        shown = "not defined" if value is None else f"{value:.4f}"
+        print(f"  rank correlation with the run's own score {shown} over {given['spearman']['n']:,} rows")
+    print()
+    _print(judged.theirs["metrics"], about, config.metrics.confidence, {})
+    for note in judged.notes:
+        print(f"\nnote: {note}")
+    if judged.ours is not None and judged.ours["metrics"]:
+        print("\nthe run's own over the same rows:\n")
+        _print(judged.ours["metrics"], judged.ours["about"], config.metrics.confidence, {})
+    print(f"\nwritten to {args.run}/metrics/{name}/; lines that were not used: unmatched.parquet there")
+    if judged.ours is not None and judged.theirs["metrics"]:
+        print(f"next: {next_command('compare', args.run, config.store, '--name', f'{name}{OURS}', name)}")
     return 0
 
 

@@ -11,6 +11,8 @@ Compare aggregated runs, query by query: B (and C, ...) against A. For each metr
 interval, a paired randomisation test, Holm's correction across the metrics, and on how many queries each run is better.
 Writes metrics/compare_<name of A>.json into B. Settings are those of A with --set metrics.… on top.
 
+--runs R --name N M compares two aggregations of one run: somebody else's scores with the run's own, for one.
+
 Runs whose metrics were computed from different things (qrels, kind or sample of queries, gallery, items) are refused,
 exit code 2; --recompute aggregates both again as A's settings say, over the images that are ok in both."""
 
@@ -22,7 +24,10 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--runs", required=True, nargs="+", metavar="R", help="A B [C ...]: run folders, the first is compared with"
     )
-    parser.add_argument("--name", metavar="N", help="compare the aggregations N (default: the first one of each run)")
+    parser.add_argument(
+        "--name", metavar="N", nargs="+",
+        help="compare the aggregations N (default: each run's first one); of two names the second is that in B",
+    )  # fmt: skip
     parser.add_argument("--recompute", action="store_true", help="aggregate both again, alike, before comparing")
     add_set(parser)
     return parser
@@ -36,15 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.store import open_store
 
     first, *others = args.runs
-    if not others:
-        raise ConfigError(f"--runs {first}: one run alone cannot be compared; give A B [C ...]")
+    if not others and len(args.name or ()) != 2:
+        raise ConfigError(f"--runs {first}: one run alone cannot be compared; give A B [C ...], or --name N M")
     if args.name and args.recompute:
         raise ConfigError("--recompute computes what it compares: leave --name out")
+    if args.name and len(args.name) > 2:
+        raise ConfigError(f"--name {' '.join(args.name)}: one name, or one for A and one for B")
+    name, name_b = (args.name or [None])[0], (args.name or [None])[-1]
     settings = stored_settings(first, args.overrides)
     a = open_store(first, settings.store)
-    for other in others:
+    for other in others or [first]:
         b = open_store(other, stored_settings(other, args.overrides).store)
-        _print(compare(a, b, settings.metrics, name=args.name, recompute=args.recompute))
+        _print(compare(a, b, settings.metrics, name=name, name_b=name_b, recompute=args.recompute))
     return 0
 
 

@@ -1,5 +1,6 @@
 """The whole job on a drawn catalogue, end to end: draw, serve, score, search, aggregate, select, report."""
 
+import shlex
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not demo.as_expected:
         print(f"\nNOT as expected: the broken pictures should have given {demo.catalogue.expected_status}")
         return 1
+    usual = args.out == build_parser().get_default("out")
+    command = "make serve" if usual else f"python -m jobs.serve --run {shlex.quote(f'{args.out}/sights')}"
+    print(f"\nlook for pictures in it: {command}")
     return 0
 
 

@@ -14,6 +14,7 @@ from aistudio._backends import Entry
 from aistudio.config import MetricsSettings, ReportSettings
 from aistudio.errors import StoreError
 from aistudio.evaluation import place as aggregations
+from aistudio.evaluation.definition import differences, of_about
 from aistudio.pipeline import report_alike_page
 from aistudio.pipeline.report_alike import Alike, choose_alike
 from aistudio.pipeline.report_choice import Items, Pairs, Queries, choose_items, choose_pairs, choose_queries
@@ -35,7 +36,7 @@ from aistudio.reports import (
     selection,
     slices,
 )
-from aistudio.reports.aggregations import aggregation_table
+from aistudio.reports.aggregations import aggregation_table, given_columns
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
 from aistudio.reports.page import PAGES, Site, assets, render
@@ -314,12 +315,16 @@ class _Report:
             notes, shown = about.get("notes") or [], about.get("name")
             others = [n for n in aggregations.names(store) if n != shown]
             any_paper = any(r["paper"] is not None for r in rows)
+            given = given_columns(rows, _given(store, about))
             self.put("metrics.html", render(
                 site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
                 notes=notes, shown=shown, others=others, aggregations=aggregation_table(_aggregations(store)),
+                given=given,
             ))  # fmt: skip
             columns = ["name", "value", "low", "high", "n", "paper"]
-            self.put("data/metrics.csv", csv_bytes(columns, ([r[c] for c in columns] for r in rows)))
+            theirs = ([cell and cell["value"] for cell in r["given"]] for r in rows)
+            lines = ([*(r[c] for c in columns), *cells] for r, cells in zip(rows, theirs, strict=True))
+            self.put("data/metrics.csv", csv_bytes([*columns, *(g["name"] for g in given)], lines))
         for table in sliced:
             self.put(table["csv_path"], table["csv"])
         if "failures" in self.pages:
@@ -386,6 +391,18 @@ def _aggregations(store: Store) -> dict[str, dict[str, Any]]:
     # An older run has its first one in metrics/ itself.
     folders = {name: aggregations.folder_of(store, name) for name in names}
     return {name: _json(store, layout.metrics_key("metrics.json", folder)) or {} for name, folder in folders.items()}
+
+
+def _given(store: Store, shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read the aggregations of somebody else's scores, and whether each was computed from what `shown` was."""
+    found = {}
+    for name in aggregations.names(store):
+        about = _json(store, layout.metrics_key("about.json", name)) or {}
+        if "given" in about and name != shown.get("name"):
+            alike = not differences(of_about(shown)[0], of_about(about)[0])
+            metrics = _json(store, layout.metrics_key("metrics.json", name)) or {}
+            found[name] = {"metrics": metrics, "alike": alike}
+    return found
 
 
 def _json(store: Store, key: str) -> Any:

@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aistudio.config import JobConfig, ModelConfig, WeightsFile
+from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
 from aistudio.evaluation.place import NAME
-from aistudio.models import Kind, kind
 from aistudio.pipeline.mapping import mapper_for
 from aistudio.pipeline.search_steps import Steps
 from aistudio.places import in_bucket
-from aistudio.run_record import ModelFacts
 from aistudio.runs import layout
 from aistudio.runs.record import recorded, stored_settings
-from aistudio.schema import ENCODER_PREFIX, vector_width
+from aistudio.schema import vector_width
+from aistudio.scoring.run_models import RunModel, find_model
 from aistudio.search.gallery import File
 from aistudio.search.listing import FIRST_ROWS, SPARE, VECTOR_CHUNK
 from aistudio.search.query_table import Query, QueryTable, read_query_table
@@ -40,16 +39,6 @@ REFERENCE_ROWS = 150  # of each list, that FashionIQ's published evaluation look
 
 
 @dataclass(frozen=True)
-class Model:
-    """The model whose vectors are searched, as run.json records it."""
-
-    name: str  # recall, or the encoder's
-    role: str  # its key in run.json
-    kind: Kind
-    facts: ModelFacts
-
-
-@dataclass(frozen=True)
 class SearchPlan:
     """A search, checked and ready to run."""
 
@@ -57,7 +46,7 @@ class SearchPlan:
     config: JobConfig
     name: str
     files: list[File]
-    model: Model
+    model: RunModel
     source: Source  # the run whose rows ask
     gallery: VectorColumn
     asked: list[Asked]  # empty where every item of `source` asks
@@ -135,7 +124,7 @@ def plan_search(
     if not files:
         raise StoreError(f"{store.root}: no stored scores there; run `aistudio score` first")
     schema = store.read_metadata(files[0][1])[0]
-    found = _model(store, schema.names, model)
+    found = find_model(store, schema.names, model)
     column = vector_column(store, None if found.role == "recall" else found.name, "--model")
     _check_columns(config, schema.names)
     source = Source(store, files, column)
@@ -170,28 +159,6 @@ def run_search(plan: SearchPlan) -> Outcome:
     return Outcome(about, metrics, limit is not None and failed > limit * max(1, about["queries"]))
 
 
-def _model(store: Store, columns: Sequence[str], wanted: str | None) -> Model:
-    models = recorded(store).models
-    encoders = [c.removeprefix(ENCODER_PREFIX) for c in columns if c.startswith(ENCODER_PREFIX)]
-    name = wanted
-    if name is None and "embedding" not in columns:
-        if len(encoders) != 1:
-            raise ConfigError(
-                f"{store.root} has no recall model: choose an encoder with --model {' | '.join(encoders)}"
-            )
-        name = encoders[0]
-    role = "recall" if name in (None, "recall") and "recall" not in encoders else f"encoders.{name}"
-    if role != "recall" and name not in encoders:
-        known = ", ".join(encoders) or "none"
-        raise ConfigError(f"--model {name}: {store.root} has no vectors of it; its encoders: {known}")
-    facts = models.get(role) or ModelFacts()
-    what = Kind.RECALL if role == "recall" else Kind.ENCODER
-    if facts.family is not None:
-        nothing = WeightsFile(path="-")
-        what = kind(ModelConfig(family=facts.family, name=facts.name or role, weights=nothing))
-    return Model(name or "recall", role, what, facts)
-
-
 def _check_columns(config: JobConfig, stored: Sequence[str]) -> None:
     settings = config.search
     asked = {"search.filter": [ours for _, ours in settings.filter_columns], "search.where": list(settings.where)}
@@ -218,7 +185,7 @@ def _other_run(place: str, config: JobConfig) -> Store | None:
     return None
 
 
-def _other_source(other: Store, model: Model) -> Source:
+def _other_source(other: Store, model: RunModel) -> Source:
     """The other run as the one that asks. Raises ConfigError unless its vectors are of the same model."""
     models = recorded(other).models
     wanted = model.facts.fingerprint

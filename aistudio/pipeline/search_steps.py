@@ -13,8 +13,8 @@ from aistudio.pipeline.search_tables import LEFT_OUT_SCHEMA, Tables
 from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
 from aistudio.schema import Status
-from aistudio.scoring.pinned_models import PinnedModel, pin_model
 from aistudio.scoring.query_vectors import QueryVectors
+from aistudio.scoring.run_models import pin_run_model
 from aistudio.search.filtered import joined, rows_filtered_out
 from aistudio.search.gallery import unit_rows
 from aistudio.search.item_vectors import item_gallery
@@ -76,7 +76,8 @@ class Steps:
         if not (texts or fresh or composed):
             return
         num_pictures = len({one.query.image_url for one in fresh})
-        with encoder_for(self.plan.config, self._pinned(), len(texts) + len(composed), num_pictures) as encoder:
+        pinned = pin_run_model(self.plan.model, self.plan.config, self.plan.store.root)
+        with encoder_for(self.plan.config, pinned, len(texts) + len(composed), num_pictures) as encoder:
             if texts:
                 encoded = encoder.texts([one.query.text or "" for one in texts])
                 self._give(texts, encoded.vectors_ND, encoded.problems)
@@ -95,21 +96,6 @@ class Steps:
         vectors = np.stack([raw[id(one)] for one in composed])
         made = encoder.compose(vectors, [one.query.text or "" for one in composed])
         self._give(composed, made.vectors_ND, made.problems)
-
-    def _pinned(self) -> PinnedModel:
-        model, config = self.plan.model, self.plan.config
-        conf = model.facts.conf
-        if conf is None:
-            raise ConfigError(
-                f"{self.plan.store.root}/run.json does not say which model {model.name} is: it cannot ask"
-            )
-        pinned = pin_model(conf, config, f"models.{model.role}")
-        if pinned.fingerprint != model.facts.fingerprint:
-            raise ConfigError(
-                f"{conf}: not the model that {self.plan.store.root} was scored with (fingerprint {pinned.fingerprint}, "
-                f"the run's {model.facts.fingerprint})"
-            )
-        return pinned
 
     def _fresh(self, encoder: QueryVectors, fresh: list[Asked]) -> dict[int, Any]:
         """Fetch each distinct address once; returns the vectors as the model gave them, by query."""

@@ -23,7 +23,8 @@ def next_command(verb: str, run: str, store: StoreSettings | None = None, *flags
     >>> next_command("report", "my runs/r", StoreSettings(region="eu-west-1"))
     "python -m aistudio report --run 'my runs/r'"
     """
-    return shlex.join(["python", "-m", "aistudio", verb, "--run", run, *flags, *_opening(run, store)])
+    which = "--runs" if verb == "compare" else "--run"
+    return shlex.join(["python", "-m", "aistudio", verb, which, run, *flags, *_opening(run, store)])
 
 
 def _opening(run: str, store: StoreSettings | None) -> list[str]:

@@ -3,13 +3,14 @@
 Distinct texts and distinct images are encoded once. A text or picture that cannot be used costs its own query.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aistudio.config import JobConfig
+from aistudio.config import DetectorSettings, ImageSpec, JobConfig
+from aistudio.images.crop import Cropper
 from aistudio.models import Composer, Kind, LoadKeywords, RecallModel, kind, load_model
 from aistudio.schema import Status
 from aistudio.scoring.cropping import load_detectors
@@ -110,6 +111,20 @@ class QueryEncoder:
             yield from self._encoded(held)
         finally:
             source.close()
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        """The pixels that the model takes."""
+        return self._model.image_spec
+
+    def encode_pixels(self, pixels_NSSC: NDArray[np.uint8]) -> Encoded:
+        """Encode pictures that are decoded already, (N, S, S, 3) as `image_spec` says."""
+        vectors = self._model.encode_images(pixels_NSSC)
+        return Encoded(vectors, _unusable(vectors))
+
+    def detectors(self) -> Mapping[DetectorSettings, Cropper]:
+        """Load what crops pictures for the model; nothing where its pictures are not cropped by a detector."""
+        return load_detectors([self._conf], self._config)
 
     def _encoded(self, rows: list[ImageRow]) -> Iterator[FreshImage]:
         if not rows:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from aistudio.errors import StoreError
 from aistudio.index import RankCounter, Sieve, TopK, exact_scores
+from aistudio.runs import layout
 from aistudio.runs.mapper import Mapper
-from aistudio.search.gallery import File, Vectors, vector_blocks
+from aistudio.search.gallery import File, Vectors, matrix, vector_blocks
+from aistudio.search.lookup import rows_at
 from aistudio.search.pace import Pace
 from aistudio.search.qrels import Relevance
 from aistudio.search.queries import Queries
@@ -49,6 +51,16 @@ class Gallery:
             if kept.any():
                 values = {c: v.filter(pa.array(kept)) for c, v in block.values.items()}
                 yield Vectors(block.rows_ND[kept], block.ids_N[kept], values)
+
+    def vectors_at(self, ids: NDArray[np.int64], mapper: Mapper) -> NDArray[np.float32]:
+        """Return the vectors of some ok rows, ids ascending: (n, D). Raises StoreError where one is missing."""
+        name, store = self.vectors.name, self.store
+        column = rows_at(store, self.files, ids, [name], mapper)[name]
+        if column.null_count:
+            raise StoreError(f"{store.root}: {column.null_count} rows of scores/ are ok and have no {name}")
+        if not len(ids):
+            return np.empty((0, 1), dtype=np.float32)
+        return matrix(column, store.path(layout.SCORES), self.vectors)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from aistudio.search.local_copy import KEYS, Copy, whole_texts
 from aistudio.search.pairs import NONE, Floats, Ints, first_of_each
 from aistudio.search.scanning import Part, Pass
 from aistudio.search.searched import passes, texts_of, where_of
+from aistudio.values import NUMBER_TEXT
 
 MASKS_KEPT = 32
 TOGETHER = 16  # queries of one product
@@ -164,11 +165,27 @@ class Filtered:
         return self._held.texts(ids, columns)
 
 
-def _within(column: pa.ChunkedArray, name: str, wanted: Range) -> Mask:
+def numbers_of(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return a column as float64, null where it holds none; None where it holds no number at all.
+
+    Manifests of text (CSV, JSON lines) give their numbers as texts: those that are written as numbers count.
+    """
     kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise ConfigError(f"where: {name} holds no numbers ({kind}), so it has no range")
-    numbers = pc.fill_null(column.cast(pa.float64(), safe=False), math.nan).to_numpy()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return column.cast(pa.float64(), safe=False)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return None
+    is_number = pc.fill_null(pc.match_substring_regex(column, NUMBER_TEXT), False)
+    if not pc.any(is_number).as_py():
+        return None
+    return pc.if_else(is_number, column, pa.scalar(None, kind)).cast(pa.float64())
+
+
+def _within(column: pa.ChunkedArray, name: str, wanted: Range) -> Mask:
+    found = numbers_of(column)
+    if found is None:
+        raise ConfigError(f"where: {name} holds no numbers, so it has no range")
+    numbers = pc.fill_null(found, math.nan).to_numpy()
     low = -math.inf if wanted.low is None else wanted.low
     high = math.inf if wanted.high is None else wanted.high
     return np.asarray((numbers >= low) & (numbers <= high))
@@ -226,4 +243,4 @@ class _Waiting:
     done: bool = False
 
 
-__all__ = ["KEYS", "Condition", "Filtered", "Held", "Range", "Where"]
+__all__ = ["KEYS", "Condition", "Filtered", "Held", "Range", "Where", "numbers_of"]

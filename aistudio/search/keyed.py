@@ -58,7 +58,7 @@ def read_keyed(
             f"{setting}: {path}: needs columns {wanted}; found {list(frame.columns)}. "
             "In place of row_id: item_id and image_url, or a column of your own that is stored with the scores"
         )
-    columns = _key_columns(path, setting, frame, (*needed, *optional), key, stored)
+    columns = key_columns(path, setting, [str(c) for c in frame], (*needed, *optional), key, stored)
     parts = [frame[c].map(redact_credentials) if c == "image_url" else frame[c] for c in columns]
     joined = parts[0].copy()
     for part in parts[1:]:
@@ -72,14 +72,23 @@ def row_keys(values: dict[str, pa.Array], columns: Sequence[str]) -> pa.Array:
     return texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, SEPARATOR)
 
 
-def _key_columns(
-    path: str, setting: str, frame: pd.DataFrame, used: Sequence[str], key: Sequence[str], stored: Collection[str]
-) -> tuple[str, ...]:
-    has = [str(c) for c in frame if c not in used]
+def key_columns(
+    path: str, setting: str, columns: Sequence[str], used: Sequence[str], key: Sequence[str], stored: Collection[str]
+) -> tuple[str, ...]:  # fmt: skip
+    """Say which columns of a file name the rows: `key` where it is given, else found by their names.
+
+    Args:
+        columns: of the file, of which `used` are no key.
+        stored: columns of the score files.
+
+    Raises:
+        ConfigError: as `read_keyed`.
+    """
+    has = [c for c in columns if c not in used]
     if key:
         for c in key:
-            if c not in frame or c not in stored:
-                where = f"the file has {list(frame.columns)}" if c not in frame else f"the run has {sorted(stored)}"
+            if c not in columns or c not in stored:
+                where = f"the file has {list(columns)}" if c not in columns else f"the run has {sorted(stored)}"
                 raise ConfigError(f"{setting}_key: {c} is not a column of both {path} and the scores: {where}")
         return tuple(key)
     for ours in _OURS:
@@ -88,7 +97,7 @@ def _key_columns(
     own = [c for c in has if c in stored and c not in RESERVED_COLUMNS]
     if len(own) == 1:
         return (own[0],)
-    found = f"several could: {', '.join(own)}; say which with {setting}_key" if own else f"found {list(frame.columns)}"
+    found = f"several could: {', '.join(own)}; say which with {setting}_key" if own else f"found {list(columns)}"
     raise ConfigError(
         f"{setting}: {path}: needs a column that names the row: row_id, item_id and image_url, or one of your own that "
         f"is stored with the scores; {found}"

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from aistudio.errors import ConfigError, StoreError
 from aistudio.index import int8
+from aistudio.runs import layout
 from aistudio.schema import is_vector_column
 from aistudio.search.gallery import Vectors
 from aistudio.search.naming import whole
@@ -114,7 +115,7 @@ def held_bytes(num_rows: int, dim: int) -> int:
 
 def _facts(gallery: Searched, columns: Sequence[str]) -> dict[str, Any]:
     """What makes a copy another one."""
-    sizes = {e.key: (e.size, e.etag) for e in gallery.store.list("scores/")}
+    sizes = {e.key: (e.size, e.etag) for e in gallery.store.list(layout.SCORES)}
     files = []
     for _, key in gallery.files:
         changed = os.stat(gallery.store.path(key)).st_mtime_ns if gallery.store.is_local else 0  # noqa: PTH116
@@ -210,7 +211,7 @@ class _Writer:
 
     def _write_orders(self, num: int) -> None:
         for key, parts in self.orders.items():
-            order = pc.sort_indices(pa.chunked_array(parts, pa.string()), null_placement="at_end")
+            order = pc.sort_indices(pa.chunked_array(parts, pa.string()))
             order.to_numpy().astype(np.int32).tofile(self.folder / f"order_{key}.i32")
 
 

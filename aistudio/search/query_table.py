@@ -15,21 +15,18 @@ import pyarrow.parquet as pq
 
 from aistudio.catalogue import DATASET_FORMATS
 from aistudio.catalogue import read_queries as read_dataset
-from aistudio.catalogue.lines import Lines, plain_name
-from aistudio.catalogue.records import split_records
 from aistudio.config import JobConfig, ManifestSettings, StoreSettings
-from aistudio.errors import ConfigError, ManifestError, StoreError
+from aistudio.errors import ConfigError, ManifestError
 from aistudio.runs.dataset_files import dataset_files
 from aistudio.schema import has_text
 from aistudio.search.searched import text_of
-from aistudio.storable import error_text, storable_text
-from aistudio.store import open_store
+from aistudio.search.table_files import SUFFIXES, opened_table, read_records, table_kind
+from aistudio.storable import storable_text
 from aistudio.values import table_rows
 
 ASKED_COLUMNS = ("text", "image_url", "row_id", "item_id")
 SEPARATOR = "|"  # of several relevant ids in one text
 MAX_CHARS = 10_000  # of a text or address
-SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,8 @@ def read_query_table(place: str, config: JobConfig) -> QueryTable:
 def read_own_queries(place: str, settings: StoreSettings) -> QueryTable:
     """Read the queries of a CSV, TSV, JSON lines or Parquet file, local or on S3. Raises as `read_query_table`."""
     kind = _kind(place)
-    try:
-        folder, _, file = place.rpartition("/")
-        with open_store(folder or ("/" if place.startswith("/") else "."), settings).open(file) as stream:
-            rows = list(_parquet(stream) if kind == "parquet" else _lines(stream, place, kind))
-    except (StoreError, ManifestError, OSError, EOFError, pa.ArrowException) as e:
-        raise ConfigError(f"--queries {place}: cannot be read: {error_text(e)}") from None
+    with opened_table(place, "--queries", settings) as stream:
+        rows = list(_parquet(stream) if kind == "parquet" else read_records(stream, place, kind))
     known = {column for row in rows if isinstance(row, dict) for column in row}
     if not known & set(ASKED_COLUMNS):
         raise ConfigError(
@@ -90,10 +83,8 @@ def read_own_queries(place: str, settings: StoreSettings) -> QueryTable:
 
 
 def _kind(place: str) -> str:
-    name = plain_name(place).removesuffix(".gz").removesuffix(".zst")
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
+    if (kind := table_kind(place)) is not None:
+        return kind
     sets = ", ".join(f"{name}:ROOT" for name in DATASET_FORMATS)
     raise ConfigError(f"--queries {place}: expected a file that ends in {', '.join(SUFFIXES)}, or {sets}")
 
@@ -120,34 +111,6 @@ def _dataset(name: str, root: str, config: JobConfig) -> QueryTable:
 def _parquet(stream: BinaryIO) -> Iterator[dict[str, Any]]:
     for batch in pq.ParquetFile(stream).iter_batches(10_000):
         yield from table_rows(pa.Table.from_batches([batch]))
-
-
-def _lines(stream: BinaryIO, place: str, kind: str) -> Iterator[dict[str, Any] | str]:
-    """Each record as a dict, or why it is none."""
-    lines = Lines(stream, place)
-    if kind == "jsonl":
-        for line in lines:
-            if line.problem is not None or line.text.strip():
-                yield line.problem or _object(line.text)
-        return
-    header: list[str] | None = None
-    for record in split_records(lines, "," if kind == "csv" else "\t"):
-        if record.problem is not None:
-            yield f"line {record.lines[0].number}: {record.problem}"
-        elif header is None:
-            header = [name.strip() for name in record.fields]
-        elif len(record.fields) != len(header):
-            yield f"line {record.lines[0].number}: {len(record.fields)} fields, expected {len(header)}"
-        else:
-            yield dict(zip(header, record.fields, strict=True))
-
-
-def _object(text: str) -> dict[str, Any] | str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        return f"not valid JSON: {error_text(e)}"
-    return value if isinstance(value, dict) else f"not a JSON object but {type(value).__name__}"
 
 
 def _query(number: int, row: dict[str, Any] | str) -> Query:

@@ -161,7 +161,7 @@ def plan_searcher(
     gallery = Searched(store, files, vectors, where_of(where or {}))
     width = vector_width(schema.field(vectors.name)) or _width(store, files, vectors)
     plan = SearcherPlan(config, gallery, kept, _count(gallery), width, copies_folder(cache))
-    limit = _available_bytes() if memory_bytes is None else memory_bytes
+    limit = available_bytes() if memory_bytes is None else memory_bytes
     if limit is not None and plan.memory_bytes > limit:
         raise ConfigError(
             f"{store.root}: a search needs {plan.memory_bytes / 2**20:,.0f} MiB of memory for {plan.rows:,} rows of "
@@ -216,7 +216,7 @@ class Searcher:
     def _like(self, column: str, name: str) -> Ask:
         rows = self.held.rows_of(column, name)
         if not len(rows):
-            raise ConfigError(f"{column} {name}: no picture of it can be searched with in {self.store.root}")
+            raise ConfigError(f"{column} {name}: no picture of it can be searched with here")
         texts = self.held.texts(self.copy.ids_N[rows], ["row_id", "item_id", "content_hash"])
         own = {c: tuple(dict.fromkeys(t for t in texts[c] if t is not None)) for c in texts}
         why = tuple(f"like {row_id}" for row_id in texts["row_id"])
@@ -256,7 +256,7 @@ class Searcher:
     def _one_row(self, row_id: str) -> Ints:
         rows = self.held.rows_of("row_id", row_id)
         if not len(rows):
-            raise ConfigError(f"row_id {row_id}: no picture of it can be searched with in {self.store.root}")
+            raise ConfigError(f"row_id {row_id}: no picture of it can be searched with here")
         return rows[:1]
 
     def search(
@@ -362,7 +362,7 @@ def _count(gallery: Searched) -> int:
         return sum(pool.map(rows, keys))
 
 
-def _available_bytes() -> int | None:
+def available_bytes() -> int | None:
     """Memory that the machine can give; None where it does not say."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _cached_bytes()
@@ -379,4 +379,4 @@ def _cached_bytes() -> int:
         return 0
 
 
-__all__ = ["Ask", "Found", "Range", "Result", "Searcher", "SearcherPlan", "plan_searcher"]
+__all__ = ["Ask", "Found", "Range", "Result", "Searcher", "SearcherPlan", "available_bytes", "plan_searcher"]

@@ -55,6 +55,11 @@ def test_conditions_are_those_of_the_search(run, rows):
         not list(run.rows(where={"category": "nothing"}))
         and run.rows(where={"category": "nothing"}).table() is not None
     )
+    middle = run.rows(["row_id"], {"price": aistudio.Range(2, 4.5), "category": ["coat", "hat"]}).table()
+    assert middle["row_id"].to_pylist() == [r["row_id"] for r in rows if 2 <= r["price"] <= 4.5]
+    numbers = run.rows(["row_id"], {"row_id": aistudio.Range(high=12)}).table()  # numbers that are texts
+    assert numbers["row_id"].to_pylist() == [str(i) for i in range(13)]
+    assert not list(run.rows(where={"text": aistudio.Range(0)}))
     assert run.num_rows == NUM and "thumbnail" in run.schema.names
 
 
@@ -64,6 +69,7 @@ def test_conditions_are_those_of_the_search(run, rows):
         ({"columns": ["colour"]}, "columns: 'colour' is not a column of the rows; there: row_id"),
         ({"where": {"colour": "red"}}, "where: 'colour' is not a column"),
         ({"columns": "row_id"}, "expected a list of names, found the text 'row_id'"),
+        ({"where": {"day": aistudio.Range(1)}}, "where: day holds no numbers"),
         ({"batch_rows": 0}, "batch_rows: expected 1 or more, found 0"),
     ],
 )

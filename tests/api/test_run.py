@@ -21,6 +21,8 @@ def test_aggregate_is_the_job(tmp_path, capsys):
     stored = json.loads((tmp_path / "b/metrics/image/metrics.json").read_text())
     assert found["metrics"] == stored and "hit_rate@3" in stored
     assert found["about"] == json.loads((tmp_path / "b/metrics/image/about.json").read_text())
+    (tmp_path / "m6.csv").write_text("row_id,score\n0,1\n1,2\n")
+    assert run.aggregate(scores=tmp_path / "m6.csv")["about"]["given"]["used"] == 2
     with pytest.raises(ConfigError, match=r"metrics\.kk is not a setting"):
         run.aggregate(kk=[1])
     with pytest.raises(ConfigError, match="expected numbers, texts"):
