@@ -9,8 +9,11 @@ float32 numbers by `exact_scores`. So scores, ids and order are those of topk.py
 Leaves out: reading files, and what a row means (search/).
 """
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,6 +100,10 @@ class Int8Sieve:
         self._tile_error = [float(held.error_N[i : i + TILE_ROWS].max()) for i in starts]
         self._longest = self._longest_row()
         self._product = _checked_product(torch, held.codes_NP.shape[1])
+        num = max(1, min(torch.get_num_threads(), len(self._tile_error)))
+        cuts = [len(self._tile_error) * i // num for i in range(num + 1)]
+        self._parts = [range(a, b) for a, b in pairwise(cuts)]
+        self._pool = _single_threads(torch, num)
 
     def top(self, wanted: Sequence[Wanted]) -> list[tuple[Floats, Ints]]:
         """Return scores (k,) float64 and row numbers (k,) of each, best first; -inf and -1 beyond the eligible rows."""
@@ -147,20 +154,33 @@ class Int8Sieve:
 
     def _sieve(self, wanted: Sequence[Wanted]) -> list[tuple[Ints, Floats]]:
         """For each query the rows that can be among its k best, with upper bounds of their scores."""
-        torch, num, k = self._torch, len(wanted), max(one.k for one in wanted)
         queries = [_Query(one.vector_D, self._held.codes_NP.shape[1], self._longest) for one in wanted]
+        parts = list(self._pool.map(lambda tiles: self._sieve_tiles(queries, wanted, tiles), self._parts))
+        k = max(one.k for one in wanted)
+        lowest_SK = self._torch.cat([lowest for _, lowest in parts], 1).topk(k)[0][:, -1].numpy()
+        return [
+            _at_least([pair for found, _ in parts for pair in found[s]], float(lowest_SK[s]))
+            for s in range(len(wanted))
+        ]
+
+    def _sieve_tiles(
+        self, queries: "Sequence[_Query]", wanted: Sequence[Wanted], tiles: range
+    ) -> tuple[list[list[tuple[Ints, Floats]]], Any]:
+        """One thread's tiles: candidates of each query, and the (S, k) best lower bounds that it saw."""
+        torch, num, k = self._torch, len(wanted), max(one.k for one in wanted)
         length_S = torch.tensor([q.length for q in queries])[:, None]
         slack_S = torch.tensor([q.slack for q in queries])[:, None]
         lowest_SK = torch.full((num, k), MASKED)
         found: list[list[tuple[Ints, Floats]]] = [[] for _ in wanted]
-        for number, start in enumerate(range(0, len(self._codes), TILE_ROWS)):
+        for number in tiles:
+            start = number * TILE_ROWS
             scores_SN = self._scores(queries, wanted, start)
             largest_SF = scores_SN.view(num, -1, FOLD).amax(2)
             bound_S = length_S * self._tile_error[number] + slack_S
             few = largest_SF.shape[1] < 2 * k  # folds: then their maxima say too little
-            best = scores_SN.topk(min(k, scores_SN.shape[1]))[0] if few else largest_SF
+            best = scores_SN.topk(min(k, scores_SN.shape[1]))[0] if few else largest_SF.topk(k)[0]
             lowest_SK = torch.cat([lowest_SK, (best - bound_S).clamp_(min=MASKED)], 1).topk(k)[0]
-            folds = torch.nonzero(largest_SF + bound_S >= torch.maximum(lowest_SK[:, -1:], _above_masked(torch)))
+            folds = torch.nonzero(largest_SF + bound_S >= lowest_SK[:, -1:].clamp(min=MASKED / 2))
             sub, row = folds[:, 0].repeat_interleave(FOLD), (folds[:, 1:] * FOLD + torch.arange(FOLD)).reshape(-1)
             score = scores_SN[sub, row]
             kept = (score + bound_S[sub, 0] >= lowest_SK[sub, -1]) & (score > MASKED / 2)
@@ -169,8 +189,7 @@ class Int8Sieve:
             for s in range(num):
                 own = sub == s
                 found[s].append((row[own].numpy() + start, upper[own].numpy()))
-        ends = lowest_SK[:, -1].numpy()
-        return [_at_least(parts, float(end)) for parts, end in zip(found, ends, strict=True)]
+        return found, lowest_SK
 
     def _scores(self, queries: "Sequence[_Query]", wanted: Sequence[Wanted], start: int) -> Any:
         """The sieve's scores of a tile, (S, n) float32, n padded to whole folds; very low where not eligible."""
@@ -215,6 +234,24 @@ class Int8Sieve:
         return out, ids
 
 
+def _single_threads(torch: Any, num: int) -> ThreadPoolExecutor:
+    """Threads in each of which torch works alone: a thread takes its tiles without waiting for another.
+
+    torch's own threads wait for each other after each of a dozen small steps of a tile.
+    """
+    before, barrier = torch.get_num_threads(), threading.Barrier(num)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        barrier.wait(60)
+
+    pool = ThreadPoolExecutor(num, thread_name_prefix="sieve", initializer=begin)
+    for waiting in [pool.submit(int) for _ in range(num)]:  # starts them all
+        waiting.result()
+    torch.set_num_threads(before)  # what is set for the whole process, for the models
+    return pool
+
+
 class _Query:
     """A query as whole numbers: step * (128 high + low), its length, and what its own error and rounding may do."""
 
@@ -230,10 +267,6 @@ class _Query:
         # float32: five roundings of terms that are at most (|q'| + 64 step sqrt(P)) |x| long, and the bound's own
         terms = self.length + 64 * self.step * width**0.5
         self.slack = (float(np.linalg.norm(exact - held)) + 16 * 2.0**-24 * terms) * longest
-
-
-def _above_masked(torch: Any) -> Any:
-    return torch.tensor([[MASKED / 2]])
 
 
 def _at_least(parts: Sequence[tuple[Ints, Floats]], end: float) -> tuple[Ints, Floats]:
