@@ -35,12 +35,14 @@ from aistudio.training.recall_setup import set_up_recall
 from aistudio.training.setup import Setup
 from aistudio.training.task import Progress
 from aistudio.training.team import Team
+from aistudio.training.vae_setup import set_up_vae
 
 SET_UPS: dict[str, Callable[..., Setup]] = {
     "ranking": set_up_ranking,
     "recall": set_up_recall,
     "composer": set_up_composer,
     "embedder": set_up_embedder,
+    "vae": set_up_vae,
 }
 SHOWN_LABELS = 12
 TIMED_UPDATES = 3  # of a dry run, after one that is not timed

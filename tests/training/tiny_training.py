@@ -139,6 +139,14 @@ def embedder(tmp: Path, arch: dict[str, Any] | None = None, **changes: Any) -> d
     return _labelled(tmp, model, changes, task="embedder", classes_per_batch=2, images_per_class=3)
 
 
+def vae(tmp: Path, arch: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Settings of a VAE's training on the same pictures."""
+    image = {"size": 16, "resize": "pil_bilinear", "mean": [0, 0, 0], "std": [1, 1, 1]}
+    sizes = {"widths": [4, 8], "latent_dim": 3} | (arch or {})
+    model = write_unfilled(tmp / "model", "vae", sizes, image)
+    return _labelled(tmp, model, changes, task="vae", batch_size=6)
+
+
 def composer(tmp: Path, family: str = "tirg", **changes: Any) -> dict[str, Any]:
     """Settings of a composer's training on drawn pictures, on a tiny recall model's image tower."""
     model = write_composer(tmp / "model", family)
