@@ -28,6 +28,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "drift": "Drift",
     "survey": "Survey",
     "training": "Training",
+    "grid": "Grid",
 }
 
 

@@ -124,7 +124,8 @@ def _train(settings: TrainSettings, team: Team, store: Store, setup: Setup, say:
         done = record | {
             "state": "finished", "finished_at": now(), "steps": outcome.step, "stopped_early": outcome.stopped_early,
             "skipped_batches": outcome.num_skipped, "best": {"step": outcome.best.step, "metrics": best},
-            "metric": settings.validation.metric or setup.task.metric, "warnings": warnings_of(history),
+            "metric": settings.validation.metric or setup.task.metric,
+            "higher_is_better": setup.task.higher_is_better, "warnings": warnings_of(history),
             "seconds": round(time.monotonic() - started, 3), "peak_memory_mb": round(peak_mb),
         }  # fmt: skip
         checkpoints.refuse_if_fenced()
