@@ -60,7 +60,7 @@ def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
     use = f"`python -m aistudio score --conf conf/x.yaml --set {setting}={place.url or place.folder}/{name}.yaml"
     return _CARD.format(
         name=name, task=task, best_step=f"{best['step']:,}", steps=f"{facts['steps']:,}",
-        begin=settings.model if settings.init == "weights" else f"random numbers (sizes of {settings.model})",
+        begin=_begin(settings),
         use=use + (table if facts["settings"].get("poi_table") else "") + "`",
         data="\n".join(_source(n, counts[n]) for n in ("train", "validation")),
         pairs=shown, labels=_labels(counts, facts["settings"]),
@@ -75,6 +75,12 @@ def card(facts: dict[str, Any], settings: TrainSettings, place: Place) -> str:
 
 def _source(name: str, c: dict[str, Any]) -> str:
     return f"| {name} | {c['rows']:,} | {c['items']:,} | {c['images']:,} | {_cell(c['source'])} |"
+
+
+def _begin(settings: TrainSettings) -> str:
+    begin = settings.model if settings.init == "weights" else f"random numbers (sizes of {settings.model})"
+    trunk = getattr(settings, "trunk_from", None)
+    return f"{begin}, the trunk of {trunk}" if trunk else begin
 
 
 def _labels(counts: dict[str, Any], settings: dict[str, Any]) -> str:
