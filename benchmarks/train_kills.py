@@ -29,14 +29,14 @@ from tests.training import tiny_training as tiny
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--task", choices=("ranking", "recall", "composer"), default="ranking")
+    parser.add_argument("--task", choices=("ranking", "recall", "composer", "embedder", "vae"), default="ranking")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--in-commit", type=int, default=5, help="at least so many inside a checkpoint's commit")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="aistudio-kills-") as tmp:
-        make = {"ranking": tiny.ranking, "recall": tiny.recall, "composer": tiny.composer}[args.task]
+        make = getattr(tiny, args.task)
         steps = 6 * args.kills
         validation = {"every_epochs": None, "every_steps": steps // 2}
         conf = make(Path(tmp), epochs=None, steps=steps, checkpoint_every_steps=2, validation=validation)

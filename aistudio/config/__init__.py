@@ -13,7 +13,14 @@ from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.model_text import is_model_text
 from aistudio.config.models import DetectorSettings, ImageSpec, ModelConfig, ModelsSettings, Resize, WeightsFile
-from aistudio.config.reading import load_config, load_model_config, load_train_config, parse_config, parse_train_config
+from aistudio.config.reading import (
+    load_config,
+    load_model_config,
+    load_train_config,
+    load_trainings,
+    parse_config,
+    parse_train_config,
+)
 from aistudio.config.report import ReportSettings
 from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
@@ -52,6 +59,7 @@ __all__ = [
     "load_config",
     "load_model_config",
     "load_train_config",
+    "load_trainings",
     "parse_config",
     "parse_train_config",
 ]

@@ -22,6 +22,7 @@ from aistudio.config.job import JobConfig
 from aistudio.config.model_text import is_model_text, model_of_text
 from aistudio.config.models import ModelConfig
 from aistudio.config.train import TASKS, TrainSettings
+from aistudio.config.train_grid import GRID, GridCell, GridRun, grid_cells
 from aistudio.errors import ConfigError
 from aistudio.places import BUCKETS, BadPlaceError, beside, is_relative, resolve_place
 
@@ -104,10 +105,32 @@ def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainS
     Raises:
         ConfigError: as `load_config`, and for a task that is not known.
     """
+    [only, *more] = load_trainings(path, overrides)
+    if more:
+        raise ConfigError(f"{path}: grid: makes {len(more) + 1} trainings of it, where one is expected")
+    return only.settings
+
+
+def load_trainings(path: str | Path, overrides: Sequence[str] = ()) -> list[GridRun]:
+    """Read a training's settings; with a section `grid` those of each training of the grid, else one without a name.
+
+    Raises:
+        ConfigError: as `load_train_config`, of any of them, and for a grid that is none.
+    """
     data = _read_yaml(builtin.conf_path(path, builtin.TRAININGS))
     for item in overrides:
         _apply_override(data, item)
-    return parse_train_config(data, str(path))
+    cells = grid_cells(data, str(path))
+    return [GridRun(c.name, c.values, parse_train_config(_cell_data(data, c), f"{path}{c.where}")) for c in cells]
+
+
+def _cell_data(data: dict[str, Any], cell: GridCell) -> dict[str, Any]:
+    own = copy.deepcopy({key: value for key, value in data.items() if key != GRID})
+    for key, value in cell.values.items():
+        _put(own, key, value, f"grid: {key}")
+    if cell.name and isinstance(own.get("output"), str):
+        own["output"] = f"{own['output'].rstrip('/')}/{cell.name}"
+    return own
 
 
 def parse_train_config(data: dict[str, Any], source: str) -> TrainSettings:
@@ -257,13 +280,18 @@ def _apply_override(data: dict[str, Any], item: str) -> None:
         raise ConfigError(f"--set {item}: the value is not valid YAML: {e}") from None
     if parsed == "" and value.strip() in ("|", ">"):  # to YAML the head of a text block, to a user a separator
         parsed = value.strip()
+    _put(data, key, parsed, f"--set {item}")
+
+
+def _put(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set `section.key` to a value. Raises ConfigError where the section is none."""
     *parents, last = key.split(".")
     node: Any = data
     for part in parents:
         node = node.setdefault(part, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        raise ConfigError(f"--set {item}: {'.'.join(parents)} is a value, not a section")
-    node[last] = parsed
+        raise ConfigError(f"{source}: {'.'.join(parents)} is a value, not a section")
+    node[last] = value
 
 
 def _validate(model: type[T], data: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> T:

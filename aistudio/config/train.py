@@ -11,67 +11,18 @@ from pydantic import Field, field_validator, model_validator
 from aistudio.config.base import Cutoffs, Settings
 from aistudio.config.download import DownloadSettings
 from aistudio.config.images import ImagesSettings
-from aistudio.config.manifest import ManifestSettings
 from aistudio.config.store import StoreSettings
 from aistudio.config.train_composer import ComposerSettings
+from aistudio.config.train_data import AugmentSettings, DataSettings
+from aistudio.config.train_similar import (
+    EmbedderSettings,
+    LabelledData,
+    PictureAugment,
+    VaeAugment,
+    VaeSettings,
+)
 
 CACHE_MARGIN = 1.15  # pixels kept for random crops, times the model's input (DECISIONS 18 of the project's design)
-
-
-class DrawnData(Settings):
-    """Pictures drawn by aistudio/demo: equal settings draw equal pictures."""
-
-    seed: int = Field(1_000, ge=0)  # the demo's own catalogue is 1, the held-out one 2
-    images_per_sight: int = Field(20, ge=2)
-    num_sights: int | None = Field(None, ge=2)  # the first so many; null: all
-    num_pairs: int = Field(1_000, ge=1)  # of the task ranking
-
-
-class SourceSettings(Settings):
-    """Where rows come from; exactly one of the three."""
-
-    run: str | None = None  # stored run, local or s3://: its score files give texts, labels and vectors
-    manifest: ManifestSettings | None = None  # pixels are downloaded, as scoring does it
-    drawn: DrawnData | None = None
-
-    @property
-    def num_named(self) -> int:
-        """How many of the sources are named."""
-        return sum(value is not None for value in (self.run, self.manifest, self.drawn))
-
-
-class ValidationData(SourceSettings):
-    """Rows that are never trained on: a source of their own, or a share of the items."""
-
-    share: float = Field(0.1, gt=0, lt=1)  # of the items, by a hash of item_id; where no source is named
-
-    @model_validator(mode="after")
-    def _at_most_one(self) -> Self:
-        if self.num_named > 1:
-            raise ValueError("name at most one of run, manifest, drawn; without any, `share` of the items is used")
-        return self
-
-
-class DataSettings(SourceSettings):
-    """What is trained on, and what is kept for validation."""
-
-    validation: ValidationData = ValidationData()
-    # auto: refuse where validation is a source of its own, else remove. same_items: new images of known items are meant
-    # (a fixed catalogue); then only images on both sides are removed.
-    overlap: Literal["auto", "refuse", "remove", "same_items"] = "auto"
-    vectors: str | None = None  # vector column of a run; null: the one that comes from the model's own image tower
-    cache: str | None = None  # local folder; null: $AISTUDIO_CACHE/training, else ~/.cache/aistudio/training
-    cache_max_gb: float = Field(50.0, gt=0)  # data sets not in use are removed, oldest first, to stay below it
-    cache_px: int | None = Field(None, ge=8)  # side of cached training pixels; null: 1.15 x the input, if cropped
-    max_failed_share: float = Field(0.5, ge=0, le=1)  # of the rows, that may be left out before the training stops
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if self.overlap == "same_items" and not self.validation.num_named:
-            raise ValueError("overlap: same_items needs a source of its own for validation")
-        if self.num_named != 1:
-            raise ValueError(f"name exactly one of run, manifest, drawn; found {self.num_named}")
-        return self
 
 
 class OptimiserSettings(Settings):
@@ -115,13 +66,6 @@ class EarlyStoppingSettings(Settings):
 
     patience: int | None = Field(None, ge=1)  # validations; null: never
     min_delta: float = Field(0.0, ge=0)
-
-
-class AugmentSettings(Settings):
-    """What is done to training pixels at random, anew in each epoch."""
-
-    crop: bool = True  # a random square of the input's size out of the cached cache_px
-    mirror: bool = True
 
 
 class WorkersSettings(Settings):
@@ -186,6 +130,7 @@ class TrainSettings(Settings):
         for source in (data.get("data", {}), data.get("data", {}).get("validation", {})):
             for key in ("cache", "cache_max_gb", "run"):  # a run is known by its content, not by where it lies
                 source.pop(key, None)
+            source.get("roles", {}).pop("path", None)  # as the run: by which rows it chooses
         return data | {"task": self.task}  # type: ignore[attr-defined]  # each task names itself
 
     def cache_px(self, size: int) -> int:
@@ -230,9 +175,49 @@ class ComposerTraining(ComposerSettings, TrainSettings):
     task: Literal["composer"]
 
 
-TrainConfig = Annotated[RankingTraining | RecallTraining | ComposerTraining, Field(discriminator="task")]
+class EmbedderTraining(EmbedderSettings, TrainSettings):
+    """Train an embedder on labelled images: alike are those with the same label."""
+
+    task: Literal["embedder"]
+    data: LabelledData
+    augment: PictureAugment = PictureAugment()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_size_follows(cls, data: Any) -> Any:
+        return with_batch_size(data, cls)
+
+
+class VaeTraining(VaeSettings, TrainSettings):
+    """Train a variational autoencoder on images; labels only tell how well its vectors find what is alike."""
+
+    task: Literal["vae"]
+    data: LabelledData
+    augment: VaeAugment = VaeAugment()
+
+
+def with_batch_size(data: Any, cls: type[EmbedderSettings]) -> Any:
+    """Set `batch_size` to P x K. Raises ValueError where another one is asked for."""
+    if not isinstance(data, dict):
+        return data
+    p, k = (data.get(name, cls.model_fields[name].default) for name in ("classes_per_batch", "images_per_class"))
+    if not (isinstance(p, int) and isinstance(k, int)):
+        return data  # the fields say what is wrong
+    if data.get("batch_size") not in (None, p * k):
+        raise ValueError(
+            f"batch_size {data['batch_size']}: a batch is classes_per_batch x images_per_class = {p} x {k} images; "
+            "leave batch_size out"
+        )
+    return data | {"batch_size": p * k}
+
+
+TrainConfig = Annotated[
+    RankingTraining | RecallTraining | ComposerTraining | EmbedderTraining | VaeTraining, Field(discriminator="task")
+]
 TASKS: dict[str, type[TrainSettings]] = {
     "ranking": RankingTraining,
     "recall": RecallTraining,
     "composer": ComposerTraining,
+    "embedder": EmbedderTraining,
+    "vae": VaeTraining,
 }

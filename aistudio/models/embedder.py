@@ -6,13 +6,15 @@ the head's, each of length 1, side by side: training on categories hurts finding
 joint vector is best or nearly best at both. It is the default where the trunk was frozen.
 """
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
-from aistudio.config import ModelConfig, Settings
+from aistudio.config import ImageSpec, ModelConfig, Settings
 from aistudio.errors import WeightsError
 from aistudio.models import Kind
 from aistudio.models._backbones import (
@@ -161,6 +163,16 @@ def load_trunk(model: EmbedderModel, path: str) -> None:
     model.trunk.load_state_dict(kept | {k: tensors[n].float() for k, n in own.items() if n in tensors})
 
 
+def fresh_model(cfg: ModelConfig) -> EmbedderModel:
+    """Build a model with random numbers, by torch's global generator; no file is read. Raises ConfigError."""
+    return EmbedderModel(parse_arch(EmbedderArch, cfg), cfg.image.size)
+
+
+def open_model(cfg: ModelConfig) -> EmbedderModel:
+    """Return the differentiable model of a file, in eval mode on the CPU. Raises WeightsError or ConfigError."""
+    return _open(cfg).load()
+
+
 class Embedder:
     """An embedder, loaded.
 
@@ -174,14 +186,28 @@ class Embedder:
         self.normalised = model.arch.normalise
         self.fingerprint = opened.info.fingerprint
         self.image_tower_fingerprint = opened.info.image_tower_fingerprint
-        fused = model.trunk.is_foldable and options.optimize and one_dnn_available(torch_dtype(options.precision))
         self._images = ImageRunner(
-            _Tower(model), self.image_spec, self.dim, options, normalised=self.normalised, one_by_one=not fused
-        )
+            _Tower(model), self.image_spec, self.dim, options, normalised=self.normalised,
+            one_by_one=_one_by_one(model.trunk, options),
+        )  # fmt: skip
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,3) uint8 RGB -> (N,dim) float32, unit rows where `normalised`; N may be 0."""
         return self._images(pixels)
+
+
+def trunk_runner(model: EmbedderModel, spec: ImageSpec, options: LoadOptions) -> ImageRunner:
+    """Return what gives the trunk's own vectors as `join` takes them: (N,S,S,3) uint8 -> (N, width) float32.
+
+    Computed as the whole model computes them; `model` itself is left alone.
+    """
+    trunk = copy.deepcopy(model.trunk).eval()
+    one_by_one = _one_by_one(trunk, options)
+    return ImageRunner(trunk, spec, trunk.width, options, normalised=False, one_by_one=one_by_one)
+
+
+def _one_by_one(trunk: Trunk, options: LoadOptions) -> bool:
+    return not (trunk.is_foldable and options.optimize and one_dnn_available(torch_dtype(options.precision)))
 
 
 class _Tower(nn.Module):

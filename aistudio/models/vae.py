@@ -109,6 +109,16 @@ def state_dict_published(model: VaeModel) -> dict[str, torch.Tensor]:
     return {name: state[key] for key, name in published_names(model).items()}
 
 
+def fresh_model(cfg: ModelConfig) -> VaeModel:
+    """Build a model with random numbers, by torch's global generator; no file is read. Raises ConfigError."""
+    return VaeModel(_arch(cfg), cfg.image.size)
+
+
+def open_model(cfg: ModelConfig) -> VaeModel:
+    """Return the differentiable model of a file, in eval mode on the CPU. Raises WeightsError or ConfigError."""
+    return _open(cfg).load()
+
+
 class Vae:
     """A VAE, loaded; attributes and `encode_images` as in Embedder, and what the decoder is for."""
 
@@ -177,7 +187,8 @@ def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
-def _open(cfg: ModelConfig) -> OpenedFile[VaeModel]:
+def _arch(cfg: ModelConfig) -> VaeArch:
+    """Return the sizes. Raises ConfigError where size or pixels of the images do not fit."""
     arch = parse_arch(VaeArch, cfg)
     factor = 2 ** len(arch.widths)
     if cfg.image.size % factor:
@@ -186,6 +197,11 @@ def _open(cfg: ModelConfig) -> OpenedFile[VaeModel]:
         )
     if cfg.image.mean != (0.0, 0.0, 0.0) or cfg.image.std != (1.0, 1.0, 1.0):
         raise ConfigError(f"{cfg.name}: the decoder gives pixels in 0..1; set image.mean: [0, 0, 0] and std: [1, 1, 1]")
+    return arch
+
+
+def _open(cfg: ModelConfig) -> OpenedFile[VaeModel]:
+    arch = _arch(cfg)
     files = require_files(cfg)
 
     def build() -> VaeModel:

@@ -279,6 +279,23 @@ class _Report:
         facts = {"shown": len(rows), "total": total, "layout": layout, "variance": f"{100 * sum(shares):.0f} %"}
         return facts, [row["row_id"] for row in rows]
 
+    def _put_metrics(
+        self, site: Site, about: dict[str, Any], confidence: str, rows: list[dict[str, Any]], **parts: Any
+    ) -> None:
+        notes, shown = about.get("notes") or [], about.get("name")
+        others = [n for n in aggregations.names(self.store) if n != shown]
+        any_paper = any(r["paper"] is not None for r in rows)
+        given = given_columns(rows, _given(self.store, about))
+        self.put("metrics.html", render(
+            site, "metrics", rows=rows, confidence=confidence, any_paper=any_paper, **parts,
+            notes=notes, shown=shown, others=others, aggregations=aggregation_table(_aggregations(self.store)),
+            given=given,
+        ))  # fmt: skip
+        columns = ["name", "value", "low", "high", "n", "paper"]
+        theirs = ([cell and cell["value"] for cell in r["given"]] for r in rows)
+        lines = ([*(r[c] for c in columns), *cells] for r, cells in zip(rows, theirs, strict=True))
+        self.put("data/metrics.csv", csv_bytes([*columns, *(g["name"] for g in given)], lines))
+
     def _render(self, map_facts: dict[str, Any] | None) -> None:
         run, settings, store = self.run, self.settings, self.store
         config, confidence_level = run.config, run.setting("metrics", "confidence")
@@ -312,19 +329,7 @@ class _Report:
             config=yaml.safe_dump(config, allow_unicode=True) if config else "",
         )  # fmt: skip
         if rows:
-            notes, shown = about.get("notes") or [], about.get("name")
-            others = [n for n in aggregations.names(store) if n != shown]
-            any_paper = any(r["paper"] is not None for r in rows)
-            given = given_columns(rows, _given(store, about))
-            self.put("metrics.html", render(
-                site, "metrics", rows=rows, figures=figures, slices=sliced, confidence=confidence, any_paper=any_paper,
-                notes=notes, shown=shown, others=others, aggregations=aggregation_table(_aggregations(store)),
-                given=given,
-            ))  # fmt: skip
-            columns = ["name", "value", "low", "high", "n", "paper"]
-            theirs = ([cell and cell["value"] for cell in r["given"]] for r in rows)
-            lines = ([*(r[c] for c in columns), *cells] for r, cells in zip(rows, theirs, strict=True))
-            self.put("data/metrics.csv", csv_bytes([*columns, *(g["name"] for g in given)], lines))
+            self._put_metrics(site, about, confidence, rows=rows, figures=figures, slices=sliced)
         for table in sliced:
             self.put(table["csv_path"], table["csv"])
         if "failures" in self.pages:

@@ -29,6 +29,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "drift": "Drift",
     "survey": "Survey",
     "training": "Training",
+    "grid": "Grid",
 }
 
 

@@ -50,7 +50,7 @@ def read_keyed(
     Raises:
         ConfigError: the file cannot be read, lacks a column, or does not say which rows it means.
     """
-    frame = _read(path, setting, store)
+    frame = read_text_table(path, setting, store)
     missing = [c for c in needed if c not in frame]
     if missing:
         wanted = ", ".join([*needed, "row_id", *optional])
@@ -104,7 +104,12 @@ def key_columns(
     )
 
 
-def _read(path: str, setting: str, store: Store) -> pd.DataFrame:
+def read_text_table(path: str, setting: str, store: Store) -> pd.DataFrame:
+    """Return a CSV, TSV or Parquet file, local or on S3, with every value as text, null as "".
+
+    Raises:
+        ConfigError: the file, `setting` in the message, cannot be read.
+    """
     if is_local(path) and not Path(path).exists():
         raise ConfigError(f"{setting}: {path}: no such file{near_file(Path(path))}")
     folder, _, name = path.rpartition("/")

@@ -4,9 +4,10 @@ import io
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +15,7 @@ from aistudio.store import Store
 from aistudio.training import layout
 
 TILE_PX = 96
+SPRITE_PX = 48  # of the projector's points
 
 
 @runtime_checkable
@@ -22,6 +24,22 @@ class ShowsPictures(Protocol):
 
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """Return (H, W, 3) pictures of what `validate` judged last, by TensorBoard tag."""
+
+
+class Projection(NamedTuple):
+    """Points for TensorBoard's projector."""
+
+    vectors: NDArray[np.float32]  # (N, D)
+    labels: list[str]
+    pictures: list[bytes | None]  # image files
+
+
+@runtime_checkable
+class Projects(Protocol):
+    """A task whose vectors can be looked at in TensorBoard's projector."""
+
+    def projection(self) -> Projection:
+        """Return points of what `validate` judged last."""
 
 
 class Board:
@@ -55,6 +73,15 @@ class Board:
         if self._writer is not None:
             self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
+    def projector(self, tag: str, points: Projection, step: int) -> None:
+        """Add vectors with labels and small pictures to TensorBoard's projector."""
+        if self._writer is None or not len(points.vectors):
+            return
+        squares = [tiled([[body]], SPRITE_PX) for body in points.pictures]
+        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+        labels = [label.replace("\t", " ").replace("\n", " ") or "-" for label in points.labels]
+        self._writer.add_embedding(torch.from_numpy(points.vectors), labels, pixels, step, tag)
+
     def outcome(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Add the row of this training to TensorBoard's table of trainings."""
         if self._writer is None:
@@ -68,8 +95,9 @@ class Board:
         if self._writer is None:
             return
         self._writer.flush()
-        for file in Path(self._folder).glob("events.*"):
-            self._store.write_bytes(f"{layout.TENSORBOARD}{file.name}", file.read_bytes())
+        for file in sorted(path for path in Path(self._folder).rglob("*") if path.is_file()):
+            name = file.relative_to(self._folder).as_posix()
+            self._store.write_bytes(f"{layout.TENSORBOARD}{name}", file.read_bytes())
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

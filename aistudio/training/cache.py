@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from aistudio.config.train import DataSettings
+from aistudio.config.train_data import DataSettings
 from aistudio.errors import ConfigError, StoreError
 
 INDEX = "index.json"  # written last: a data set without it is unfinished

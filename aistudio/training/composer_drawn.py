@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from aistudio.config import ManifestSettings
-from aistudio.config.train import DrawnData
+from aistudio.config.train_data import DrawnData
 from aistudio.demo.catalogue import save_picture
 from aistudio.demo.draw import Attributes
 from aistudio.demo.faults import BASE_URL

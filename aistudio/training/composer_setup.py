@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aistudio.catalogue import DATASET_FORMATS
 from aistudio.config import ComposerTraining, ImageSpec, SearchSettings, load_model_config
-from aistudio.config.train import SourceSettings
+from aistudio.config.train_data import SourceSettings
 from aistudio.errors import ConfigError
 from aistudio.search.judging import protocol_prefix
 from aistudio.training.cache import Cache

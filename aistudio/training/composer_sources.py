@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aistudio.catalogue import DATASET_FORMATS, Pair, read_pairs, read_queries, vocabulary_texts
 from aistudio.config import ComposerTraining, ManifestSettings
-from aistudio.config.train import SourceSettings
+from aistudio.config.train_data import SourceSettings
 from aistudio.demo.changes import questions
 from aistudio.errors import ConfigError, ManifestError
 from aistudio.runs.dataset_files import dataset_files

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from aistudio.config import ManifestSettings
-from aistudio.config.train import DrawnData
+from aistudio.config.train_data import DrawnData
 from aistudio.demo.catalogue import save_picture, write_catalogue
 from aistudio.demo.draw import Attributes
 from aistudio.demo.faults import BASE_URL

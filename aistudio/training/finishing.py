@@ -8,6 +8,7 @@ from aistudio.config.train import TrainSettings
 from aistudio.reports.training import TrainingPage, training_report
 from aistudio.store import Store
 from aistudio.training import layout
+from aistudio.training.board import Projects
 from aistudio.training.checkpoints import Checkpoints
 from aistudio.training.exporting import Place
 from aistudio.training.history import History
@@ -41,7 +42,7 @@ def export_best(
     metrics: dict[str, float] = task.validate()
     facts = record | {
         "steps": outcome.step, "best": {"step": outcome.best.step, "metrics": metrics},
-        "metric": settings.validation.metric or task.metric,
+        "metric": settings.validation.metric or task.metric, "warnings": warnings_of(history),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="aistudio-train-") as tmp:
         folder, place = Path(tmp), Place.of(store.path(layout.EXPORT.rstrip("/")), setup.name)
@@ -50,6 +51,8 @@ def export_best(
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write_bytes(layout.export_key(path.relative_to(folder).as_posix()), path.read_bytes())
     history.board.outcome(record["settings"], {f"best/{name}": value for name, value in metrics.items()})
+    if isinstance(task, Projects):
+        history.board.projector("embed/projector", task.projection(), outcome.step)
     history.write()
     page = TrainingPage(
         title=f"Training of {setup.name}", folder=store.root, facts=facts,
@@ -59,3 +62,12 @@ def export_best(
     for name, body in training_report(page).items():
         store.write_bytes(layout.report_key(name), body)
     return metrics
+
+
+def warnings_of(history: History) -> list[dict[str, Any]]:
+    """Return which warnings there were, and after which update each came first."""
+    first: dict[str, int] = {}
+    for entry in history.entries:
+        if entry.name.startswith("warning/"):
+            first.setdefault(entry.name.removeprefix("warning/"), entry.step)
+    return [{"kind": kind, "step": step} for kind, step in first.items()]

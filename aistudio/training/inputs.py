@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from aistudio.config import ImageSpec, ModelConfig, load_model_config
-from aistudio.config.train import SourceSettings, TrainSettings
+from aistudio.config.train import TrainSettings
+from aistudio.config.train_data import SourceSettings
 from aistudio.errors import ConfigError
 from aistudio.training.arrays import ArrayInfo, ArrayReader
 from aistudio.training.cache import Cache
 from aistudio.training.dataset import Dataset, Keep, Recipe, every_item, prepare, share_of_items
 from aistudio.training.images import Encode, ImageMaker, training_spec
+from aistudio.training.labelled import Labels
 from aistudio.training.sources import Source, job_config, open_source
 from aistudio.training.split import Overlap, counts_of, separate
 from aistudio.weights.cache import WeightsCache, default_folder
@@ -76,8 +78,11 @@ class Data:
 class DataOpener:
     """Finds sources and prepares data sets in the cache; with `dry`, images are neither fetched nor kept."""
 
-    def __init__(self, settings: TrainSettings, label: str | None, say: Say, dry: bool) -> None:
-        self._settings, self._label, self._say, self._dry = settings, label, say, dry
+    def __init__(
+        self, settings: TrainSettings, label: str | None, say: Say, dry: bool, labels: Labels | None = None
+    ) -> None:
+        """`labels`: of images; they may split one source, in place of a share of its items."""
+        self._settings, self._label, self._say, self._dry, self._labels = settings, label, say, dry, labels
         self.cache = Cache(settings.data)
 
     def open(self, pixels: Pixels, vectors: VectorsOf) -> Data:
@@ -91,8 +96,11 @@ class DataOpener:
         """
         data = self._settings.data
         own = data.validation if data.validation.num_named else None
-        splits = (every_item, every_item) if own else [share_of_items(data.validation.share, v) for v in (False, True)]
-        part = "all items" if own else f"split at {data.validation.share} of the items"
+        whole = own or (self._labels is not None and self._labels.splits)
+        splits = (
+            (every_item, every_item) if whole else [share_of_items(data.validation.share, v) for v in (False, True)]
+        )
+        part = "all items" if whole else f"split at {data.validation.share} of the items"
         train = self._prepare(data, splits[0], f"training, {part}", pixels, vectors, validation=False)
         held_out = self._prepare(own or data, splits[1], f"validation, {part}", pixels, vectors, validation=True)
         for name, found in (("data", train), ("data.validation", held_out)):
@@ -103,6 +111,8 @@ class DataOpener:
         self, source: SourceSettings, keep: Keep, part: str, pixels: Pixels, vectors: VectorsOf, *, validation: bool
     ) -> Dataset:
         opened = self.source(source, vectors(source))
+        if self._labels is not None:
+            opened = self._labels.part(opened, validation)
         images = None
         spec = pixels.spec if validation or pixels.encode else training_spec(pixels.spec, pixels.cache_px)
         if opened.vectors is None and not self._dry:

@@ -19,7 +19,7 @@ from aistudio.training.checkpoints import Checkpoints
 from aistudio.training.history import Clock, History, ProgressLine
 from aistudio.training.optimise import AveragedWeights, build_optimizer, rate_factor
 from aistudio.training.random_state import random_state, restore_random_state, seed_everything
-from aistudio.training.task import Progress, StepLoss, Task, trained_names, trained_tensors
+from aistudio.training.task import Progress, StepLoss, Task, Warns, trained_names, trained_tensors
 from aistudio.training.team import Team
 
 B = TypeVar("B")
@@ -95,6 +95,7 @@ class Loop(Generic[B]):
             self._position += 1
             if self._position == len(self._batches):
                 self._epoch, self._position = self._epoch + 1, 0
+            self._warn()
             self._after_update()
             if self._ended:
                 return
@@ -111,6 +112,7 @@ class Loop(Generic[B]):
         bad: list[str] = []
         for rows, batch in parts:
             out = self._forward(batch)
+            self._numbers |= out.numbers
             if out.loss is None:
                 continue
             used += 1
@@ -119,7 +121,6 @@ class Loop(Generic[B]):
             bad += self._bad_rows(value, rows, out.each)
             self._scaler.scale(out.loss * share).backward()
             total += value * share
-            self._numbers |= out.numbers
         loss, num_used = self._team.sums([total / self._team.size, used])
         self._loss, self._rows = loss, num_rows * self._team.size
         self._require_finite("loss", loss, bad)
@@ -162,6 +163,14 @@ class Loop(Generic[B]):
             "stopped, and the last good checkpoint stays. Lower optimiser.learning_rate, set optimiser.clip_norm, or "
             "look at these rows"
         )
+
+    def _warn(self) -> None:
+        """Say what a task warns of; each warning is an entry of the history, so that it is there at the end."""
+        if not (self._team.leads and isinstance(self._task, Warns)):
+            return
+        for kind, text in self._task.new_warnings():
+            self._line.say(f"warning, step {self._step:,}: {text}")
+            self._add({f"warning/{kind}": 1.0})
 
     # --- between updates -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ PATIENCE = 50  # steps
 NEAR = 0.01  # relative: "the loss is the margin" to one per cent
 ACTIVE_VARIANCE = 0.01  # of a latent dimension's mean over the data (Burda 2015, arXiv 1509.00519)
 KL_NEAR_ZERO = 0.1  # nats per image
+NO_VARIANCE = 1e-4  # of all dimensions together; unit rows that point everywhere have 1
 FLAT = 0.01  # relative change of the reconstruction over PATIENCE steps
 
 
@@ -46,6 +47,26 @@ class CollapseWatch:
         return (
             f"the loss has been {stuck:.3g} for {self.patience} steps: all vectors are equal (collapse). Try in this "
             "order: a lower learning rate, mining all or semihard before hard, more classes per batch, pretrained trunk"
+        )
+
+
+@dataclass
+class VarianceWatch:
+    """All vectors equal, whatever the loss: the sum of their variances over a batch is nearly 0."""
+
+    patience: int = PATIENCE
+    _steps: int = 0
+    _warned: bool = False
+
+    def update(self, variance: float) -> str | None:
+        """Take a step's `vector_variance`; returns a warning once."""
+        self._steps = self._steps + 1 if variance < NO_VARIANCE else 0
+        if self._steps < self.patience or self._warned:
+            return None
+        self._warned = True
+        return (
+            f"the vectors of a batch have differed by less than {NO_VARIANCE:g} (embed/variance) for {self.patience} "
+            "steps: they are equal (collapse). Try a lower learning rate, other mining, or a pretrained trunk"
         )
 
 

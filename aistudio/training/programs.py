@@ -25,7 +25,8 @@ from aistudio.store import Store, open_store
 from aistudio.training import layout
 from aistudio.training.checkpoints import Checkpoints
 from aistudio.training.composer_setup import set_up_composer
-from aistudio.training.finishing import export_best
+from aistudio.training.embedder_setup import set_up_embedder
+from aistudio.training.finishing import export_best, warnings_of
 from aistudio.training.history import History
 from aistudio.training.inputs import Say, choose_device
 from aistudio.training.loop import Loop
@@ -34,12 +35,16 @@ from aistudio.training.recall_setup import set_up_recall
 from aistudio.training.setup import Setup
 from aistudio.training.task import Progress
 from aistudio.training.team import Team
+from aistudio.training.vae_setup import set_up_vae
 
 SET_UPS: dict[str, Callable[..., Setup]] = {
     "ranking": set_up_ranking,
     "recall": set_up_recall,
     "composer": set_up_composer,
+    "embedder": set_up_embedder,
+    "vae": set_up_vae,
 }
+SHOWN_LABELS = 12
 TIMED_UPDATES = 3  # of a dry run, after one that is not timed
 
 
@@ -120,6 +125,7 @@ def _train(settings: TrainSettings, team: Team, store: Store, setup: Setup, say:
             "state": "finished", "finished_at": now(), "steps": outcome.step, "stopped_early": outcome.stopped_early,
             "skipped_batches": outcome.num_skipped, "best": {"step": outcome.best.step, "metrics": best},
             "metric": settings.validation.metric or setup.task.metric,
+            "higher_is_better": setup.task.higher_is_better, "warnings": warnings_of(history),
             "seconds": round(time.monotonic() - started, 3), "peak_memory_mb": round(peak_mb),
         }  # fmt: skip
         checkpoints.refuse_if_fenced()
@@ -200,10 +206,20 @@ def _count_lines(counts: dict[str, Any]) -> list[str]:
         lines.append(f"pairs: {pairs['train']:,} to train on, {pairs['validation']:,} to judge by")
         for name, reasons in pairs["left_out"].items():
             lines += [f"  left out ({name}): {n:,} because {reason}" for reason, n in reasons.items()]
+    if "labels" in counts:
+        lines += _label_lines(counts["labels"])
     if "texts" in counts:
         lines.append(f"rows with a text to train on: {counts['texts']['train']:,}")
         lines += [f"  left out: {n:,} because {reason}" for reason, n in counts["texts"]["left_out"].items()]
     return lines
+
+
+def _label_lines(labels: dict[str, Any]) -> list[str]:
+    train = labels["train"]
+    shown = ", ".join(f"{name} {n:,}" for name, n in list(train.items())[:SHOWN_LABELS])
+    more = ", …" if len(train) > SHOWN_LABELS else ""
+    found = f"labels: {len(train):,} to train on ({shown}{more})"
+    return [f"{found}; {labels['queries']:,} validation images ask the others"]
 
 
 def _length_lines(settings: TrainSettings, setup: Setup, device: torch.device) -> list[str]:

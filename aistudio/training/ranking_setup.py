@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from aistudio.config.train import RankingTraining, SourceSettings
+from aistudio.config.train import RankingTraining
+from aistudio.config.train_data import SourceSettings
 from aistudio.errors import AIStudioError, ConfigError
 from aistudio.models.siamese_poi import SiameseRanking
 from aistudio.poi_table import PoiTable

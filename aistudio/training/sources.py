@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aistudio.config import JobConfig, ManifestSettings, ModelsSettings
-from aistudio.config.train import SourceSettings, TrainSettings
+from aistudio.config.train import TrainSettings
+from aistudio.config.train_data import SourceSettings
 from aistudio.errors import ConfigError, StoreError
 from aistudio.runs import layout as run_layout
 from aistudio.runs.record import recorded, stored_settings

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aistudio.config.train import DataSettings
+from aistudio.config.train_data import DataSettings
 from aistudio.errors import ConfigError
 from aistudio.training.dataset import Dataset, hashes
 
@@ -37,10 +37,8 @@ def separate(train: Dataset, validation: Dataset, settings: DataSettings) -> Ove
     items = np.isin(train.column("item"), validation.column("item"))
     if settings.overlap == "same_items":
         items[:] = False
-    missing = {_hash_of_nothing(), 0}
     content = train.column("content")
-    known = ~np.isin(content, np.array(sorted(missing), np.uint64))
-    contents = known & np.isin(content, validation.column("content"))
+    contents = known_contents(content) & np.isin(content, validation.column("content"))
     bad = items | contents
     found = Overlap(
         ~bad, len(np.unique(train.column("item")[items])), len(np.unique(content[contents])), int(bad.sum())
@@ -58,8 +56,10 @@ def separate(train: Dataset, validation: Dataset, settings: DataSettings) -> Ove
     return found
 
 
-def _hash_of_nothing() -> int:
-    return int(hashes(pa.array([None], pa.string()))[0])
+def known_contents(content: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """(N,) hashes of image bytes: which are known; those of images that were never fetched are not."""
+    nothing = int(hashes(pa.array([None], pa.string()))[0])
+    return ~np.isin(content, np.array(sorted({nothing, 0}), np.uint64))
 
 
 def counts_of(data: Dataset) -> dict[str, Any]:

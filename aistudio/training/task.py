@@ -1,11 +1,11 @@
 """What a task gives the loop: a module, batches, a loss, a validation. The loop knows nothing else of it.
 
-A new task (embedder, vae, composer) is one class with these methods; see ranking_task.py for the shortest one.
+A new task is one class with these methods; see ranking_task.py for the shortest one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -98,6 +98,14 @@ class Task(Protocol[B]):
 
     def row_names(self, rows: Sequence[int]) -> list[str]:
         """Name rows for a message."""
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """A task that notices when it learns nothing; not every task does."""
+
+    def new_warnings(self) -> list[tuple[str, str]]:
+        """Return the kind and the text of warnings since the last call; of each kind one, at most."""
 
 
 def trained_names(module: nn.Module) -> list[str]:

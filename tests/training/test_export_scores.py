@@ -83,3 +83,23 @@ def test_a_recall_model(tmp_path, make_config, local_ray):
     metrics = aggregate(open_store(judged.output), judged.metrics)["metrics"]
     for name in ("hit_rate@1", "hit_rate@3", "mrr", "map"):
         assert metrics[name]["value"] == pytest.approx(found["best"]["metrics"][name], abs=1e-6), name
+
+
+@pytest.mark.parametrize("task", ["embedder", "vae"])
+def test_models_of_alike_images(task, tmp_path, make_config, local_ray):
+    """Item is the folder, so `query: image` asks for images of the same label."""
+    data = getattr(tiny, task)(tmp_path, epochs=2, k=[1, 3])
+    held_out = tiny.write_labelled(tmp_path / "held_out", 3, 5, seed=4)
+    manifest = data["data"]["manifest"]
+    data["data"]["validation"] = {"manifest": manifest | {"path": held_out}}
+    found = programs.train(tiny.parsed(data), Team(), print, "-").record
+    conf = str(tmp_path / "out" / "export" / f"{found['name']}.yaml")
+    judged = make_config(
+        held_out, format="folder", output=str(tmp_path / "judged"),
+        models={"recall": None, "ranking": None, "encoders": {"look": conf}},
+        metrics={"k": [1, 3], "bootstrap_samples": 0, "query": "image", "encoder": "look"},
+    )  # fmt: skip
+    score(prepare(judged))
+    metrics = aggregate(open_store(judged.output), judged.metrics)["metrics"]
+    for name in ("cmc@1", "cmc@3", "recall@3", "precision@3", "map", "mrr", "r_precision"):
+        assert metrics[name]["value"] == pytest.approx(found["best"]["metrics"][name], abs=1e-6), name

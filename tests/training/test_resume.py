@@ -21,8 +21,12 @@ CONFS = {
     "ranking": lambda tmp, **more: tiny.ranking(tmp, **({"epochs": 2, "vector_dropout": 0.2} | RARELY | more)),
     "recall": lambda tmp, **more: tiny.recall(tmp, **({"epochs": 4, "click_weight": 0.5} | RARELY | more)),
     "composer": lambda tmp, **more: tiny.composer(tmp, **(SOFT_TRIPLET | RARELY | more)),
+    "embedder": lambda tmp, **more: tiny.embedder(tmp, **(PROXIES | RARELY | more)),
+    "vae": lambda tmp, **more: tiny.vae(tmp, **(AUGMENTED | RARELY | more)),
 }
 RARELY = {"validation": {"every_epochs": 2}}
+AUGMENTED = {"augment": {"crop": True, "jitter": {"hue": 0.1}}, "ema_decay": 0.9}
+PROXIES = {"loss": {"name": "proxy_anchor"}, "augment": {"rotate_degrees": 10}}  # weights of the loss's own
 SOFT_TRIPLET = {"loss": {"base": "soft_triplet"}}
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from aistudio.config.train import DataSettings
+from aistudio.config.train_data import DataSettings
 from aistudio.errors import ConfigError, StoreError
 from aistudio.evaluation.pairs import join_sides
 from aistudio.training import programs

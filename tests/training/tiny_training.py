@@ -97,6 +97,56 @@ def recall(tmp: Path, **changes: Any) -> dict[str, Any]:
     return base | changes
 
 
+def write_labelled(folder: Path, num_labels: int = 3, per_label: int = 8, seed: int = 0) -> str:
+    """Write a folder of folders of small pictures, one hue for each; returns its path."""
+    rng = np.random.default_rng(seed)
+    for label in range(num_labels):
+        (folder / f"kind{label}").mkdir(parents=True, exist_ok=True)
+        colour = np.roll([200, 60, 20], label)
+        for i in range(per_label):
+            pixels = np.clip(colour + rng.normal(0, 40, 3) + rng.normal(0, 20, (40, 36, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"kind{label}" / f"{seed}-{i}.png")
+    return str(folder)
+
+
+def write_unfilled(folder: Path, family: str, arch: dict[str, Any], image: dict[str, Any]) -> str:
+    """Write the conf of a model whose weights are still to be made; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"tiny_{family}.yaml"
+    weights = {"path": str(folder / f"{family}.safetensors")}
+    conf = {"family": family, "name": f"tiny_{family}", "weights": weights, "image": image, "arch": arch}
+    path.write_text(yaml.safe_dump(conf), "utf-8")
+    return str(path)
+
+
+def _labelled(tmp: Path, model: str, changes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    folder = tmp / "labelled"
+    if not folder.exists():
+        write_labelled(folder)
+    manifest = {"path": str(folder), "format": "folder", "columns": {"item_id": "path"}}
+    data = {"manifest": manifest, "label": "folder", "validation": {"share": 0.4}, "cache": str(tmp / "cache")}
+    base = {
+        "model": model, "init": "random", "output": str(tmp / "out"), "epochs": 4, "device": "cpu", "data": data,
+        "log_every_steps": 1, "threads": 1,
+    }  # fmt: skip
+    return base | more | changes
+
+
+def embedder(tmp: Path, arch: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Settings of an embedder's training on a folder of labelled pictures below `tmp`, which is written."""
+    sizes = arch or {"backbone": "small_resnet", "widths": [4, 8], "dim": 6}
+    model = write_unfilled(tmp / "model", "embedder", sizes, {"size": 32, "resize": "pil_bilinear"})
+    return _labelled(tmp, model, changes, task="embedder", classes_per_batch=2, images_per_class=3)
+
+
+def vae(tmp: Path, arch: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Settings of a VAE's training on the same pictures."""
+    image = {"size": 16, "resize": "pil_bilinear", "mean": [0, 0, 0], "std": [1, 1, 1]}
+    sizes = {"widths": [4, 8], "latent_dim": 3} | (arch or {})
+    model = write_unfilled(tmp / "model", "vae", sizes, image)
+    return _labelled(tmp, model, changes, task="vae", batch_size=6)
+
+
 def composer(tmp: Path, family: str = "tirg", **changes: Any) -> dict[str, Any]:
     """Settings of a composer's training on drawn pictures, on a tiny recall model's image tower."""
     model = write_composer(tmp / "model", family)
