@@ -5,7 +5,7 @@ a data path. reading.py is the only reader of YAML.
 """
 
 from aistudio.config.base import Settings
-from aistudio.config.download import DownloadSettings
+from aistudio.config.download import DownloadSettings, HostSettings
 from aistudio.config.engine import EngineSettings
 from aistudio.config.images import ImagesSettings
 from aistudio.config.job import JobConfig
@@ -36,6 +36,7 @@ __all__ = [
     "DetectorSettings",
     "DownloadSettings",
     "EngineSettings",
+    "HostSettings",
     "ImageSpec",
     "ImagesSettings",
     "JobConfig",

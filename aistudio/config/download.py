@@ -27,6 +27,13 @@ def _fields(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+class HostSettings(Settings):
+    """The most that all workers of a run together may ask of one host; null: as much as it bears."""
+
+    max_concurrency: int | None = Field(None, ge=1)  # requests at once
+    max_rate_per_s: float | None = Field(None, gt=0)  # requests a second
+
+
 class DownloadSettings(Settings):
     """HTTP, S3 and file fetching. Times in seconds, sizes in bytes."""
 
@@ -40,6 +47,7 @@ class DownloadSettings(Settings):
     max_bytes: int = Field(20_000_000, ge=1)  # on the wire and after decompression
     concurrency: int = Field(64, ge=1)  # requests in flight per worker
     per_host_concurrency: int = Field(32, ge=1)  # of those, to one host
+    hosts: dict[str, HostSettings] = {}  # limits of the whole run by host name, "*.domain" or "*"
     user_agent: Annotated[str, AfterValidator(_field_value)] = "aistudio/0.1"
     headers: Annotated[dict[str, str], AfterValidator(_fields)] = {}
     trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY

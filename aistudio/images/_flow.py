@@ -1,21 +1,80 @@
-"""Book-keeping of a Downloader: the slots of a host, the state of one stream, and the bytes that wait. No I/O."""
+"""Book-keeping of a Downloader: the queue of a host, the state of one stream, and the bytes that wait. No I/O."""
 
 import asyncio
 import queue
 from collections import deque
 from collections.abc import Sequence
 
-from aistudio.images._fetched import Fetched
+from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.images.host_gate import Gate
+from aistudio.images.host_limits import Allotment
+from aistudio.schema import Status
 
 Request = tuple[str, str | None]  # image_url, fallback_url
 
 _FIRST_GUESS_BYTES = 256_000  # size of a body before any has been seen
 
 
-class Host:
-    def __init__(self, limit: int) -> None:
-        self.slots = asyncio.Semaphore(limit)
-        self.users = 0  # waiting or in flight; forgotten at 0, since a run may meet a million hosts
+class Door:
+    """Requests that wait for their host's gate, first come first served. Used in the loop's thread alone."""
+
+    def __init__(self, gate: Gate, *, shared: bool) -> None:
+        """`shared`: its limits come from an exchange with the other workers."""
+        self.gate, self.shared = gate, shared
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def enter(self) -> None:
+        """Wait for this request's turn. Raises FetchFailed: the host does not answer anybody."""
+        self._refuse_dead()
+        if not self._waiters and self.gate.enter(asyncio.get_running_loop().time()) == 0.0:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._let_in()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.leave()  # it had its turn
+            raise
+
+    def leave(self) -> None:
+        """A request that entered is back."""
+        self.gate.leave()
+        self._let_in()
+
+    def set(self, allotment: Allotment) -> None:
+        """Take new limits."""
+        self.gate.set(allotment, asyncio.get_running_loop().time())
+        self._let_in()
+
+    def _refuse_dead(self) -> None:
+        if self.gate.allotment.dead:
+            status, _, text = self.gate.allotment.dead.partition(": ")
+            raise FetchFailed(Status(status), f"{text}; the host answered nobody lately and is left alone for a while")
+
+    def _let_in(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        while self._waiters:
+            if self._waiters[0].done():  # cancelled
+                self._waiters.popleft()
+                continue
+            try:
+                self._refuse_dead()
+            except FetchFailed as e:
+                self._waiters.popleft().set_exception(e)
+                continue
+            wait = self.gate.enter(loop.time())
+            if wait is None:
+                return
+            if wait > 0:
+                self._timer = loop.call_later(wait, self._let_in)
+                return
+            self._waiters.popleft().set_result(None)
 
 
 class Stream:

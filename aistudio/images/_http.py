@@ -28,7 +28,7 @@ from aistudio.storable import error_text
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429})  # Request Timeout, Too Early, Too Many Requests; and all from 500 on
-_DNS_TTL_S = 300  # a run asks the same few CDN names millions of times
+_DNS_TTL_S = 60  # a run asks the same few CDN names millions of times
 _MAX_FIELD_BYTES = 262_144  # of a header field, as browsers take; aiohttp's 8,190 is less than signed addresses have
 _MAX_FIELDS = 256
 

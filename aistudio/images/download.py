@@ -8,7 +8,7 @@ is still `ok` here.
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,10 +18,12 @@ from types import TracebackType
 from aistudio.config import DownloadSettings, StoreSettings
 from aistudio.images._blocking import S3Reader, read_file
 from aistudio.images._fetched import Fetched, FetchFailed
-from aistudio.images._flow import Budget, Host, Request, Stream
+from aistudio.images._flow import Budget, Door, Request, Stream
 from aistudio.images._http import HttpClient
 from aistudio.images._objects import ObjectReader
 from aistudio.images._retry import backoff_s
+from aistudio.images.host_gate import Gate
+from aistudio.images.host_limits import EXCHANGE_S, Allotment, Exchange, exchange_alone, first_allotment
 from aistudio.images.urls import BadURL, Target, parse_target
 from aistudio.schema import Status
 from aistudio.secrets import redact
@@ -38,22 +40,30 @@ _CHECK_S = 5.0  # how often a waiting consumer looks whether the thread still li
 class Downloader:
     """Fetches images in the background. One per process serves any number of threads; close it, or use `with`.
 
-    In flight are at most `concurrency` requests, `per_host_concurrency` of them to one host, over all streams. A
+    In flight are at most `concurrency` requests, `per_host_concurrency` of them to one host, over all streams; to a
+    host that asks for less, or is slow, fewer (host_limits.py), which `exchange` agrees on with other processes. A
     stream keeps at most 4 x `concurrency` rows begun and not yet consumed, and begins no further one while the
     bodies that wait for consumers (plus the expected size of those under way) exceed `max_waiting_bytes`; bodies
     already under way may go beyond it by their difference from the mean size so far.
     """
 
     def __init__(
-        self, settings: DownloadSettings, store: StoreSettings, *, max_waiting_bytes: int = MAX_WAITING_BYTES
+        self,
+        settings: DownloadSettings,
+        store: StoreSettings,
+        *,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        exchange: Exchange | None = None,
     ) -> None:
+        """`exchange`: takes reports by host, gives allotments (none: it cannot be asked); None: this process alone."""
         self._settings = settings
+        self._exchange = exchange or exchange_alone(settings)
         self._budget = Budget(max_waiting_bytes)
         self._s3 = S3Reader(store)
         self._objects = ObjectReader(store)
         self._threads = ThreadPoolExecutor(min(_BLOCKING_THREADS, settings.concurrency), "images-blocking")
         self._streams: set[Stream] = set()
-        self._hosts: dict[str, Host] = {}
+        self._doors: dict[str, Door] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -146,7 +156,9 @@ class Downloader:
         self._slots = asyncio.Semaphore(self._settings.concurrency)
         async with HttpClient(self._settings) as self._http:
             self._ready.set()
+            exchanging = self._loop.create_task(self._exchange_often())
             await self._stop.wait()
+            exchanging.cancel()
             for stream in list(self._streams):
                 tasks = list(stream.tasks)
                 self._end(stream)
@@ -211,8 +223,8 @@ class Downloader:
             return FetchFailed(Status.BAD_URL, str(e)).outcome()
         for attempt in range(self._settings.retries + 1):
             try:
-                async with self._slot(target):
-                    return await self._try(target)
+                async with self._slot(target) as door:
+                    return await self._noted(target, door)
             except FetchFailed as e:
                 if not e.retry or attempt == self._settings.retries:
                     return e.outcome(attempt + 1)
@@ -233,16 +245,57 @@ class Downloader:
         assert target.path is not None
         return await self._loop.run_in_executor(self._threads, read_file, target.path, max_bytes)
 
-    @asynccontextmanager
-    async def _slot(self, target: Target) -> AsyncIterator[None]:
-        """First the host's slot, then one of all: a row that waits for a busy host holds up nobody else."""
-        name = target.url.raw_host or "" if target.url is not None else target.scheme
-        host = self._hosts.setdefault(name, Host(self._settings.per_host_concurrency))
-        host.users += 1
+    async def _noted(self, target: Target, door: Door) -> Fetched:
+        """Try, and count what it met for the host's limits."""
+        started, gate = self._loop.time(), door.gate
         try:
-            async with host.slots, self._slots:
-                yield
+            found = await self._try(target)
+        except FetchFailed as e:
+            now, asked_for = self._loop.time(), min(e.retry_after_s or 0.0, self._settings.backoff_max_s)
+            gate.note(now, now - started, e.status, e.http_status, asked_for, e.error)
+            raise
+        now = self._loop.time()
+        gate.note(now, now - started, found.status, found.http_status, 0.0, "")
+        return found
+
+    @asynccontextmanager
+    async def _slot(self, target: Target) -> AsyncIterator[Door]:
+        """First the host's turn, then one of all: a row that waits for a busy host holds up nobody else."""
+        name = target.url.raw_host or "" if target.url is not None else target.scheme
+        door = self._door(name, shared=target.url is not None)
+        door.gate.users += 1
+        try:
+            await door.enter()
+            try:
+                async with self._slots:
+                    yield door
+            finally:
+                door.leave()
         finally:
-            host.users -= 1
-            if not host.users:
-                self._hosts.pop(name, None)
+            door.gate.users -= 1
+            if not door.gate.users and not door.shared:
+                self._doors.pop(name, None)
+
+    def _door(self, name: str, *, shared: bool) -> Door:
+        if name not in self._doors:
+            most = self._settings.per_host_concurrency
+            first = first_allotment(self._settings.hosts, most) if shared else Allotment(most)
+            self._doors[name] = Door(Gate(first), shared=shared)
+        return self._doors[name]
+
+    async def _exchange_often(self) -> None:
+        """Report what the hosts' requests met and take their limits, as long as the downloader lives."""
+        while True:
+            await asyncio.sleep(EXCHANGE_S)
+            doors = {name: door for name, door in self._doors.items() if door.shared}
+            if not doors:
+                continue
+            reports = {name: door.gate.take_report() for name, door in doors.items()}
+            found: Mapping[str, Allotment] = {}
+            with suppress(Exception):  # whatever it is: the limits stay as they are
+                found = await self._loop.run_in_executor(self._threads, self._exchange, reports)
+            for name, door in doors.items():
+                known = door.gate.allotment
+                door.set(found.get(name) or known._replace(concurrency=max(1, known.concurrency), dead="", pause_s=0.0))
+                if not door.gate.users and self._doors.get(name) is door:
+                    del self._doors[name]  # a run may meet a million hosts

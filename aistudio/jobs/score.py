@@ -20,7 +20,10 @@ def build_parser() -> ArgumentParser:
     parser = conf_parser("score", DESCRIPTION)
     parser.add_argument("--yes", action="store_true", help="really empty the run folder (with start_over: true)")
     parser.add_argument(
-        "--probe", type=int, metavar="N", help="with --dry-run: score N rows and predict time, bytes and failures"
+        "--probe",
+        type=int,
+        metavar="N",
+        help="with --dry-run: score N rows, predict time, bytes and failures, and tell what fast settings change",
     )
     return parser
 
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.start_over and not args.yes:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 
-    from aistudio.pipeline.probe import print_probe
+    from aistudio.pipeline.probe import check_drift, print_probe
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
 
@@ -48,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = f"python -m aistudio score {shlex.join(sys.argv[1:] if argv is None else argv)}"
     try:
+        check_drift(prepared)
         result = score(prepared)
     except KeyboardInterrupt:
         print_stopped(prepared.store, command)

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -19,6 +19,7 @@ import ray
 
 from aistudio.config import JobConfig
 from aistudio.errors import AIStudioError
+from aistudio.images.host_limits import Allotment, Report
 from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.reference import reference_folder
@@ -30,7 +31,7 @@ from aistudio.scoring.careful import Care
 from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.encoders import Device, Encoders
 from aistudio.scoring.image_source import ImageRow, ImageSource
-from aistudio.scoring.isolate import DeviceLostError
+from aistudio.scoring.isolate import DeviceLostError, is_lost, raise_if_stopped
 from aistudio.scoring.packing import pack_images, unpack_images
 from aistudio.scoring.pinned_models import PinnedModels
 from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images
@@ -92,6 +93,10 @@ class _Worker:
         except AIStudioError as e:
             self.refusal = self.refusal or e
 
+    def exchange(self, reports: Mapping[str, Report]) -> Mapping[str, Allotment]:
+        """Tell the run's coordinator what the image hosts answered, take what this worker may ask of them."""
+        return self.coordinator.hosts(self.process, reports)
+
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
         """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
         if self.refusal is not None:
@@ -137,14 +142,17 @@ class _Worker:
             self._checked = True
             if not self.config.engine.canaries or (right := self.coordinator.right()) is None:
                 return
-            started = time.perf_counter()
             canaries = Canaries(right, self.run.models.specs, self.config.engine.precision)
             size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
             try:
                 canaries.check(self.encoders, size, self.encoders.towers.rank)
             except WrongNumbersError as e:
                 self.give_up(e)
-            self._canaries, self._check_s = canaries, time.perf_counter() - started
+            except BaseException as e:  # noqa: BLE001 - a batch that is too large, say: the shard's own canary will tell
+                raise_if_stopped(e)
+                if is_lost(e):
+                    os._exit(1)
+            self._canaries = canaries
 
     def give_up(self, error: WrongNumbersError) -> NoReturn:
         """End this process, so that Ray starts another one for its shards.
@@ -208,7 +216,9 @@ class FusedWorker(_Worker):
         if self.refusal is not None:
             return
         turn = self.encoders.turn if run.plan.torch_threads == 1 else None
-        self.source = ImageSource(self.config, run.models.specs, turn, self.encoders.batch_size, self.detectors)
+        self.source = ImageSource(
+            self.config, run.models.specs, turn, self.encoders.batch_size, self.detectors, self.exchange
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
@@ -232,7 +242,7 @@ class FetchWorker(_Worker):
         super().__init__(run)
         self.load_detectors()
         if self.refusal is None:
-            self.source = ImageSource(self.config, run.models.specs, detectors=self.detectors)
+            self.source = ImageSource(self.config, run.models.specs, detectors=self.detectors, exchange=self.exchange)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])

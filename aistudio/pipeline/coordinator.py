@@ -7,12 +7,15 @@ this actor loses that memory and some of the display, never a row.
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import ray
 
+from aistudio.config import DownloadSettings
+from aistudio.images.host_limits import Allotment, HostLimits, Report
 from aistudio.pipeline.telemetry import Meters
 from aistudio.schema import Status
 from aistudio.scoring.canaries import Answers
@@ -45,8 +48,10 @@ class _Work:
 class Coordinator:
     """See the module's docstring. All calls are cheap."""
 
-    def __init__(self, label: str | None = None) -> None:
-        """`label`: the run's name in Prometheus metrics; None: none are kept."""
+    def __init__(self, label: str | None = None, download: DownloadSettings | None = None) -> None:
+        """`label`: the run's name in Prometheus metrics; None: none are kept. `download`: with the hosts' limits."""
+        download = download or DownloadSettings()
+        self._hosts = HostLimits(download.hosts, download.per_host_concurrency)
         self._meters: Meters | None = None
         if label:
             with suppress(Exception):  # metrics never end a run: here and below
@@ -96,6 +101,15 @@ class Coordinator:
         """A stage that another one follows is over: its process is free of the shard."""
         if (shard, stage) in self._works:
             self._works[shard, stage].owner = None
+
+    def hosts(self, worker: str, reports: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        """Take a worker's reports by host (as plain tuples), give its allotments."""
+        found = {name: Report(*report) for name, report in reports.items()}
+        return {n: tuple(a) for n, a in self._hosts.exchange(worker, found, time.monotonic()).items()}
+
+    def slowest_host(self) -> str:
+        """Name the host that is held back most, and by what; empty when none is."""
+        return self._hosts.slowest(time.monotonic())
 
     def wrong(self, owner: str, node: str, what: str) -> int:
         """Process `owner` found its own numbers wrong and ends; its shards are free. Return how many did so far."""
@@ -162,13 +176,14 @@ class Coordinator:
         self._facts.update(facts)
 
     def facts(self) -> dict[str, str]:
-        return dict(self._facts)
+        slowest = self.slowest_host()
+        return self._facts | ({"slowest_host": slowest} if slowest else {})
 
 
-def start_coordinator(name: str, label: str | None = None) -> Any:
+def start_coordinator(name: str, label: str | None = None, download: DownloadSettings | None = None) -> Any:
     """Start the run's coordinator; `name` is unique to the run's attempt, `label` stands for the run in metrics."""
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # trivial code: only ever killed from outside
-    return ray.remote(Coordinator).options(name=name, namespace=NAMESPACE, **options).remote(label)
+    return ray.remote(Coordinator).options(name=name, namespace=NAMESPACE, **options).remote(label, download)
 
 
 class Bookkeeping:
@@ -191,6 +206,11 @@ class Bookkeeping:
     def end(self, shard: str, stage: str) -> None:
         """See Coordinator.end."""
         self._call("end", shard, stage)
+
+    def hosts(self, worker: str, reports: Mapping[str, Report]) -> dict[str, Allotment]:
+        """See Coordinator.hosts; empty without an answer."""
+        answer = self._call("hosts", worker, {name: tuple(report) for name, report in reports.items()}) or {}
+        return {name: Allotment(*allotment) for name, allotment in answer.items()}
 
     def wrong(self, owner: str, node: str, what: str) -> int:
         """See Coordinator.wrong; 0 without an answer."""

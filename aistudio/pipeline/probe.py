@@ -9,11 +9,14 @@ import math
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from aistudio.config import JobConfig, ManifestSettings
-from aistudio.pipeline.progress import by_status, duration, where_time_went
+from aistudio.evaluation.fidelity import Fidelity
+from aistudio.pipeline.fidelity import ROWS, compare_runs, exactly, fast_settings, fidelity_lines, refuse_drift
+from aistudio.pipeline.progress import by_status, duration, say, where_time_went
 from aistudio.pipeline.sample import Sample, take_sample
 from aistudio.pipeline.score import Prepared, Result, prepare, score
 from aistudio.run_record import Sources, Timings
@@ -58,26 +61,68 @@ class Prediction(NamedTuple):
         return math.ceil(max(2 * self.num_probed, 2 * PREDICTION_S * rate) / 100) * 100
 
 
+class Probed(NamedTuple):
+    """What a probe found."""
+
+    prediction: Prediction
+    fidelity: Fidelity | None  # None: the settings are exact
+
+
 def print_probe(prepared: Prepared, num_rows: int) -> None:
-    """Probe, and print the prediction."""
+    """Probe, and print the prediction and what fast settings change.
+
+    Raises:
+        ConfigError: they change more than engine.max_drift allows.
+    """
     print("\nProbe:\n")
-    for line in prediction_lines(probe(prepared, num_rows), prepared.config.report.price_per_hour):
+    found = probe(prepared, num_rows)
+    for line in prediction_lines(found.prediction, prepared.config.report.price_per_hour):
         print(line)
+    if found.fidelity is not None:
+        print("\nWhat fast settings change:\n")
+        for line in fidelity_lines(found.fidelity, fast_settings(prepared.config)):
+            print(line)
+        refuse_drift(found.fidelity, prepared.config)
 
 
-def probe(prepared: Prepared, num_rows: int) -> Prediction:
-    """Score about `num_rows` rows with the run's own settings; nothing of it stays.
+def check_drift(prepared: Prepared) -> None:
+    """Measure what fast settings change before a run begins, if engine.max_drift limits it.
+
+    Raises:
+        ConfigError: they change more.
+    """
+    config = prepared.config
+    if config.engine.max_drift is None or not fast_settings(config) or layout.score_keys(prepared.store):
+        return  # a run that goes on was measured when it began
+    say(f"measuring on {ROWS} rows what {', '.join(fast_settings(config))} change (engine.max_drift)")
+    found = probe(prepared, ROWS).fidelity
+    assert found is not None
+    refuse_drift(found, config)
+    say(f"drift {found.drift:.3g}, engine.max_drift is {config.engine.max_drift:g}")
+
+
+def probe(prepared: Prepared, num_rows: int) -> Probed:
+    """Score about `num_rows` rows with the run's own settings, and with exact ones if these are not; nothing stays.
 
     Raises:
         AIStudioError: as `score`; ManifestError: no usable row among those looked at.
     """
-    sample = take_sample(prepared, num_rows)
-    folder = f"{prepared.config.output.rstrip('/')}_probe_{uuid.uuid4().hex[:8]}"
-    store = open_store(folder, prepared.config.store)
+    sample, config = take_sample(prepared, num_rows), prepared.config
+    with _scored(config, sample) as (store, result):
+        prediction = predict(result, sample, _stored_bytes(store))
+        if not fast_settings(config):
+            return Probed(prediction, None)
+        with _scored(exactly(config), sample) as (exact, _):
+            return Probed(prediction, compare_runs(store, exact))
+
+
+@contextmanager
+def _scored(config: JobConfig, sample: Sample) -> Iterator[tuple[Store, Result]]:
+    """Score the sample into a folder that is there for the block."""
+    store = open_store(f"{config.output.rstrip('/')}_probe_{uuid.uuid4().hex[:8]}", config.store)
     try:
         store.write_table("rows/probe.parquet", sample.rows)
-        result = score(prepare(_probe_config(prepared.config, store, sample.rows.num_rows)))
-        return predict(result, sample, _stored_bytes(store))
+        yield store, score(prepare(_probe_config(config, store, sample.rows.num_rows)))
     finally:
         _remove(store)
 
@@ -87,7 +132,7 @@ def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
     shard_rows = min(most_rows(config.engine.shard_rows), several)
     manifest = ManifestSettings(path=store.path("rows/probe.parquet"), format="parquet")
     # failures are what a probe is there to count
-    engine = config.engine.model_copy(update={"shard_rows": shard_rows, "max_failed_share": None})
+    engine = config.engine.model_copy(update={"shard_rows": shard_rows, "max_failed_share": None, "max_drift": None})
     return config.model_copy(update={"manifest": manifest, "engine": engine, "output": store.root, "start_over": False})
 
 

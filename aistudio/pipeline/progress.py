@@ -28,8 +28,15 @@ class Progress:
     """Polls counts in a thread, shows them, keeps the timeline. A context manager."""
 
     def __init__(
-        self, counts: Callable[[], Mapping[str, float]], total: int, already: int, out: TextIO | None = None
+        self,
+        counts: Callable[[], Mapping[str, float]],
+        total: int,
+        already: int,
+        out: TextIO | None = None,
+        held_up: Callable[[], str] = str,
     ) -> None:
+        """`held_up`: names the host that holds the run up most, and how; empty when none does."""
+        self._held_up = held_up
         self._counts, self._total, self._already = counts, total, already
         self._console = Console(file=out or sys.stderr)
         self._live = (
@@ -96,10 +103,17 @@ class Progress:
     def _line(self, counts: Mapping[str, float]) -> str:
         done = rows_done(counts)
         failed = ", ".join(f"{s} {n}" for s, n in by_status(counts) if s != "ok") or "none"
+        host = self._slowest_host()
         return (
             f"{self._already + done:,}/{self._total:,} rows  {self._rate_text(done)}  "
-            f"ETA {self._eta(done)}  failed: {failed}"
+            f"ETA {self._eta(done)}  failed: {failed}{host and '  ' + host}"
         )
+
+    def _slowest_host(self) -> str:
+        found = ""
+        with suppress(Exception):
+            found = self._held_up()
+        return f"slowest host {found}" if found else ""
 
     def _picture(self, counts: Mapping[str, float]) -> Table:
         done = rows_done(counts)
@@ -114,6 +128,8 @@ class Progress:
         outer = Table.grid()
         outer.add_row(grid)
         outer.add_row(Text("failed: " + (", ".join(failed) or "none"), style="yellow" if failed else "dim"))
+        if host := self._slowest_host():
+            outer.add_row(Text(host, style="dim"))
         return outer
 
 

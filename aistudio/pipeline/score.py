@@ -212,8 +212,8 @@ def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
     Raises:
         FailingRowsError: so many rows fail in the shards scored first that more than engine.max_failed_share will.
     """
-    coordinator = start_coordinator(run.coordinator, run.config["output"])
     config = JobConfig.model_validate(run.config)
+    coordinator = start_coordinator(run.coordinator, run.config["output"], config.download)
     if config.engine.canaries and work:
         coordinator.hold.remote([ask_for_reference(config, run.models)])
     log_event("started", output=run.config["output"], attempt=run.attempt, shards=len(work), plan=run.plan._asdict())
@@ -222,8 +222,10 @@ def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
     counts: Counter[str] = Counter()
     started = time.monotonic()
     poll: Callable[[], dict[str, float]] = lambda: ray.get(coordinator.snapshot.remote(), timeout=10)  # noqa: E731
+    held_up: Callable[[], str] = lambda: str(ray.get(coordinator.slowest_host.remote(), timeout=10))  # noqa: E731
     workers = watch_workers(coordinator, run.plan, run.models.num_bytes, config.engine)
-    with Progress(poll, todo.already + todo.pending, todo.already) as progress, workers:
+    rows = todo.already + todo.pending
+    with Progress(poll, rows, todo.already, held_up=held_up) as progress, workers:
         batches = dataset(run, work, first).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for batch in batches:
             for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):

@@ -122,6 +122,8 @@ def _print_speed(record: RunRecord) -> None:
     for fact, value in record.facts.items():
         if fact.startswith("batch_size") or fact == "canaries":
             print(f"{fact}: {value}")
+        elif fact == "slowest_host":
+            print(f"slowest host: {value}")
         elif fact == "wrong_workers":
             print(f"workers replaced because their numbers were wrong: {value}")
 

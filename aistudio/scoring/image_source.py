@@ -17,6 +17,7 @@ from aistudio.config import DetectorSettings, ImageSpec, JobConfig
 from aistudio.images.crop import Cropper
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader, Fetched
+from aistudio.images.host_limits import Exchange
 from aistudio.schema import Crop, Status
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.decoding import Decoders, Group
@@ -89,11 +90,17 @@ class ImageSource:
         turn: Turn | None = None,
         batch_size: int = 1,
         detectors: Mapping[DetectorSettings, Cropper] | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
-        """`detectors`: what crops for specifications with `crop: model` (scoring/cropping.py)."""
+        """Start downloading and decoding threads.
+
+        Args:
+            detectors: what crops for specifications with `crop: model` (scoring/cropping.py).
+            exchange: agrees on each host's limits with the other workers (images/host_limits.py).
+        """
         self._config, self._specs, self._turn, self._detectors = config, tuple(specs), turn, detectors or {}
         self._group = batch_size if turn is not None else _GROUP
-        self._downloader = Downloader(config.download, config.store)
+        self._downloader = Downloader(config.download, config.store, exchange=exchange)
         threads = config.engine.decode_threads if turn is None else 1
         limit_s = config.images.decode_timeout_s
         self._decoders = Decoders(lambda job: self._decode(job), _too_slow(limit_s), threads, limit_s)

@@ -35,7 +35,7 @@ def in_halves(call: Callable[[list[int]], dict[int, str]], items: list[int]) -> 
         return Halving(call(items), False)
     except BaseException as e:  # noqa: BLE001 - whatever a model raises belongs to rows, and must not end the run
         raise_if_stopped(e)
-        error, full, lost = described(e), is_out_of_memory(e), _is_lost(e)
+        error, full, lost = described(e), is_out_of_memory(e), is_lost(e)
     # Out here the exception is gone, and with it the frames that kept the failed call's tensors in memory.
     if lost:
         raise DeviceLostError(error)

@@ -347,7 +347,7 @@ def test_stopping_early_leaves_nothing_behind(image_server) -> None:
         for _ in downloader.stream([(u, None) for u in urls]):
             break
         gc.collect()
-        _wait_until(lambda: not downloader._streams and not downloader._hosts)
+        _wait_until(lambda: not downloader._streams and not any(d.gate.users for d in downloader._doors.values()))
         assert _settled(downloader)
         assert downloader._slots._value == 8
         assert [f.status for _, f in downloader.stream([(image_server.url("ok/x"), None)])] == [Status.OK]

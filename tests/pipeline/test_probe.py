@@ -135,7 +135,8 @@ def test_too_short_a_probe_predicts_no_time(steady_s):
 def test_a_real_probe_leaves_nothing_behind(image_server, tmp_path, make_config, local_ray):
     urls = [image_server.url(("404/" if i % 4 == 3 else "ok/") + f"{i}.jpg") for i in range(40)]
     (tmp_path / "m.csv").write_text("item_id,image_url\n" + "".join(f"a,{u}\n" for u in urls))
-    p = probe(prepare(make_config(tmp_path / "m.csv")), 8)
+    p, fidelity = probe(prepare(make_config(tmp_path / "m.csv")), 8)
+    assert fidelity is None  # the settings are exact
     assert (p.num_probed, p.total, p.exact) == (8, 40, True)
     assert sum(p.counts.values()) == 8 and set(p.counts) <= {"ok", "http_error"}
     assert p.images_per_s is None and p.wall_s is None and p.output_bytes > 0  # a second of work predicts nothing

@@ -44,3 +44,12 @@ def test_a_line_is_said_in_what_the_stream_can_write(encoding: str, want: bytes)
     stream = io.TextIOWrapper(raw, encoding)
     say("… 西", stream)
     assert raw.getvalue() == want
+
+
+def test_the_line_names_the_host_that_holds_the_run_up():
+    out = io.StringIO()
+    progress = Progress(dict, total=10, already=0, out=out, held_up=lambda: "h: 9 answers/s, at most 10 requests/s")
+    assert progress._line({"ok": 3.0}).endswith("failed: none  slowest host h: 9 answers/s, at most 10 requests/s")
+    assert "slowest" not in Progress(dict, total=10, already=0, out=out)._line({"ok": 3.0})
+    broken = Progress(dict, total=10, already=0, out=out, held_up=lambda: str(1 / 0))
+    assert broken._line({"ok": 3.0}).endswith("failed: none")
