@@ -64,6 +64,7 @@ def is_out_of_memory(e: BaseException) -> bool:
     return isinstance(e, MemoryError) or "out of memory" in text.lower() or "_STATUS_ALLOC_FAILED" in text
 
 
-def _is_lost(e: BaseException) -> bool:
+def is_lost(e: BaseException) -> bool:
+    """Whether the accelerator cannot be used by this process any more."""
     # After a device-side assert or an illegal access every further call of the process fails the same way.
     return "CUDA error" in error_text(e, _MAX_ERROR) and not is_out_of_memory(e)
