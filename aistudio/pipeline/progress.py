@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from aistudio.pipeline.stages import say as say
+from aistudio.pipeline.stages import stage
 from aistudio.run_record import Sources, Timings
 from aistudio.schema import Status
 from aistudio.timings import RATE_S, STEADY_S, speed
@@ -83,6 +85,8 @@ class Progress:
         done, ok = rows_done(counts), int(counts.get("ok", 0))
         if done and self._first_row is None:
             self._first_row, self._first_done = time.monotonic(), done
+            if not self._live:
+                stage("the first rows are scored")
         self.timeline.append((round(time.monotonic() - self.started, 1), done, ok))
         if len(self.timeline) > _TIMELINE_POINTS:
             del self.timeline[1:-1:2]
@@ -131,19 +135,6 @@ class Progress:
         if host := self._slowest_host():
             outer.add_row(Text(host, style="dim"))
         return outer
-
-
-def say(text: str, out: TextIO | IO[str] | None = None) -> None:
-    """Print a line, by default to standard error, with escapes for what its encoding lacks; never raises.
-
-    A closed or full stream is passed over.
-    """
-    out = out or sys.stderr
-    if out is None:  # closed before the process began
-        return
-    with suppress(OSError, ValueError):
-        encoding = getattr(out, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
 
 
 def rows_done(counts: Mapping[str, float]) -> int:
