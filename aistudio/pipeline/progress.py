@@ -182,6 +182,9 @@ def where_time_went(timings: Timings, sources: Sources) -> str:
     if steady_s is None or steady_s < STEADY_S:
         told = "an unknown time" if steady_s is None else f"{steady_s:.0f} s"
         return f"{shares}; {told} of steady work is too little to say what the limit is ({STEADY_S:.0f} s are enough)"
+    startup_s = speed(timings).startup_s or 0.0
+    if startup_s > steady_s:
+        return f"{shares}; {startup_s:.0f} s of start-up took longer than {steady_s:.0f} s of work: see to that first"
     part, advice = max((wait, _about_waiting(timings, sources)), (write, _STORING), (model, _MODEL))
     share = part / total
     sure = "clearly" if share >= _CLEAR else "probably" if share >= _PROBABLE else "perhaps"
