@@ -15,7 +15,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from aistudio.config import EngineSettings
-from aistudio.pipeline.cluster import KEEP_MEMORY, launcher_limits
+from aistudio.pipeline.cluster import launcher_limits
+from aistudio.pipeline.early_ray import KEEP_MEMORY
 from aistudio.pipeline.plan import Resources, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
