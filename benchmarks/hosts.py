@@ -121,8 +121,10 @@ def main() -> None:
             urls = [f"http://{place}/{n}" for n in range(int(args.rate * args.seconds)) for place in places]
             seconds, counts = fetch_all(urls, args.workers, True)
             total, refused = sum(h.total for h in hosts), sum(h.refused for h in hosts)
-            print(f"| agreed, nine hosts{', one more dead' * dead} | {seconds:.1f} | {total / seconds:.0f} | "
-                  f"{total / seconds / args.rate / 9:.1%} | {refused / (total + refused):.2%} | {dict(counts)} |")  # fmt: skip
+            print(
+                f"| agreed, nine hosts{', one more dead' * dead} | {seconds:.1f} | {total / seconds:.0f} | "
+                f"{total / seconds / args.rate / 9:.1%} | {refused / (total + refused):.2%} | {dict(counts)} |"
+            )
         return
     for name, agreed in (("agreed", True), ("fixed", False)):
         host = LimitedHost(args.rate, args.at_once, args.latency_s)
