@@ -126,6 +126,8 @@ def _query(number: int, row: dict[str, Any] | str) -> Query:
         text = None
     if problem is None and not (text or asked["image_url"] or asked["row_id"] or asked["item_id"]):
         problem = f"nothing to ask with: {', '.join(ASKED_COLUMNS)} are all empty"
+    if problem is None and text and asked["item_id"] and not (asked["image_url"] or asked["row_id"]):
+        problem = "a text beside item_id needs one picture of the item, named by row_id or image_url"
     values = {c: _text(v) for c, v in row.items() if c not in ("query_id", "relevant", *ASKED_COLUMNS)}
     return Query(
         asked["query_id"] or str(number), text, asked["image_url"], asked["row_id"], asked["item_id"],

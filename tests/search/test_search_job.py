@@ -170,3 +170,18 @@ def test_the_dry_run_writes_nothing_and_a_search_replaces_its_name_alone(tmp_pat
 def test_the_section_is_no_part_of_old_settings():
     base = {"manifest": {"path": "m", "format": "csv"}, "output": "o", "models": {"recall": "r"}}
     assert parse_config(base, "t").search.top_n == 10
+
+
+def test_an_item_beside_a_text_is_refused_and_never_ignored(tmp_path):
+    store, _ = make_run(tmp_path / "run")
+    table = tmp_path / "q.jsonl"
+    lines = [
+        {"query_id": "both", "text": "red", "item_id": "item3"}, {"query_id": "blank", "text": " ", "item_id": "item3"},
+        {"query_id": "item", "item_id": "item3"}, {"query_id": "picture", "row_id": "5", "item_id": "item1"},
+    ]  # fmt: skip
+    table.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    _, found = search(store, queries=str(table))
+    queries = {q["query_id"]: q for q in found["queries"]}
+    assert queries["both"]["status"] == "bad_query" and "row_id or image_url" in queries["both"]["error"]
+    assert {q["status"] for n, q in queries.items() if n != "both"} == {"ok"}
+    assert "both" not in {r["query_id"] for r in found["results"]}
