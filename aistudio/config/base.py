@@ -18,3 +18,4 @@ def _each_positive(k: list[int]) -> list[int]:
 
 
 Cutoffs = Annotated[list[int], AfterValidator(_each_positive)]  # K of metrics at K: sorted, each once
+Value = str | int | float | bool  # of a column, in a filter

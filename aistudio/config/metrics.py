@@ -1,10 +1,10 @@
 """Settings of the section `metrics`."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from aistudio.config.base import Cutoffs, Settings
+from aistudio.config.base import Cutoffs, Settings, Value
 
 
 class MetricsSettings(Settings):
@@ -18,8 +18,13 @@ class MetricsSettings(Settings):
     seed: int = 0
     confidence: float = Field(0.95, gt=0, lt=1)
     no_relevant: Literal["skip", "zero", "error"] = "skip"
-    # Columns whose equal value makes a result right, in the report's page of similar items; a table for each of them.
+    # Columns whose equal value makes a result right: with query: image each gets metrics `<column>/<protocol>/<metric>`
+    # (docs/metrics.md), and a table in the report's page of similar items.
     relevant_by: list[str] = []
+    item_queries: Literal["all", "one"] = "all"  # item level: every image of an item asks, or its first
+    query_where: dict[str, Value | list[Value]] = {}  # protocol `split`: column -> value or values of rows that ask
+    gallery_where: dict[str, Value | list[Value]] = {}  # ... and of rows that are searched; empty: all
+    new_classes: dict[str, list[Value]] = {}  # protocol `new_classes`: column -> values that training never saw
     qrels: str | None = None  # csv, tsv, parquet: query, row_id, relevance (docs/metrics.md); null: same item_id
     qrels_key: list[str] = []  # columns that name a row in that file; empty: row_id, or item_id and image_url, ...
     pairs: str | None = None  # csv, tsv, parquet: pair_id, side, ctr, row_id; null: columns of the manifest
@@ -29,3 +34,11 @@ class MetricsSettings(Settings):
     slices: list[str] = []  # columns of the scores to slice by
     min_slice_size: int = Field(20, ge=1)
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
+
+    @model_validator(mode="after")
+    def _of_notions(self) -> Self:
+        if not self.relevant_by and (self.query_where or self.gallery_where or self.new_classes):
+            raise ValueError("query_where, gallery_where and new_classes need relevant_by: which column makes it right")
+        if strange := [column for column in self.new_classes if column not in self.relevant_by]:
+            raise ValueError(f"new_classes: {strange[0]} is not one of relevant_by")
+        return self

@@ -4,9 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from aistudio.config.base import Cutoffs, Settings
-
-Value = str | int | float | bool
+from aistudio.config.base import Cutoffs, Settings, Value
 
 
 class SearchSettings(Settings):

@@ -8,13 +8,16 @@
                         "top", or "low_relevant" for the relevant images with the lowest ranks
     slices.parquet      column, value, metric, estimate, low, high, n
     pairs.parquet       pair_id, row_id_a/b, ctr_a/b, score_a/b, label, prediction, correct, margin
+    relevant_by.parquet relevant_by, protocol, query_id, value, num_relevant, gallery_rows, first_rank, metrics
+    classes.parquet     relevant_by, protocol, value, metric, estimate, low, high, n, chance
     curves.json         retrieval over K, cmc, histogram, reliability, roc
     about.json          counts, rules, what was left out and why; `definition`: what the numbers are computed from
 
 A query is a distinct (item, text) that has a text, or with metrics.query: image an ok row, whose query_id is its
 row_id and whose gallery lacks its own picture. The gallery is all ok rows; relevant are rows of the same item, or what
-a qrels file says. Leaves out: reading (scan.py, search/gallery.py), retrieval (retrieval.py), pairs
-(pairs.py), table layouts (tables.py), definitions (metrics/).
+a qrels file says. Leaves out: reading (scan.py, search/gallery.py), retrieval (retrieval.py), what metrics.relevant_by
+adds (by_notion.py: relevant_by.parquet and classes.parquet), pairs (pairs.py), table layouts (tables.py), definitions
+(metrics/).
 """
 
 from dataclasses import replace
@@ -27,6 +30,7 @@ from aistudio.config import MetricsSettings
 from aistudio.errors import ConfigError
 from aistudio.evaluation import pairs
 from aistudio.evaluation import scan as rows
+from aistudio.evaluation.by_notion import add_notions
 from aistudio.evaluation.definition import differences, of_about
 from aistudio.evaluation.other import Other
 from aistudio.evaluation.place import Place, place_for
@@ -79,6 +83,7 @@ def aggregate(
     results.about |= {"files": len(files), "ties": TIE_RULE, "no_relevant": settings.no_relevant}
     results.about["rows_without_text"] = sum(s.without_text for s in scans)
     add_retrieval(place, gallery, scans, settings, mapper, results, other)
+    add_notions(place, gallery, settings, mapper, results, other)
     results.about |= other.about if other else {}
     pair_rows = [s.pairs for s in scans if s.pairs is not None and len(s.pairs)]
     if pair_rows and (other is None or other.scores is not None):

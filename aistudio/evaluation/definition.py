@@ -20,6 +20,7 @@ from aistudio.store import Store
 COMPARED = {
     "query": "what is asked (metrics.query)",
     "relevance": "what is relevant (metrics.qrels)",
+    "relevant_by": "what is similar, and who is asked (metrics.relevant_by)",
     "sample": "the queries that are drawn (metrics.max_queries, metrics.seed)",
     "gallery": "the images that are searched",
     "items": "which item an image belongs to (manifest.columns.item_id)",

@@ -26,10 +26,13 @@ class Results:
     curves: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    beside: dict[str, dict[str, float | None]] = field(default_factory=dict)  # of some metrics: macro, chance, ...
 
     def write(self, place: Place) -> dict[str, Any]:
         """metrics.json last: its presence means that the other files are of the same aggregation."""
-        metrics = {name: {"value": i.value, **_bounds(i)} for name, i in self.metrics.items()}
+        metrics = {
+            name: {"value": i.value, **_bounds(i), **self.beside.get(name, {})} for name, i in self.metrics.items()
+        }
         about = self.about | {"notes": self.notes}
         slices = pa.Table.from_pylist(self.slices, schema=tables.SLICE_SCHEMA)
         place.write_table("slices.parquet", slices)

@@ -17,6 +17,10 @@ K, slices or relevance judgements are a matter of seconds: --set metrics.k=[1,5,
 Settings are those of the run (run.json) with --set on top. Aggregations of different kinds live beside each other in
 R/metrics/<name>/ (--name; default: text or image, by metrics.query); the first one is in R/metrics/ too.
 
+--set metrics.query=image --set metrics.relevant_by=[category,metal] judges similar images by columns, all at once, as
+<column>/<protocol>/<metric>: every image against all others, items, a split of the rows (metrics.query_where,
+metrics.gallery_where) and classes that training never saw (metrics.new_classes).
+
 --scores FILE judges somebody else's numbers for the rows of R by the same metrics: csv, tsv, jsonl or parquet with
 row_id (or item_id and image_url) and `vector`, `score`, or `query` and `score`. The run's own over the same rows lie
 beside them (<name>_ours): compare --runs R --name <name>_ours <name>. Lines that fit no row are counted and listed in

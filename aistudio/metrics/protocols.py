@@ -9,7 +9,7 @@
 Rows that are dropped are neither relevant nor wrong: places count after their removal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,13 +80,22 @@ def evaluate(items: Relevant, ks: Sequence[int], label_Q: ArrayLike | None = Non
     Returns:
         name -> mean, and `num_queries`, the number of queries with something relevant. NaN where there is none.
     """
-    kept = items.num_Q > 0
-    groups = [kept] if label_Q is None else list(_classes(np.asarray(label_Q), kept).values())
-    values = per_query_similar(items, ks)
-    means = {
-        name: float(np.mean([v[g].mean() for g in groups])) if kept.any() else np.nan for name, v in values.items()
-    }
-    return means | {"num_queries": int(kept.sum())}
+    kept, values = items.num_Q > 0, per_query_similar(items, ks)
+    label = None if label_Q is None else np.asarray(label_Q)[kept]
+    found = means({name: v[kept] for name, v in values.items()}, label)
+    return found | {"num_queries": int(kept.sum())}
+
+
+def means(values: Mapping[str, Floats], label_Q: ArrayLike | None = None) -> dict[str, float]:
+    """Average values over queries (micro) or, with the class of each query, over class means (macro); NaN without any.
+
+    >>> means({"map": np.array([1.0, 0.0, 0.5])}), means({"map": np.array([1.0, 0.0, 0.5])}, ["a", "b", "b"])
+    ({'map': 0.5}, {'map': 0.625})
+    """
+    if label_Q is None:
+        return {name: float(v.mean()) if len(v) else np.nan for name, v in values.items()}
+    groups = list(classes(np.asarray(label_Q)).values())
+    return {name: float(np.mean([v[g].mean() for g in groups])) if groups else np.nan for name, v in values.items()}
 
 
 def by_class(items: Relevant, ks: Sequence[int], label_Q: ArrayLike) -> dict[object, dict[str, float]]:
@@ -99,10 +108,11 @@ def by_class(items: Relevant, ks: Sequence[int], label_Q: ArrayLike) -> dict[obj
     >>> {label: means["map"] for label, means in found.items()}
     {'a': 1.0, 'b': 0.25}
     """
-    values, kept = per_query_similar(items, ks), items.num_Q > 0
+    kept, values = items.num_Q > 0, per_query_similar(items, ks)
+    found = {name: v[kept] for name, v in values.items()}
     return {
-        label: {name: float(v[rows].mean()) for name, v in values.items()} | {"num_queries": int(rows.sum())}
-        for label, rows in _classes(np.asarray(label_Q), kept).items()
+        label: {name: float(v[rows].mean()) for name, v in found.items()} | {"num_queries": len(rows)}
+        for label, rows in classes(np.asarray(label_Q)[kept]).items()
     }
 
 
@@ -122,5 +132,12 @@ def hits_curve(items: Relevant, max_rank: int) -> Floats:
     return np.asarray(np.cumsum(at_place) / (kept.sum() * max_rank))
 
 
-def _classes(label_Q: np.ndarray, kept: np.ndarray) -> dict[object, np.ndarray]:
-    return {label: kept & (label_Q == label) for label in np.unique(label_Q[kept]).tolist()}
+def classes(label_Q: np.ndarray) -> dict[object, Ints]:
+    """Places of each class's queries, ascending, in the order of the classes.
+
+    >>> {label: rows.tolist() for label, rows in classes(np.array(["b", "a", "b"])).items()}
+    {'a': [1], 'b': [0, 2]}
+    """
+    names, first = np.unique(label_Q[order := np.argsort(label_Q, kind="stable")], return_index=True)
+    parts = np.split(order.astype(np.int64), first[1:]) if len(names) else []
+    return dict(zip(names.tolist(), parts, strict=True))

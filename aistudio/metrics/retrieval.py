@@ -3,7 +3,7 @@
 Everything here is computed from ranks, never from scores: negative cosines are scores like any other, and ties have
 been broken before by a stated rule. Per-query functions return (Q,) float64; a query without relevant items gets 0.0
 and it is for the caller's policy to leave it out (`Relevant.num_Q` tells which). Leaves out: how ranks are found
-(index/, ranking.py), averages and their intervals (significance.py, class_means.py).
+(index/, ranking.py), averages (protocols.py) and their intervals (significance.py).
 
 Definitions are those of trec_eval where it has the metric: precision@K divides by K even when the gallery is shorter,
 map@K divides by the number of relevant items, ndcg has linear gains and a log2(rank + 1) discount.

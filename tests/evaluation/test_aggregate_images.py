@@ -81,7 +81,7 @@ def test_metrics_equal_the_twin(tmp_path, seed):
 
 def test_files_blocks_chunks_and_ray_change_nothing(run, tmp_path, monkeypatch, local_ray):
     store, rows = run
-    settings = MetricsSettings(slices=["category", "price"], max_queries=40, **IMAGES)
+    settings = MetricsSettings(slices=["category", "price"], max_queries=40, relevant_by=["category"], **IMAGES)
     aggregate(store, settings)
     other = write_run(tmp_path / "other", rows, {}, shard=25)
     monkeypatch.setattr(_aggregate_search, "QUERY_CHUNK", 7)
@@ -89,7 +89,7 @@ def test_files_blocks_chunks_and_ray_change_nothing(run, tmp_path, monkeypatch, 
         aggregate(other, settings.model_copy(update={"block_rows": 4}), mapper)
     for name in ("metrics.json", "curves.json"):
         assert store.read_bytes(f"metrics/{name}") == other.read_bytes(f"metrics/{name}")
-    for name in ("per_query", "slices"):
+    for name in ("per_query", "slices", "relevant_by", "classes"):
         assert store.read_table(f"metrics/{name}.parquet") == other.read_table(f"metrics/{name}.parquet")
     a, b = (s.read_table("metrics/top.parquet").drop_columns(["file", "row_index"]) for s in (store, other))
     assert a == b
