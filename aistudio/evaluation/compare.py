@@ -11,8 +11,10 @@ metrics/[<name>/]compare_<name of A>.json into B:
      "changed": [{"query_id", "text", "a", "b", "difference", "first_rank_a", "first_rank_b", "images_a", "images_b"}],
      "changed_metric": "map", "confidence", "samples", "definition"}
 
-`difference` is B minus A; wins are the queries on which B is better. `images_a`: the best images of the query in A,
-[{"row_id", "relevant"}]. Leaves out: the tests themselves (metrics/significance.py).
+Metrics `<column>/<protocol>/<metric>` are paired within each notion and protocol that both have (`relevant_by`: their
+counts), and each is a family of its own for Holm's correction. `difference` is B minus A; wins are the queries on which
+B is better. `images_a`: the best images of the query in A, [{"row_id", "relevant"}]. Leaves out: the tests themselves
+(metrics/significance.py).
 """
 
 from typing import Any
@@ -24,6 +26,7 @@ import pyarrow.compute as pc
 
 from aistudio.config import MetricsSettings
 from aistudio.errors import RunMismatchError, StoreError
+from aistudio.evaluation.compare_notions import paired_notions
 from aistudio.evaluation.definition import differences, of_about
 from aistudio.evaluation.place import RECOMPUTED, folder_of
 from aistudio.metrics.significance import bootstrap_means, holm, randomisation_test
@@ -38,6 +41,7 @@ MIN_PERMUTATIONS = 999
 CHANGED = 50
 CHANGED_IMAGES = 3  # of each run, per changed query
 CHANGED_METRIC = "map"  # moves with every relevant image, not only with the first
+MOST_LISTED = 20  # metrics in the answer
 _FEW_UNITS = 30  # below, only large differences can be told from chance
 _NOT_METRICS = ("query_id", "item_id", "text", "image_url", "num_relevant", "first_rank")
 
@@ -87,9 +91,14 @@ def compare(
     if pairs is not None:
         joined, result["pairs"] = pairs
         values["pairwise_accuracy"] = (joined["correct_a"].astype(float), joined["correct_b"].astype(float))
-    if not any(len(v) for v, _ in values.values()):
+    notions, counts = paired_notions(a, b, folders, settings.no_relevant)
+    families = [values, *notions.values()]
+    if counts:
+        result["relevant_by"] = counts
+    if not any(len(v) for family in families for v, _ in family.values()):
         raise StoreError(f"{a.root} and {b.root} share no query with a relevant image and no pair: nothing to compare")
-    result["metrics"] = _measure(values, settings)
+    for family in families:
+        result["metrics"] |= _measure(family, settings)
     result |= {"confidence": settings.confidence, "samples": settings.bootstrap_samples}
     result["answer"] = answer(result["metrics"], settings.confidence)
     other = run_name(a) if names[0] == names[1] else f"{run_name(a)}_{names[0]}"
@@ -99,7 +108,8 @@ def compare(
 
 def answer(metrics: dict[str, dict[str, Any]], confidence: float) -> str:
     """Say in a sentence which run is better, or that the difference may be chance."""
-    main = next((m for m in (CHANGED_METRIC, "pairwise_accuracy") if m in metrics), next(iter(metrics)))
+    usual = (*(m for m in (CHANGED_METRIC, "pairwise_accuracy") if m in metrics), *_first_notion(metrics))
+    main = next(iter(usual), next(iter(metrics)))
     m = metrics[main]
     shown = f"{main} {m['a']:.4f} in A, {m['b']:.4f} in B, over {m['n']:,} {'pairs' if 'pair' in main else 'queries'}"
     sure = [n for n, x in metrics.items() if x["p_holm"] <= 1 - confidence and x["difference"]]
@@ -109,9 +119,18 @@ def answer(metrics: dict[str, dict[str, Any]], confidence: float) -> str:
         same = all(not x["difference"] and not x["wins"] for x in metrics.values())
         return f"{'A and B do not differ' if same else 'The difference may be chance'}: {shown}{few}."
     if up and down:
-        return f"B is better in {', '.join(up)} and worse in {', '.join(down)}: {shown}."
+        return f"B is better in {_listed(up)} and worse in {_listed(down)}: {shown}."
     word, which = ("better", up) if up else ("worse", down)
     return f"B is {word} than A in {len(which)} of {len(metrics)} metrics, in the others it may be chance: {shown}."
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _first_notion(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    return [m for m in metrics if m.endswith(f"/{CHANGED_METRIC}")][:1]
 
 
 def _recompute(a: Store, b: Store, settings: MetricsSettings) -> str:

@@ -66,6 +66,8 @@ def _print(result: dict[str, Any]) -> None:
             print(
                 f"{what}: {counts['paired']:,} in both, {counts['only_a']:,} only in A, {counts['only_b']:,} only in B"
             )
+    for key, counts in result.get("relevant_by", {}).items():
+        print(f"{key}: {counts['paired']:,} in both, {counts['only_a']:,} only in A, {counts['only_b']:,} only in B")
     names = result["metrics"]
     width = max(len(name) for name in names)
     print(

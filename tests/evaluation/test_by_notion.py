@@ -7,13 +7,15 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import MetricsSettings
-from aistudio.errors import ConfigError, ManifestError
+from aistudio.errors import ConfigError, ManifestError, RunMismatchError
 from aistudio.evaluation import notion_ranks
 from aistudio.evaluation.aggregate import aggregate
+from aistudio.evaluation.compare import answer, compare
 from aistudio.evaluation.notions import usable_texts
 from aistudio.metrics.chance import chance_levels
+from aistudio.metrics.significance import holm
 from aistudio.search import whole
-from tests.evaluation.stored_run import FAST, catalogue, write_run
+from tests.evaluation.stored_run import FAST, catalogue, unit, write_run
 
 COLUMNS = [pa.field("category", pa.string()), pa.field("metal", pa.int64()), pa.field("part", pa.string())]
 BOTH = {"query": "image", "relevant_by": ["category", "metal"], "k": [1, 5], **FAST}
@@ -232,3 +234,49 @@ def test_settings_that_fit_nothing_are_refused(tmp_path):
             MetricsSettings(**wrong)
     zero = aggregate(store, MetricsSettings(no_relevant="zero", **BOTH))["metrics"]
     assert zero["category/leave_self_out/map"]["n"] >= zero["category/item_level/map"]["n"] // 3 > 0
+
+
+def test_runs_are_compared_in_pairs_by_notion_and_protocol(tmp_path):
+    rows, texts = similar_rows()
+    a = write_run(tmp_path / "a", rows, texts, COLUMNS)
+    noise = np.random.default_rng(5)
+    other = [r | {"embedding": r["embedding"] if r["embedding"] is None else unit(noise.normal(size=16))} for r in rows]
+    b = write_run(tmp_path / "b", other, texts, COLUMNS)
+    for store in (a, b):
+        aggregate(store, MetricsSettings(**BOTH))
+    plain = MetricsSettings(**BOTH)
+    result = compare(a, b, plain)
+    found = result["metrics"]
+    for column, protocol in (("category", "leave_self_out"), ("metal", "item_level")):
+        first, second = (twin(r, column, protocol) for r in (rows, other))
+        pairs = [(average_precision(first[q][1]), average_precision(second[q][1])) for q in first if any(first[q][1])]
+        m = found[f"{column}/{protocol}/map"]
+        difference = np.array([y - x for x, y in pairs])
+        assert m["n"] == len(pairs) and m["difference"] == pytest.approx(difference.mean(), abs=1e-12)
+        assert (m["wins"], m["losses"]) == ((difference > 0).sum(), (difference < 0).sum())
+        counts = result["relevant_by"][f"{column}/{protocol}"]
+        assert counts["paired"] == len(first) and counts["without_relevant"] == len(first) - len(pairs)
+    for key in ("category/leave_self_out/", "metal/item_level/"):
+        own = {name: m for name, m in found.items() if name.startswith(key)}
+        assert [m["p_holm"] for m in own.values()] == pytest.approx(holm([m["p_value"] for m in own.values()]))
+    for store in (a, b):
+        aggregate(store, MetricsSettings(**BOTH | {"relevant_by": []}), name="plain")
+    alone = compare(a, b, plain, name="plain")["metrics"]
+    assert {name: m for name, m in found.items() if "/" not in name} == alone
+    assert len(answer(found, 0.95)) < 1_000
+
+    aggregate(b, MetricsSettings(item_queries="one", **BOTH))
+    with pytest.raises(RunMismatchError, match="what is similar"):
+        compare(a, b, plain)
+
+
+def test_only_notions_can_be_compared_where_items_have_one_image(tmp_path):
+    rows, texts = similar_rows()
+    for i, row in enumerate(rows):
+        row["item_id"] = f"item{i}"
+    stores = [write_run(tmp_path / name, rows, texts, COLUMNS) for name in "ab"]
+    for store in stores:
+        aggregate(store, MetricsSettings(**BOTH))
+    result = compare(*stores, MetricsSettings(**BOTH))
+    assert result["answer"].startswith("A and B do not differ: category/leave_self_out/map")
+    assert all("/" in name for name in result["metrics"]) and result["queries"]["without_relevant"] > 0
