@@ -102,10 +102,16 @@ def _print(metrics: dict[str, dict[str, Any]], about: dict[str, Any], confidence
     )
     width = max((len(name) for name in metrics), default=0)
     for name, m in metrics.items():
-        if name.startswith("cmc@"):
-            continue  # the same number as hit_rate@K; in metrics.json under both names
+        if "cmc@" in name or "/hits@" in name:
+            continue  # the same number as hit_rate@K; in metrics.json under both names. hits@K/20 is nobody's headline
         interval = "" if m["low"] is None else f"{m['low']:.4f} .. {m['high']:.4f}"
         value = "-" if m["value"] is None else f"{m['value']:.4f}"
-        print(f"  {name:<{width}}  {value:>9}  {interval:<18}  n={m['n']:<8,} {paper.get(name, '')}".rstrip())
+        print(f"  {name:<{width}}  {value:>9}  {interval:<18}  n={m['n']:<8,} {paper.get(name) or _beside(m)}".rstrip())
     for note in about["notes"]:
         print(f"\nnote: {note}")
+
+
+def _beside(m: dict[str, Any]) -> str:
+    """Of metrics by a notion of similar: the mean of class means, and what a random order would give of both."""
+    shown = {"macro": m.get("macro"), "random": m.get("chance"), "random macro": m.get("chance_macro")}
+    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)

@@ -39,6 +39,7 @@ from aistudio.reports import (
 from aistudio.reports.aggregations import aggregation_table, given_columns
 from aistudio.reports.cards import Card, Deck, deck_files
 from aistudio.reports.figures import figure_files
+from aistudio.reports.notions import notion_files, notion_tables, split_rows
 from aistudio.reports.page import PAGES, Site, assets, render
 from aistudio.reports.safe import csv_bytes
 from aistudio.reports.summary import markdown
@@ -285,11 +286,15 @@ class _Report:
         notes, shown = about.get("notes") or [], about.get("name")
         others = [n for n in aggregations.names(self.store) if n != shown]
         any_paper = any(r["paper"] is not None for r in rows)
+        classes = _pylist(self.store, self._metrics_key("classes.parquet"))
+        notions = notion_tables(self.metrics, classes, about)
+        self.put_all(notion_files(self.metrics, classes, about))
+        rows = split_rows(rows, about)
         given = given_columns(rows, _given(self.store, about))
         self.put("metrics.html", render(
             site, "metrics", rows=rows, confidence=confidence, any_paper=any_paper, **parts,
             notes=notes, shown=shown, others=others, aggregations=aggregation_table(_aggregations(self.store)),
-            given=given,
+            given=given, notions=notions,
         ))  # fmt: skip
         columns = ["name", "value", "low", "high", "n", "paper"]
         theirs = ([cell and cell["value"] for cell in r["given"]] for r in rows)
@@ -357,7 +362,7 @@ class _Report:
             if page in self.pages:
                 self.put(f"{page}.html", render(site, page, **more.get(page, {})))
         self.put_all({f"assets/{name}": data for name, data in assets().items()})
-        self.put("report.md", markdown(site, ledger, rows, speed, failures))
+        self.put("report.md", markdown(site, ledger, split_rows(rows, about) or rows, speed, failures))
 
     def _put_decoded(self, site: Site) -> None:
         if self.decoded:
