@@ -108,8 +108,12 @@ def collapse(rows: Ints, item_N: ArrayLike) -> tuple[Ints, Ints]:
         Items, best first, and the row that won for each.
     """
     item = np.asarray(item_N)[rows]
-    _, first = np.unique(item, return_index=True)
-    first.sort()
+    if len(item) and item.dtype.kind == "i" and item.min() >= 0 and item.max() < 4 * len(item):  # no sort needed
+        place = np.empty(int(item.max()) + 1, np.int64)
+        place[item[::-1]] = np.arange(len(item) - 1, -1, -1)  # the last one written stays: the first of each item
+        first = np.flatnonzero(place[item] == np.arange(len(item)))
+    else:
+        first = np.sort(np.unique(item, return_index=True)[1])
     return item[first], rows[first]
 
 

@@ -75,7 +75,25 @@ class Passes:
             if tell is not None:
                 tell(len(block.ids_N), len(queries_QD))
         for scores_N in scores_QN:
-            yield np.argsort(-scores_N, kind="stable")
+            yield best_first(scores_N)
+
+
+def best_first(scores_N: Floats) -> Ints:
+    """Return the order of some scores: higher first, equal ones in the order given.
+
+    A stable sort would do; an unstable one whose ties are put in order afterwards takes a fraction of its time.
+
+    >>> best_first(np.array([0.5, 1.0, 0.5])).tolist()
+    [1, 0, 2]
+    """
+    order = np.argsort(-scores_N).astype(np.int64)
+    ordered = scores_N[order]
+    is_tied = ordered[1:] == ordered[:-1]
+    if is_tied.any():
+        tied = np.flatnonzero(np.append(is_tied, False) | np.append(False, is_tied))
+        run = np.cumsum(np.append(True, ~is_tied))[tied]
+        order[tied] = order[tied][np.lexsort((order[tied], run))]
+    return order
 
 
 def all_scores(queries_QD: NDArray[np.float32], rows_ND: NDArray[np.float32]) -> Floats:

@@ -280,3 +280,10 @@ def test_only_notions_can_be_compared_where_items_have_one_image(tmp_path):
     result = compare(*stores, MetricsSettings(**BOTH))
     assert result["answer"].startswith("A and B do not differ: category/leave_self_out/map")
     assert all("/" in name for name in result["metrics"]) and result["queries"]["without_relevant"] > 0
+
+
+@pytest.mark.parametrize("digits", [0, 1, 12])
+def test_an_order_puts_equal_scores_as_a_stable_sort_does(digits):
+    scores = np.round(np.random.default_rng(digits).normal(size=3_000), digits)
+    assert (whole.best_first(scores) == np.argsort(-scores, kind="stable")).all()
+    assert whole.best_first(np.empty(0)).tolist() == []

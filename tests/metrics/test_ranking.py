@@ -85,3 +85,12 @@ def test_same_rows_by_any_key():
 def test_collapse_keeps_each_items_best_image():
     items, won = ranking.collapse(np.array([4, 1, 0, 2]), np.array(["x", "y", "y", "z", "x"]))
     assert (items.tolist(), won.tolist()) == (["x", "y"], [4, 1])
+
+
+def test_items_numbered_closely_collapse_as_any_others():
+    rng = np.random.default_rng(0)
+    rows, item = rng.permutation(200).astype(np.int64), rng.integers(0, 40, 200)
+    for close, wide in zip(ranking.collapse(rows, item), ranking.collapse(rows, item * 10**12), strict=True):
+        assert (close == wide).all() or (close * 10**12 == wide).all()
+    firsts = dict.fromkeys(item[rows].tolist())
+    assert ranking.collapse(rows, item)[0].tolist() == list(firsts)
