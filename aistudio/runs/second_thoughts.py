@@ -26,6 +26,7 @@ CHANGES: dict[str, tuple[Status, ...]] = {
     "download.max_bytes": (Status.TOO_LARGE,),
     "download.concurrency": (*_SLOW, Status.HTTP_ERROR),
     "download.per_host_concurrency": (*_SLOW, Status.HTTP_ERROR),
+    "download.hosts": (*_SLOW, Status.HTTP_ERROR, Status.DNS_ERROR),
     "download.user_agent": _REFUSED,
     "download.headers": _REFUSED,
     "download.trust_env_proxy": (*_SLOW, Status.DNS_ERROR, Status.TLS_ERROR),

@@ -170,7 +170,7 @@ def test_whatever_a_decoder_raises_costs_one_image(monkeypatch, fault: BaseExcep
         )  # fmt: skip
 
     monkeypatch.setattr("aistudio.scoring.image_source.decode", decode)
-    monkeypatch.setattr("aistudio.scoring.image_source.Downloader", lambda *a: FakeDownloader())
+    monkeypatch.setattr("aistudio.scoring.image_source.Downloader", lambda *a, **k: FakeDownloader())
     source = ImageSource(parse_config(CONFIG, "test"), ())
     got = {r.number: r for r in source.images([("a", None), ("b", None), ("c", None)])}
     source.close()
