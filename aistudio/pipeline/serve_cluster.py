@@ -1,183 +1,150 @@
-"""The search page and its API on Ray Serve: one front, and the index in N shards, each a deployment with one replica.
+"""The search page and its API on Ray Serve: started, watched and stopped (serve_replicas.py is what runs there)."""
 
-    front      the same ASGI app as `serve` has; models, pages, rules; no index
-    shard_0 .. each holds 1/N of the rows and makes passes over them (serve_shards.py)
-
-The front asks all shards and merges what they found (serve_front.py). A shard that was killed is started again by Ray
-Serve and loads its part anew; until then questions are answered with 503. Every `serve.reload_s` seconds the front
-looks whether the runs were replaced: the shards load the new generation beside the old one, the front changes over, and
-the old one is let go.
-"""
-
-import asyncio
-import hashlib
-import os
-import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 
-from aistudio.config import ServeSettings
-from aistudio.errors import AIStudioError
-from aistudio.pipeline.serve_front import Generation, Shard, ShardedSearcher, explained
-from aistudio.pipeline.serve_shards import NotHereError, ShardIndexes, Spec, generation_of
-from aistudio.runs.record import recorded
-from aistudio.scoring.query_vectors import QueryEncoder
-from aistudio.scoring.run_models import pin_run_model
-from aistudio.search.local_copy import copies_folder
-from aistudio.serving.app import make_app
-from aistudio.serving.engine import Engine, Engines, load_encoder
-from aistudio.serving.opening import Planned, ServePlan
-from aistudio.serving.thumbnails import Thumbnails
+from aistudio.config import EngineSettings, ServeSettings
+from aistudio.errors import AIStudioError, ConfigError
+from aistudio.pipeline.cluster import connect, wait_for_room
+from aistudio.pipeline.plan import Resources
+from aistudio.pipeline.serve_replicas import LOAD_S, Front, ShardReplica
+from aistudio.pipeline.serve_shards import Spec
+from aistudio.pipeline.stopping import signals_as_before
+from aistudio.serving.opening import visitors_token
 
 APP = "aistudio"
-LOAD_S = 3_600.0  # for a shard to make and load its part
-GRACE_S = 60.0  # that an old generation is kept for questions under way
-NOT_WHOLE = ("running", "incomplete", "stopped", "failed")  # states of a run that is being replaced
-
-
-class ShardReplica:
-    """One shard as Ray Serve runs it. Work is done on threads, so that health checks are answered meanwhile."""
-
-    def __init__(self, spec: Spec, number: int) -> None:
-        self._indexes = ShardIndexes(spec, number)
-
-    async def call(self, method: str, args: tuple[Any, ...]) -> Any:
-        """Call a method of `ShardIndexes`."""
-        return await asyncio.to_thread(getattr(self._indexes, method), *args)
-
-    def process(self) -> int:
-        """Return the number of this process."""
-        return os.getpid()
-
-
-class RemoteShard(Shard):
-    """Calls a shard's deployment from the front's threads."""
-
-    def __init__(self, handle: DeploymentHandle, number: int, timeout_s: float) -> None:
-        self.handle, self.number, self.timeout_s = handle, number, timeout_s
-
-    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
-        """Return what a method of `ShardIndexes` returns. Raises as `Shard.call`."""
-        try:
-            return self.handle.call.remote(method, args).result(timeout_s=timeout_s or self.timeout_s)
-        except Exception as e:  # noqa: BLE001 - a dead process, a time limit, our own error: Ray wraps each in its own way
-            raise explained(self.number, e) from None
-
-
-class Front:
-    """The ingress: the app over sharded engines, and the thread that follows the runs."""
-
-    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
-        self, spec: Spec, token: str | None, *handles: DeploymentHandle
-    ) -> None:  # fmt: skip
-        self._spec, self._token = spec, token
-        self._plan = await asyncio.to_thread(spec.plan)
-        settings = self._plan.settings
-        self._shards = [RemoteShard(handle, i, settings.answer_timeout_s) for i, handle in enumerate(handles)]
-        self._pool = ThreadPoolExecutor(len(handles) * (settings.workers + 1), thread_name_prefix="shards")
-        self._models: dict[str, tuple[str | None, QueryEncoder | None, str | None]] = {}
-        self._generation, self._engines = await asyncio.to_thread(self._open)
-        threading.Thread(target=self._follow, args=(settings,), daemon=True).start()
-
-    def __serve_build_asgi_app__(self) -> Any:
-        """Return the app, once everything is loaded."""
-        return make_app(self._plan.settings, self._plan.config, self._engines, token=self._token)
-
-    def _open(self) -> tuple[str, Engines]:
-        """Have the shards load the present generation, and make engines of it."""
-        plan = self._spec.plan()
-        name = generation_of(plan, self._spec.shards)
-        facts = list(self._pool.map(lambda shard: shard.call("load", name, timeout_s=LOAD_S), self._shards))
-        return name, {one.name: self._engine(plan, one, name, [own[one.name] for own in facts]) for one in plan.indexes}
-
-    def _engine(self, plan: ServePlan, one: Planned, generation: str, facts: Sequence[Any]) -> Engine:
-        root = hashlib.sha256(f"{one.plan.gallery.store.root} {generation}".encode()).hexdigest()[:32]
-        folder = copies_folder(plan.settings.cache) / f"pictures-{root}"
-        searcher = ShardedSearcher(one.plan, Generation(self._shards, generation, one.name, self._pool), facts, folder)
-        encoder, why = self._encoder(one)
-        return Engine(one.name, one.run, one.model, searcher, encoder, why, Thumbnails(searcher.store, folder))
-
-    def _encoder(self, one: Planned) -> tuple[QueryEncoder | None, str | None]:
-        """The model of an index; loaded again only when the run was scored with another one."""
-        known = self._models.get(one.name)
-        if known is None or known[0] != one.model.facts.fingerprint or known[1] is None:
-            config = one.plan.config
-            device = "cuda" if config.engine.device == "cuda" else "cpu"
-            root = one.plan.gallery.store.root
-            loaded = load_encoder(lambda: QueryEncoder(config, pin_run_model(one.model, config, root), device))
-            self._models[one.name] = known = (one.model.facts.fingerprint, *loaded)
-        return known[1], known[2]
-
-    def _follow(self, settings: ServeSettings) -> None:
-        while True:
-            time.sleep(settings.reload_s)
-            try:
-                self._reload()
-            except NotHereError:
-                continue  # the run is still changing
-            except AIStudioError as e:
-                print(f"the present generation stays: {e}", flush=True)
-            except Exception as e:  # noqa: BLE001 - whatever it is, what is loaded answers on
-                print(f"the present generation stays: {type(e).__name__}: {e}", flush=True)
-
-    def _reload(self) -> None:
-        plan = self._spec.plan()
-        if generation_of(plan, self._spec.shards) == self._generation:
-            return
-        if any(recorded(one.plan.gallery.store).state in NOT_WHOLE for one in plan.indexes):
-            return
-        generation, engines = self._open()
-        for name, engine in engines.items():  # one by one, each at once: a question keeps the engine that it has
-            self._engines[name] = engine
-        for name in self._engines.keys() - engines.keys():
-            del self._engines[name]
-        self._generation = generation
-        print(f"generation {generation} is served now", flush=True)
-        time.sleep(GRACE_S)
-        for shard in self._shards:
-            shard.call("keep", generation)
+LOOK_S = 1.0
+REQUEST_S = 120.0  # for an answer, also while the front is started again
+QUIET = {"enable_access_log": False}  # Ray Serve's own; the app has one
+EVERYWHERE = "serve.host=0.0.0.0"  # Ray Serve says where it listens; the app's rules are those of an open server
 
 
 def application(spec: Spec, token: str | None, settings: ServeSettings) -> Any:
     """Return the Ray Serve application of a spec."""
-    own = {"num_cpus": settings.shard_cpus}
-    shard = serve.deployment(ShardReplica, ray_actor_options=own, max_ongoing_requests=200, num_replicas=1)
+    common: dict[str, Any] = {
+        "num_replicas": 1, "ray_actor_options": {"num_cpus": settings.shard_cpus}, "logging_config": QUIET,
+        "graceful_shutdown_timeout_s": settings.shutdown_s,
+    }  # fmt: skip
+    shard = serve.deployment(ShardReplica, max_ongoing_requests=200, **common)
     shards = [shard.options(name=f"shard_{i}").bind(spec, i) for i in range(spec.shards)]
-    front = serve.deployment(
-        serve.ingress()(Front), name="front", ray_actor_options=own, max_ongoing_requests=1_000, num_replicas=1
-    )
+    front = serve.deployment(serve.ingress()(Front), name="front", max_ongoing_requests=1_000, **common)
     return front.bind(spec, token, *shards)
 
 
 def build(args: dict[str, Any]) -> Any:
-    """Return the application of a RayService (deploy/serve.yaml): run or runs, shards, settings, models, where.
+    """Return the application of a RayService (deploy/serve.yaml).
 
-    The token is AISTUDIO_SERVE_TOKEN of the pod's environment.
+    Args:
+        args: `runs`, and where wanted `shards`, `settings` ("serve.max_results=50"), `models`, `where`.
+
+    Raises:
+        ConfigError: an argument cannot be right, or no token is set (AISTUDIO_SERVE_TOKEN in the pods' environment).
     """
-    runs = args.get("runs") or [args["run"]]
-    spec = Spec(
-        tuple(runs), tuple(args.get("settings", ())), tuple(args.get("models", ())), args.get("where"),
-        int(args.get("shards", 1)),
-    )  # fmt: skip
-    return application(spec, os.environ.get("AISTUDIO_SERVE_TOKEN") or None, spec.plan().settings)
+    known = {"runs", "shards", "settings", "models", "where"}
+    runs, shards = args.get("runs"), args.get("shards", 1)
+    if extra := sorted(args.keys() - known):
+        raise ConfigError(f"args: {', '.join(extra)}: not known; there are {', '.join(sorted(known))}")
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, str) for run in runs):
+        raise ConfigError("args: runs: expected a list of run folders")
+    if not isinstance(shards, int) or shards < 1:
+        raise ConfigError(f"args: shards: expected a whole number from 1 on, found {shards!r}")
+    settings = (EVERYWHERE, *args.get("settings", ()))
+    spec = Spec(tuple(runs), settings, tuple(args.get("models", ())), args.get("where"), shards)
+    plan = spec.plan()
+    return application(spec, visitors_token(plan.settings, always=True), plan.settings)
+
+
+def serve_until_stopped(spec: Spec, token: str | None, settings: ServeSettings, engine: EngineSettings) -> None:
+    """Serve on the Ray that the engine's settings name, else on one of this machine, until Ctrl-C.
+
+    Raises:
+        ConfigError: the cluster cannot have room, or serves something already. AIStudioError: it did not start, or the
+            cluster went away.
+    """
+    with signals_as_before() as again, connect(engine) as resources:
+        again()
+        check_room(spec, settings, engine, resources)
+        try:
+            run_application(spec, token, settings)
+            base = f"http://{settings.host}:{settings.port}"
+            print(f"\nsearch page: {base}/    API: {base}/docs    Ctrl-C ends it", flush=True)
+            _watch()
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
+        except ray.exceptions.RayError as e:
+            raise AIStudioError(f"the cluster cannot be asked any longer: {e}") from None
+        finally:
+            stop_application()
 
 
 def run_application(spec: Spec, token: str | None, settings: ServeSettings) -> None:
     """Start the application on the Ray that is connected, and return when it answers. Raises AIStudioError."""
-    serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": None})
     try:
-        serve.run(application(spec, token, settings), name=APP, route_prefix="/")
-    except (RuntimeError, ray.exceptions.RayError) as e:
-        raise AIStudioError(f"Ray Serve could not start the shards: {str(e).strip()[-1500:]}") from None
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.host, "port": settings.port, "request_timeout_s": REQUEST_S},
+        )
+        target = serve.RunTarget(application(spec, token, settings), name=APP, route_prefix="/")
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        _wait_until_it_runs()
+    except (RuntimeError, TimeoutError, ray.exceptions.RayError) as e:
+        raise AIStudioError(f"Ray Serve could not start: {_end(str(e))}") from None
+
+
+def check_room(spec: Spec, settings: ServeSettings, engine: EngineSettings, resources: Resources) -> None:
+    """See that shards and front have room, and Ray Serve to themselves. Raises as `serve_until_stopped`."""
+    there = serve.status()
+    if there.applications or there.proxies:
+        names = ", ".join(there.applications) or "no application yet"
+        raise ConfigError(f"this cluster has a Ray Serve already ({names}): stop it (`serve shutdown`)")
+    need = (spec.shards + 1) * settings.shard_cpus
+    if need > resources.cpus and not resources.can_grow:
+        raise ConfigError(
+            f"{spec.shards} shards and the front reserve {need:g} CPUs, there are {resources.cpus:g}: fewer "
+            f"--shards, or less for each (--set serve.shard_cpus={resources.cpus / (spec.shards + 1):.2g})"
+        )
+    wait_for_room([{"CPU": settings.shard_cpus}] * (spec.shards + 1), engine, resources)
+
+
+def _wait_until_it_runs() -> None:
+    end = time.monotonic() + LOAD_S
+    while time.monotonic() < end:
+        state = serve.status().applications.get(APP)
+        if state is not None and state.status == "RUNNING":
+            return
+        if state is not None and state.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            reasons = [one.message for one in state.deployments.values() if one.message] or [state.message]
+            raise AIStudioError(f"Ray Serve could not start the shards: {_end(reasons[0])}")
+        time.sleep(LOOK_S)
+    raise AIStudioError(f"Ray Serve did not start the shards within {LOAD_S:,.0f} s")
+
+
+def _watch() -> None:
+    """Say what changes, for ever."""
+    before: Mapping[str, str] = {}
+    while True:
+        state = serve.status().applications.get(APP)
+        if state is None:
+            raise AIStudioError("the application was removed from Ray Serve")
+        now = {name: str(one.status.value) for name, one in state.deployments.items()}
+        for name in sorted(n for n in now if before and now[n] != before.get(n)):
+            print(f"{name}: {now[name].lower()}", flush=True)
+        before = now
+        time.sleep(LOOK_S)
 
 
 def stop_application() -> None:
-    """Stop the application and Ray Serve."""
-    serve.delete(APP)
-    serve.shutdown()
+    """Stop the application and the Ray Serve that was started for it."""
+    try:
+        serve.shutdown()
+    except (RuntimeError, TimeoutError, ray.exceptions.RayError) as e:
+        print(f"Ray Serve did not stop in order: {_end(str(e))}", flush=True)
+
+
+def _end(text: str) -> str:
+    """The end of what Ray tells, where the reason is."""
+    return text.strip()[-1_500:]

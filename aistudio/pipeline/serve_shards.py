@@ -23,7 +23,7 @@ from aistudio.runs import layout
 from aistudio.schema import Status
 from aistudio.search.gallery import ID_STEP, File, Vectors
 from aistudio.search.held import Held
-from aistudio.search.local_copy import held_bytes, open_copy
+from aistudio.search.local_copy import copy_bytes, held_bytes, open_copy
 from aistudio.search.naming import whole
 from aistudio.search.pairs import Ints
 from aistudio.search.scanning import Part, Pass
@@ -52,6 +52,19 @@ class Spec:
         """Look what is served. Raises as `plan_serve`."""
         overrides = [*self.overrides, f"serve.memory_mib={UNLIMITED_MIB}"]
         return plan_serve(self.runs, overrides, models=self.models, where=self.where)
+
+    def text(self, one: Planned) -> str:
+        """Say what each shard of an index will hold."""
+        rows = self.rows(one)
+        held, disk = held_bytes(rows, one.plan.width) / 2**20, copy_bytes(rows, one.plan.width) / 2**20
+        return (
+            f"{self.shards} shards of at most {rows:,} rows of {one.plan.width} numbers: {held:,.0f} MiB of memory "
+            f"each, and a local copy of {disk:,.0f} MiB and the columns on its node"
+        )
+
+    def rows(self, one: Planned) -> int:
+        """Return the most rows that a shard of an index can hold."""
+        return -(-one.plan.rows // self.shards)
 
 
 @dataclass(frozen=True)
@@ -144,13 +157,13 @@ class ShardIndexes:
 
     def _open(self, one: Planned) -> Held:
         part = cut(one.plan.gallery, self.spec.shards)[self.number]
-        need, limit = held_bytes(one.plan.rows // self.spec.shards, one.plan.width), available_bytes()
+        rows = self.spec.rows(one)
+        need, limit = held_bytes(rows, one.plan.width), available_bytes()
         if limit is not None and need > limit:
             raise ConfigError(
                 f"{one.name}: a shard needs {need / 2**20:,.0f} MiB, {limit / 2**20:,.0f} MiB are there; more --shards"
             )
         folder = one.plan.folder / f"shard-{self.number + 1}-of-{self.spec.shards}"
-        rows = -(-one.plan.rows // self.spec.shards)
         return Held(open_copy(part, one.plan.columns, rows, one.plan.width, folder))
 
     def keep(self, generation: str) -> None:

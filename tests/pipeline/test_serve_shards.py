@@ -1,12 +1,20 @@
-"""An index in shards answers as one does, bit for bit, or not at all. Shards in this process; on Ray: tests/cluster."""
+"""An index in shards answers as one does, bit for bit, or not at all.
+
+Shards in this process; on Ray: tests/cluster/test_serve_on_ray.py.
+"""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from ray import serve
+from ray.serve.schema import ServeStatus
 
+from aistudio.config import EngineSettings, ServeSettings
 from aistudio.errors import ConfigError, StoreError
+from aistudio.pipeline import serve_cluster
+from aistudio.pipeline.plan import Resources
 from aistudio.pipeline.serve_front import Generation, ShardedSearcher, ShardsError, explained
 from aistudio.pipeline.serve_shards import NotHereError, ShardIndexes, Spec, cut, generation_of
 from aistudio.search.searcher import Range, Searcher
@@ -149,3 +157,28 @@ def test_a_shards_own_error_is_told_as_it_is():
 
     assert str(explained(0, Wrapped())) == "a file is damaged"
     assert str(explained(1, TimeoutError())) == "shard 2 does not answer: TimeoutError"
+
+
+def test_an_application_of_a_service_needs_a_token_and_right_arguments(run, monkeypatch):
+    root = run[0].root
+    monkeypatch.delenv("AISTUDIO_SERVE_TOKEN", raising=False)
+    with pytest.raises(ConfigError, match="AISTUDIO_SERVE_TOKEN"):
+        serve_cluster.build({"runs": [root]})
+    monkeypatch.setenv("AISTUDIO_SERVE_TOKEN", "0123456789abcdef")
+    for args, said in (
+        ({}, "runs"), ({"runs": root}, "list of run folders"), ({"runs": [root], "shards": 0}, "shards"),
+        ({"runs": [root], "run": root}, "not known"), ({"runs": [root], "settings": ["serve.nope=1"]}, "nope"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            serve_cluster.build(args)
+    assert isinstance(serve_cluster.build({"runs": [root], "shards": 3}), serve.Application)
+
+
+def test_a_cluster_without_room_or_with_another_application_is_refused(monkeypatch):
+    asked = [Spec(("x",), shards=3), ServeSettings(), EngineSettings(), Resources(2, 0, 1)]
+    monkeypatch.setattr(serve, "status", ServeStatus)
+    with pytest.raises(ConfigError, match=r"reserve 4 CPUs, there are 2: .*serve\.shard_cpus=0\.5"):
+        serve_cluster.check_room(*asked)
+    monkeypatch.setattr(serve, "status", lambda: ServeStatus(applications={"theirs": None}))
+    with pytest.raises(ConfigError, match="theirs"):
+        serve_cluster.check_room(*asked)
