@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo serve test test-all check bench readers train wheel lock clean
+.PHONY: demo serve test test-all check bench readers train wheel lock docs clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
@@ -44,6 +44,10 @@ train: $(READY)  ## the demo's models again, from nothing, into reports/training
 
 wheel: $(READY)  ## the wheel and the source archive, into dist/
 	$(BIN)/python -m build
+
+docs: $(READY)  ## the reference pages from the code, then the site into docs/_build/html; warnings are errors
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 lock: $(READY)  ## requirements.lock again, after pyproject.toml changed (needs a package index; minutes)
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header \

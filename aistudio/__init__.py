@@ -43,12 +43,9 @@ __all__ = [  # noqa: RUF022 - in the order in which one needs them
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from aistudio.version import version as current
 
-        try:
-            value: Any = version("aistudio")
-        except PackageNotFoundError:  # a checkout on the path that was never installed
-            value = "0+unknown"
+        value: Any = current()
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     else:

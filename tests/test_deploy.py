@@ -18,7 +18,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
-from aistudio.pipeline.cluster import KEEP_MEMORY, launcher_limits
+from aistudio.pipeline.cluster import launcher_limits
+from aistudio.pipeline.early_ray import KEEP_MEMORY
 from aistudio.pipeline.plan import Resources, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]

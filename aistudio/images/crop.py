@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from aistudio.errors import ConfigError
 from aistudio.schema import Crop
@@ -158,11 +157,15 @@ def _closed(mask: np.ndarray) -> np.ndarray:
 
 def _grown(mask: np.ndarray, size: int) -> np.ndarray:
     """Dilate by a square; what lies outside the picture changes nothing."""
+    from scipy import ndimage  # half of what this module takes to import, for the few who crop
+
     return np.asarray(ndimage.maximum_filter(mask.view(np.uint8), size, mode="constant", cval=0), dtype=bool)
 
 
 def _main_parts(mask: np.ndarray) -> np.ndarray:
     """Keep the largest connected part (eight neighbours) and those of at least 20 % of it."""
+    from scipy import ndimage  # half of what this module takes to import, for the few who crop
+
     parts, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count == 0:
         return mask

@@ -18,14 +18,15 @@ class Gate:
         self._under_way = 0
         self._earliest_s = 0.0  # of the next request, by the rate
         self._paused_until_s = 0.0
-        self._trying = False  # after a complaint: one request at a time until one is answered well
+        self._window: int | None = None  # after a complaint: so many requests at once, one more for each good answer
         self._report = Report()
 
     def enter(self, now: float) -> float | None:
         """Return 0 when a request may go (it counts as under way then), seconds to wait, or None: until one is back."""
         if (wait := max(self._paused_until_s, self._earliest_s) - now) > 0:
             return wait
-        if self._under_way >= (min(1, self.allotment.concurrency) if self._trying else self.allotment.concurrency):
+        most = self.allotment.concurrency
+        if self._under_way >= (most if self._window is None else min(self._window, most)):
             return None
         rate = self.allotment.rate_per_s
         if rate is not None:
@@ -52,13 +53,14 @@ class Gate:
         if http_status in _THROTTLED:
             # Stop at once: the others' part is only known after the next exchange.
             self._paused_until_s = max(self._paused_until_s, now + EXCHANGE_S, now + retry_after_s)
-            self._trying = True
+            self._window = 1
             retry = max(r.retry_after_s, retry_after_s)
             self._report = r._replace(throttled=r.throttled + 1, retry_after_s=retry)
         elif http_status is None and status in _LOST:
             self._report = r._replace(lost=r.lost + 1, last_loss=f"{status}: {text}")
         else:
-            self._trying = False
+            if self._window is not None:
+                self._window = self._window + 1 if self._window < self.allotment.concurrency else None
             self._report = r._replace(ok=r.ok + 1, latency_s=r.latency_s + seconds)
 
     def take_report(self) -> Report:

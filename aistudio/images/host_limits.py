@@ -19,7 +19,7 @@ _GONE_S = 3.0  # a worker that has not reported for so long takes no part
 _WINDOW_S = 1.0  # over which the rate of answers is measured: servers count by the second
 _COOL_S = 1.0  # after a decrease: what is under way was sent before it
 _START = 4  # requests of a worker at once to a host of which nothing is known
-_START_GROWTH = 1.5  # of these, with each report of success
+_START_MORE = 4  # more, with each report of success
 _CUT_RATE, _CUT = 0.95, 0.8  # what is left of the rate that was answered, and of the requests that were under way
 _BACK_S = 15.0  # until a rate is again what it was when it was cut
 _FIRST_BACK_S = 4.0  # the same of the first cut, whose measure is the roughest
@@ -89,6 +89,7 @@ class _Limit:
 class _Worker:
     def __init__(self, granted: int) -> None:
         self.seen_s, self.wanted, self.under_way, self.granted = 0.0, 1, 0, granted
+        self.most = float(_START)  # until there was trouble; more with each report of success
 
 
 class _Host:
@@ -96,7 +97,7 @@ class _Host:
         self._per_worker, self._first, self.first_s, self.seen_s = per_worker, first, now, now
         self.concurrency = _Limit(float(settings.max_concurrency or math.inf))
         self.rate = _Limit(float(settings.max_rate_per_s or math.inf))
-        self._start = float(_START)  # of each worker: until trouble, or all that a worker may
+        self._started = False  # there was trouble: from then on the limits say it all
         self._workers: dict[str, _Worker] = {}
         self._answers: list[tuple[float, int]] = []  # when, how many, within the window
         self._cool_until = self._pause_until = self._asked_again_s = -math.inf
@@ -122,6 +123,8 @@ class _Host:
         )  # fmt: skip
         if report.ok or report.throttled:
             self._lost_in_a_row = 0
+        if report.ok:
+            worker.most += _START_MORE
         if report.lost:
             self._lost_in_a_row += report.lost
             self._last_loss = report.last_loss
@@ -143,15 +146,12 @@ class _Host:
         elif report.ok:
             self.concurrency.grow(now)
             self.rate.grow(now)
-            self._start = min(
-                _START_GROWTH * self._start, math.inf if self._start >= self._per_worker else self._per_worker
-            )
             if self.concurrency.value >= 2 * self._per_worker * len(self._workers):
                 self.concurrency.forget()
 
     def _decrease(self, report: Report, now: float) -> None:
         """Lower what the trouble points to: the rate if it was reached, else the requests at once."""
-        self._start = math.inf
+        self._started = True
         answered, self._best_answers = self._best_answers, 0.0
         unlimited = math.isinf(self.rate.value)
         if report.throttled and answered > 0 and (unlimited or answered >= _BY_RATE * self.rate.value):
@@ -170,7 +170,8 @@ class _Host:
             return Allotment(1, rate_per_s=1 / _DEAD_S)
         part = worker.wanted / sum(w.wanted for w in self._workers.values())
         rate = None if math.isinf(self.rate.value) else self.rate.value * part
-        worker.granted = int(min(self._per_worker, self._start, self._places(name, now)))
+        most = math.inf if self._started else worker.most
+        worker.granted = int(min(self._per_worker, most, self._places(name, now)))
         return Allotment(worker.granted, rate, max(0.0, self._pause_until - now))
 
     def _places(self, name: str, now: float) -> float:

@@ -9,6 +9,8 @@ from typing import NoReturn
 from aistudio.jobs.common import run
 
 VERBS = {
+    "init": "write a conf file for a manifest that it has looked at",
+    "doctor": "is this machine ready? what is fine, what is not, what to do",
     "score": "score a manifest of image URLs: one stored row per manifest row",
     "aggregate": "metrics from a run's stored rows",
     "report": "HTML report of a run",

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from aistudio.jobs.common import conf_parser
+from aistudio.pipeline.stages import stage
 
 DESCRIPTION = """\
 Score a manifest of image URLs: one stored row per manifest row, with a status, embeddings and scores.
@@ -37,24 +38,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.start_over and not args.yes:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 
+    stage("checking output and manifest")
+    from aistudio.pipeline import early_ray
     from aistudio.pipeline.probe import check_drift, print_probe
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
 
     if args.probe is not None and (args.probe < 1 or not args.dry_run):
         raise ConfigError("--probe N (1 or more) goes with --dry-run")
-    prepared = prepare(config, fetch=not args.dry_run or args.probe is not None)
     if args.dry_run:
+        prepared = prepare(config, fetch=args.probe is not None)
         print_dry_run(prepared)
         if args.probe:
             print_probe(prepared, args.probe)
         return 0
     command = f"python -m aistudio score {shlex.join(sys.argv[1:] if argv is None else argv)}"
-    try:
-        check_drift(prepared)
-        result = score(prepared)
-    except KeyboardInterrupt:
-        print_stopped(prepared.store, command)
-        return 1
+    with early_ray.abandoned_on_error():
+        prepared = prepare(config, start=True)
+        try:
+            check_drift(prepared)
+            result = score(prepared)
+        except KeyboardInterrupt:
+            print_stopped(prepared.store, command)
+            return 1
     print_summary(result, prepared.store, config.output)
     return exit_code(result)

@@ -26,6 +26,7 @@ DESCRIPTION = """\
 fetch: download what is missing (resumes, checks the checksum) to the conf's paths; --cache: into this node's cache
 verify: open the files, print what they are and a first score
 list: which files each model needs, and which are there
+prune: remove from this node's cache what no run has used for --days; --dry-run only says what that would be
 
 A scoring run needs none of this for files that have a url (https:// or s3://) in the conf: each node fetches what it
 lacks once, into its cache ($AISTUDIO_CACHE/weights, else ~/.cache/aistudio/weights). See docs/cluster.md."""
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=["fetch", "verify", "list"])
+    parser.add_argument("action", choices=["fetch", "verify", "list", "prune"])
     parser.add_argument(
         "--conf",
         action="append",
@@ -53,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="fetch: into the cache of this node, e.g. while its image is built; DIR: a cache that is elsewhere",
     )
+    parser.add_argument("--days", type=float, default=90.0, metavar="N", help="prune: default %(default)g")
+    parser.add_argument("--dry-run", action="store_true", help="prune: remove nothing")
     parser.add_argument(
         "--endpoint-url", metavar="URL", help="of S3-compatible storage; credentials: boto3's ordinary chain"
     )
@@ -62,6 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if args.action == "prune":
+        return _prune(args)
     from aistudio.config import StoreSettings, load_model_config
 
     configs = [load_model_config(conf) for conf in args.conf or _known_models()]
@@ -80,6 +85,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = _each(configs, lambda cfg: _verify(cfg, cache, args.cases, fingerprints))
     _print_sharing(fingerprints)
     return code
+
+
+def _prune(args: argparse.Namespace) -> int:
+    from aistudio.weights.cache import default_folder
+    from aistudio.weights.pruning import prune
+
+    if not args.days >= 0:
+        raise ConfigError(f"--days {args.days:g}: expected 0 or more")
+    folder = default_folder(args.cache and require_place("--cache", args.cache, ()))
+    removed = prune(folder, args.days, dry_run=args.dry_run)
+    for path, num_bytes, why in removed:
+        print(f"{num_bytes:>15,} bytes  {path}  ({why})")
+    verb = "would be removed" if args.dry_run else "removed"
+    print(f"{sum(r.num_bytes for r in removed) / 1e6:,.1f} MB {verb} from {folder}")
+    return 0
 
 
 def _known_models() -> list[str]:

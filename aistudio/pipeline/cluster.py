@@ -1,12 +1,11 @@
 """Starting or joining Ray, what it has to offer and can grow to, waiting for room, and turning its errors into ours."""
 
 import logging
-import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,14 @@ from ray.util.annotations import RayDeprecationWarning
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
-from aistudio.pipeline import surroundings
-from aistudio.pipeline.limits import usable_cpus
+from aistudio.pipeline import early_ray, surroundings
+from aistudio.pipeline.early_ray import cluster_address, quiet_stderr
 from aistudio.pipeline.plan import Bundle, Resources, local_memory
-from aistudio.pipeline.starting import StartTimeout, descendants, kill_descendants, started
+from aistudio.pipeline.starting import Start, StartTimeout
 
-# Else malloc gives the buffers of every large image back to the kernel and gets them again, page by page: with pictures
-# of 12 megapixels that takes as long as decoding them. Dockerfile and cluster.yaml set the same for a cluster's nodes.
-KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-}
 _RAY_ADVICE = re.compile(r"\nFailed to [^\n]* after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
 _LACKING = re.compile(r"No module named '?([\w.]+)")
 _REACH_S = 20.0  # for a connection to the head; a machine that drops packets never answers
-# Ray gives its own processes 30 s, not to be changed; on a busy machine a second try finds their files in memory.
-_RAY_IN_HASTE = "timed out during startup"
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leaves cluster.yaml there on the head node
 
 
@@ -50,14 +40,17 @@ def connect(settings: EngineSettings) -> Iterator[Resources]:
         ConfigError: the address, or Ray's folder here, cannot be right.
         AIStudioError: Ray cannot be started or reached within engine.start_timeout_s.
     """
-    if ray.is_initialized():
+    early = early_ray.take()
+    if early is None and ray.is_initialized():
         _configure_data()
         yield cluster_resources(settings)
         return
-    check_engine(settings)
+    if early is None:
+        check_engine(settings)
     with ExitStack() as stack:
-        with _explained(settings), _quiet_stderr():
-            stack.enter_context(started(lambda: _begin(settings), settings.start_timeout_s))
+        with _explained(settings), nullcontext() if early else quiet_stderr():
+            start = early or Start(lambda: _begin(settings))
+            stack.enter_context(start.finished(settings.start_timeout_s))
         stack.callback(ray.shutdown)
         _configure_data()
         yield cluster_resources(settings)
@@ -80,33 +73,14 @@ def check_engine(settings: EngineSettings) -> None:
 
 def _begin(settings: EngineSettings) -> None:
     """Start or join Ray; may hang."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home from a batch job
-    for name in ("ray._private.authentication", "ray._private.worker"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # they announce defaults, and that this is not the main thread
-    # Ray Data always passes actor arguments through the object store, and the core complains of it at each start.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = cluster_address(settings)
     if address is None:
-        _begin_local()
+        early_ray.begin_local()
         return
+    early_ray.prepare_process()
     if place := surroundings.cluster_place(address, _source(settings)):
         surroundings.check_reachable(*place, min(_REACH_S, settings.start_timeout_s))
     ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
-
-
-def _begin_local() -> None:
-    for name, value in KEEP_MEMORY.items():
-        os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
-    others = set(descendants())
-    options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False, "log_to_driver": False}
-    try:
-        ray.init("local", logging_level=logging.WARNING, **options)
-    except Exception as e:  # Ray raises no class of its own here
-        if _RAY_IN_HASTE not in str(e):
-            raise
-        kill_descendants(keep=others)
-        ray.init("local", logging_level=logging.WARNING, **options)
 
 
 @contextmanager
@@ -135,24 +109,6 @@ def _logs() -> str:
     return f"{surroundings.ray_folder()}/session_latest/logs"
 
 
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """The core announces its log level on file descriptor 2; real failures come as exceptions."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed: nobody listens
-        yield
-        return
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(sink)
-
-
 def _configure_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -165,12 +121,6 @@ def _configure_data() -> None:
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run
     context.raise_original_map_exception = True  # Ray's own wrapper loses ours, and with it the message and exit code
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures reach the user once, as our message
-
-
-def cluster_address(settings: EngineSettings) -> str | None:
-    """The cluster that a run would join, None when it would start a Ray of its own."""
-    address = (settings.address or "").strip() or os.environ.get("RAY_ADDRESS", "").strip()
-    return None if address in ("", "local") else address
 
 
 def _source(settings: EngineSettings) -> str:

@@ -16,7 +16,7 @@ from ray._private.state import state  # the public way wants the dashboard, whic
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
-from aistudio.pipeline.cluster import cluster_address
+from aistudio.pipeline.early_ray import cluster_address
 from aistudio.pipeline.limits import MemoryLimit, num_oom_kills, usable_memory
 from aistudio.pipeline.plan import Plan, needed_bytes
 

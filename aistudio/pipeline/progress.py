@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from aistudio.pipeline.stages import say as say
+from aistudio.pipeline.stages import stage
 from aistudio.run_record import Sources, Timings
 from aistudio.schema import Status
 from aistudio.timings import RATE_S, STEADY_S, speed
@@ -83,6 +85,8 @@ class Progress:
         done, ok = rows_done(counts), int(counts.get("ok", 0))
         if done and self._first_row is None:
             self._first_row, self._first_done = time.monotonic(), done
+            if not self._live:
+                stage("the first rows are scored")
         self.timeline.append((round(time.monotonic() - self.started, 1), done, ok))
         if len(self.timeline) > _TIMELINE_POINTS:
             del self.timeline[1:-1:2]
@@ -133,19 +137,6 @@ class Progress:
         return outer
 
 
-def say(text: str, out: TextIO | IO[str] | None = None) -> None:
-    """Print a line, by default to standard error, with escapes for what its encoding lacks; never raises.
-
-    A closed or full stream is passed over.
-    """
-    out = out or sys.stderr
-    if out is None:  # closed before the process began
-        return
-    with suppress(OSError, ValueError):
-        encoding = getattr(out, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
-
-
 def rows_done(counts: Mapping[str, float]) -> int:
     """Rows with an outcome."""
     return int(sum(counts.get(s, 0) for s in _STATUSES))
@@ -191,6 +182,9 @@ def where_time_went(timings: Timings, sources: Sources) -> str:
     if steady_s is None or steady_s < STEADY_S:
         told = "an unknown time" if steady_s is None else f"{steady_s:.0f} s"
         return f"{shares}; {told} of steady work is too little to say what the limit is ({STEADY_S:.0f} s are enough)"
+    startup_s = speed(timings).startup_s or 0.0
+    if startup_s > steady_s:
+        return f"{shares}; {startup_s:.0f} s of start-up took longer than {steady_s:.0f} s of work: see to that first"
     part, advice = max((wait, _about_waiting(timings, sources)), (write, _STORING), (model, _MODEL))
     share = part / total
     sure = "clearly" if share >= _CLEAR else "probably" if share >= _PROBABLE else "perhaps"

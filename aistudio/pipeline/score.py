@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 from aistudio.catalogue import Columns
 from aistudio.config import JobConfig, WeightsFile
 from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, StoreError
+from aistudio.pipeline import early_ray
 from aistudio.pipeline.actors import RunContext
 from aistudio.pipeline.cluster import check_engine, connect, lacking_package, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
@@ -30,6 +31,7 @@ from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress, rows_done, say
 from aistudio.pipeline.reference import ask_for_reference
 from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
+from aistudio.pipeline.stages import stage
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.places import in_bucket
@@ -77,11 +79,13 @@ class Result(NamedTuple):
     config: JobConfig | None = None  # that it was called with
 
 
-def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
+def prepare(config: JobConfig, *, fetch: bool = True, start: bool = False) -> Prepared:
     """Check output, manifest and weights, in this order: what costs nothing first.
 
     Args:
         fetch: whether weights that are not here may be fetched. If not, the models of such a job stay unchecked.
+        start: begin to start a local Ray before the weights are looked at, for `score` to take over; the caller
+            wraps both into early_ray.abandoned_on_error.
 
     Raises:
         ConfigError, ManifestError, WeightsError, OutputError, RunMismatchError: what a user must change.
@@ -102,6 +106,9 @@ def prepare(config: JobConfig, *, fetch: bool = True) -> Prepared:
     files, columns, identity = _manifest(config, store, record)
     if not fetch and (missing := files_to_fetch(config)):
         return Prepared(config, store, files, columns, PinnedModels(), {}, {}, record, damaged, missing)
+    if start and (record is None or config.start_over or record.state != "complete"):
+        early_ray.begin(config.engine)
+        stage("checking the weights, starting Ray")
     pinned = pin_models(config)
     models = pinned.facts()
     shape = run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
@@ -139,6 +146,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
         refuse_unfinished(store, load_snapshot(store))
     elif not config.start_over and not repair and (finished := _finished(prepared)):
         return finished
+    stage("waiting for Ray")
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
         plan = make_plan(config.engine, resources, prepared.pinned.num_bytes)
@@ -154,7 +162,9 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
         run_record.open_record(store, record, new=prepared.record is None and not prepared.record_damaged)
         try:
             clean_up(prepared, repair)
+            stage("reading the manifest")
             snapshot = load_snapshot(store) or new_snapshot(prepared, attempt, plan.num_actors, repair)
+            stage("loading the models")
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record.fingerprint, retry, prepared.pinned)  # fmt: skip
             texts = text_facts(store, snapshot, prepared.pinned.recall, config)

@@ -22,6 +22,52 @@ class StartTimeout(Exception):
     """The start was not over in time."""
 
 
+class Start:
+    """Something that begins at once in a thread of its own; that thread stays until it is done with."""
+
+    def __init__(self, begin: Callable[[], object]) -> None:
+        self._others = set(descendants())
+        self._errors: list[BaseException] = []
+        self._over, self._free = threading.Event(), threading.Event()
+        threading.Thread(target=self._work, args=(begin,), name="start", daemon=True).start()
+
+    def _work(self, begin: Callable[[], object]) -> None:
+        try:
+            begin()
+        except BaseException as e:  # noqa: BLE001 - handed to the thread that waits
+            self._errors.append(e)
+        self._over.set()
+        self._free.wait()
+
+    @contextmanager
+    def finished(self, limit_s: float) -> Iterator[None]:
+        """Wait for the end of the start, keep its thread for the block; raises as `started` does."""
+        try:
+            if not self._over.wait(limit_s):
+                raise StartTimeout
+            if self._errors:
+                raise self._errors[0]
+        except BaseException:
+            self.abandon()
+            raise
+        try:
+            yield
+        finally:
+            self._free.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the start has ended, well or not."""
+        return self._over.is_set()
+
+    def abandon(self) -> None:
+        """Kill what it started; one that is not over yet is left behind when the process ends."""
+        if not self._over.is_set():
+            stopping.leave_behind_at_exit()
+        kill_descendants(keep=self._others)
+        self._free.set()
+
+
 @contextmanager
 def started(begin: Callable[[], object], limit_s: float) -> Iterator[None]:
     """Run `begin` in a thread, wait for its end, keep the thread for the block.
@@ -30,34 +76,8 @@ def started(begin: Callable[[], object], limit_s: float) -> Iterator[None]:
         StartTimeout: not over within `limit_s`. Whatever `begin` raises, and KeyboardInterrupt while it works; in all
             these cases the processes that it started are killed.
     """
-    others = set(descendants())
-    errors: list[BaseException] = []
-    over, free = threading.Event(), threading.Event()
-
-    def work() -> None:
-        try:
-            begin()
-        except BaseException as e:  # noqa: BLE001 - handed to the thread that waits
-            errors.append(e)
-        over.set()
-        free.wait()
-
-    threading.Thread(target=work, name="start", daemon=True).start()
-    try:
-        if not over.wait(limit_s):
-            raise StartTimeout
-        if errors:
-            raise errors[0]
-    except BaseException:
-        if not over.is_set():
-            stopping.leave_behind_at_exit()
-        kill_descendants(keep=others)
-        free.set()
-        raise
-    try:
+    with Start(begin).finished(limit_s):
         yield
-    finally:
-        free.set()
 
 
 def kill_descendants(keep: set[int] | None = None) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from aistudio.catalogue import DATASET_FORMATS
 from aistudio.config import EngineSettings
 from aistudio.errors import TOO_MANY_FAILED, StoreError
-from aistudio.pipeline.cluster import cluster_address, connect, missing_now
+from aistudio.pipeline.cluster import connect, missing_now
+from aistudio.pipeline.early_ray import cluster_address
 from aistudio.pipeline.first_look import dry_run_lines
 from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went

@@ -4,9 +4,11 @@
     <folder>/parts/            unfinished downloads; the next process goes on with them
     <folder>/locks/            one per file; held by flock, so a process that dies lets go
     <folder>/addresses/        for files without a known checksum: what an address gave, and in which version
+    <folder>/used/             when each whole file was used last, as an empty file's time (pruning.py)
     <folder>/views/            folders of links, for models that want their files side by side under their own names
 
-Everything here may be deleted while no run is at work. Which of a model's files come from here is _placing.py's.
+Everything here may be deleted while no run is at work; `aistudio weights prune` removes what is not used any more.
+Which of a model's files come from here is _placing.py's.
 """
 
 import contextlib
@@ -36,6 +38,7 @@ from aistudio.weights.download import (
     version_of,
 )
 from aistudio.weights.files import WrongFileError, file_sha256, require_bytes
+from aistudio.weights.pruning import mark_used
 from aistudio.weights.remote import UnchangedError
 
 LOCK_POLL_S = 0.2
@@ -190,9 +193,12 @@ class WeightsCache:
     def _whole(self, sha256: str) -> Path | None:
         blob = self._blob(sha256)
         try:
-            return blob if file_sha256(blob) == sha256 else None
+            if file_sha256(blob) != sha256:
+                return None
         except FileNotFoundError:
             return None
+        mark_used(self.folder, sha256)
+        return blob
 
     def _blob(self, sha256: str) -> Path:
         return self.folder / "blobs" / sha256

@@ -72,8 +72,25 @@ def test_a_mistake_is_one_clear_message_and_exit_code_2(args, message, tmp_path)
         args = [*(a.replace(AWAY, str(away_model(tmp_path))) for a in args), "--set", f"output={tmp_path / 'out'}"]
     result = job(*args)
     assert result.returncode == 2, result.stderr
-    assert message in result.stderr and result.stderr.startswith("error: ")
+    said = re.sub(r"^ +[\d.]+ s  .*\n", "", result.stderr, flags=re.MULTILINE)  # what it was doing
+    assert message in said and said.startswith("error: ")
     assert "Traceback" not in result.stderr
+
+
+def test_what_a_job_does_is_said_before_anything_heavy_is_imported():
+    """And help of any verb loads no torch, no Ray, no settings."""
+    code = (
+        "import sys, aistudio.jobs.score as job, aistudio.config, aistudio.pipeline.stages as stages\n"
+        "stages.stage('checking'); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert re.fullmatch(r" +\d+\.\d s  checking\n", run.stderr)
+    assert not {"torch", "ray", "pandas", "pyarrow", "transformers"} & set(run.stdout.split())
+    each = "importlib.import_module('aistudio.jobs.' + verb).build_parser()"
+    code = f"import sys, importlib\nfor verb in {sorted(VERBS)}: {each}\n"
+    run = subprocess.run([sys.executable, "-c", code + "print(*sys.modules)"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not {"torch", "ray", "pandas", "pyarrow", "numpy", "pydantic"} & set(run.stdout.split())
 
 
 def test_a_wrong_column_is_explained_with_the_columns_found(tmp_path):

@@ -23,7 +23,9 @@ CONFS = sorted((Path(__file__).parents[2] / "conf" / "models").glob("*.yaml"))
 
 def test_families_are_files() -> None:
     composers = ["combiner", "compose_ae", "real_space_concat_ae", "tirg", "weighted_sum"]
-    assert families() == sorted(["align", "embedder", "hf_dual", "siamese_poi", "vae", "vision", *composers])
+    libraries = ["open_clip", "sentence_transformers", "timm"]
+    ours = ["align", "embedder", "hf_dual", "siamese_poi", "vae", "vision"]
+    assert families() == sorted([*ours, *composers, *libraries])
 
 
 def test_unknown_family_lists_the_known(tiny: dict[str, ModelConfig]) -> None:

@@ -191,7 +191,7 @@ def test_another_poi_table_is_another_run(image_server, tmp_path, make_config):
     with pytest.raises(RunMismatchError, match=r"models\.poi_table"):
         prepare(with_table[1])
     (tmp_path / "a.parquet").unlink()
-    with pytest.raises(ConfigError, match=r"jobs\.poi_table makes one"):
+    with pytest.raises(ConfigError, match=r"`aistudio poi_table` makes one"):
         prepare(with_table[0])
 
 

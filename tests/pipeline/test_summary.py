@@ -112,6 +112,12 @@ def test_advice_knows_where_images_come_from_and_how_sure_it_is(timings, sources
     assert words in where_time_went(Timings(**STEADY | timings), Sources(**sources))
 
 
+def test_a_run_that_mostly_started_is_told_so():
+    slow = {"startup_s": 200.0, "steady_s": 60.0, "model_s": 9.0}
+    text = where_time_went(Timings(**STEADY | slow), Sources())
+    assert "200 s of start-up took longer than 60 s of work" in text and "the limit" not in text
+
+
 @pytest.mark.parametrize("steady_s", [0.0, 29.9])
 def test_no_advice_from_too_little(steady_s):
     text = where_time_went(Timings(**STEADY | {"steady_s": steady_s, "model_s": 9.0}), Sources())

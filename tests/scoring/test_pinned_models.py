@@ -121,5 +121,5 @@ def test_everything_from_s3_and_a_poi_table_too(local_ray, tiny_models, configs,
         table = poi_table_of_run(open_store(config.output), config)
         assert table.num_rows == 4
         gone = models.model_copy(update={"poi_table": "s3://bucket/m/none.parquet"})
-        with pytest.raises(ConfigError, match=r"models\.poi_table: (.|\n)*NoSuchKey(.|\n)*jobs\.poi_table makes one"):
+        with pytest.raises(ConfigError, match=r"models\.poi_table: (.|\n)*NoSuchKey(.|\n)*poi_table` makes one"):
             prepare(config.model_copy(update={"models": gone}))

@@ -125,7 +125,7 @@ def test_folders_that_arch_names_are_replaced(tmp_path: Path, cache: WeightsCach
 def test_without_the_network(served: tuple[ModelConfig, FileServer], cache: WeightsCache) -> None:
     cfg, server = served
     assert place_files(cfg, cache, fetch=False) is cfg
-    with pytest.raises(WeightsError, match=r"no such weights file; fetch it with(.|\n)*jobs\.weights fetch"):
+    with pytest.raises(WeightsError, match=r"no such weights file; fetch it with(.|\n)*aistudio weights fetch"):
         check_weights(cfg)
     pin_files(cfg, cache)
     server.close()

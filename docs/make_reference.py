@@ -1,0 +1,196 @@
+"""Writes the reference pages that are made from the code: settings, commands, run folder and statuses.
+
+python docs/make_reference.py            # into docs/; `make docs` does it first
+"""
+
+import importlib
+import inspect
+import io
+import re
+import sys
+import tokenize
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from aistudio import schema
+from aistudio.config import JobConfig, ModelConfig, Settings, TrainSettings
+from aistudio.config.train import TASKS
+from aistudio.jobs.cli import VERBS
+from aistudio.runs import layout
+from aistudio.runs.second_thoughts import next_for_failures
+
+DOCS = Path(__file__).resolve().parent
+MADE = "<!-- Made by docs/make_reference.py from the code; do not edit. -->\n\n"
+UNITS = {"_s": "s", "_bytes": "bytes", "_px": "px", "_gb": "GB", "_share": "share", "_rows": "rows"}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file name."""
+    return {
+        "settings.md": MADE + settings_page(),
+        "commands.md": MADE + commands_page(),
+        "run_folder.md": MADE + run_folder_page(),
+        "statuses.md": MADE + statuses_page(),
+    }
+
+
+def settings_page() -> str:
+    """All settings: default, unit, meaning, by section."""
+    parts = ["# Settings", "Of a job's conf file (`aistudio score --conf FILE`), a training's and a model's. Any of a job's or a "
+             "training's can be given on the command line: `--set download.timeout_s=5`. The default is in the table; a setting "
+             "without one must be given.\n"]  # fmt: skip
+    parts += _section("A job's conf", JobConfig, "")
+    parts += _section("A training's conf, whatever its task", TrainSettings, "")
+    for task, model in TASKS.items():
+        parts += _section(f"A training's conf, `task: {task}`", model, "", without=TrainSettings)
+    parts += _section("A model's conf", ModelConfig, "")
+    return "\n".join(parts)
+
+
+def _section(title: str, model: type[Settings], prefix: str, without: type[Settings] | None = None) -> list[str]:
+    rows, nested = [], []
+    meanings = comments(model)
+    for name, field in model.model_fields.items():
+        if without is not None and name in without.model_fields:
+            continue
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            nested.append((f"{prefix}{name}", inner))
+            continue
+        unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
+        cells = (f"`{prefix}{name}`", _default(field), unit, _cell(meanings.get(name, "") or _values(field)))
+        rows.append(f"| {' | '.join(cells)} |")
+    head = ["", f"## {title}", ""] if not prefix else ["", f"### {title}", ""]
+    about = [] if prefix == "" or not model.__doc__ else [inspect.cleandoc(model.__doc__).split("\n\n")[0], ""]
+    table = ["| setting | default | unit | meaning |", "|---|---|---|---|", *rows] if rows else []
+    lines = [*head, *about, *table]
+    for name, inner in nested:
+        lines += _section(f"`{name}`", inner, f"{name}.")
+    return lines
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    value: Any = field.get_default(call_default_factory=True)
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text}`" if text else '`""`'
+
+
+def _values(field: FieldInfo) -> str:
+    """What it may be, where nobody has said what it means."""
+    kind = field.annotation
+    text = kind.__name__ if isinstance(kind, type) else re.sub(r"\b(typing|aistudio\.[\w.]+)\.", "", str(kind))
+    text = text.replace("NoneType", "null").replace("None", "null")
+    return "" if " at 0x" in text else text  # a validator's address says nothing, and differs each time
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def comments(model: type[Settings]) -> dict[str, str]:
+    """Return what the comments of a settings class say of each field: on its line, else right above it."""
+    found: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if owner is not Settings and isinstance(owner, type) and issubclass(owner, Settings):
+            found |= _comments_of(inspect.getsource(owner))
+    return found
+
+
+def _comments_of(source: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    field, above, depth = "", [], 0
+    for token in tokenize.generate_tokens(io.StringIO(inspect.cleandoc(source)).readline):
+        depth += (
+            {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token.string, 0) if token.type == tokenize.OP else 0
+        )
+        match = re.match(r" {4}(\w+):", token.line)
+        if token.type == tokenize.NAME and match and match[1] == token.string and depth == 0:
+            field = token.string
+            found[field], above = " ".join(above), []
+        elif token.type == tokenize.COMMENT:
+            text = token.string.lstrip("# ")
+            if not token.line.lstrip().startswith("#") and field:
+                found[field] = text
+            else:
+                above.append(text)
+        elif token.type == tokenize.NEWLINE:
+            field = ""
+    return found
+
+
+def commands_page() -> str:
+    """Each verb's help."""
+    lines = ["# Commands", "", "`aistudio VERB`, the same as `python -m aistudio VERB`. Exit codes: 0 done; 2 settings, manifest, weights or",
+             "output are wrong; 1 failed part-way; 3 everything is stored, but more rows failed than `engine.max_failed_share`.", ""]  # fmt: skip
+    for verb, text in VERBS.items():
+        parser = importlib.import_module(f"aistudio.jobs.{verb}").build_parser()
+        parser.formatter_class = _narrow(parser.formatter_class)
+        lines += [
+            f"## {verb}",
+            "",
+            f"{text[0].upper()}{text[1:]}.",
+            "",
+            "```text",
+            parser.format_help().rstrip(),
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _narrow(kind: Any) -> Any:
+    return lambda prog: kind(prog, width=100)  # whatever terminal this runs in
+
+
+def run_folder_page() -> str:
+    """The names in a run folder, and the columns of its tables."""
+    names = (layout.__doc__ or "").split("\n\n", 1)[1].strip()
+    lines = ["# The run folder", "", "```text", names, "```", ""]
+    tables = {
+        "`scores/*.parquet`, with a recall model; your own columns follow": schema.score_schema([], {"embedding": 512}),
+        "`texts/*.parquet`": schema.text_schema(512),
+        "`rejected/*.parquet`": schema.REJECTED_SCHEMA,
+    }
+    for title, table in tables.items():
+        lines += [
+            f"## {title}",
+            "",
+            "| column | type |",
+            "|---|---|",
+            *(f"| `{f.name}` | `{f.type}` |" for f in table),
+            "",
+        ]
+    lines += ["## Columns that are ours", "", ", ".join(f"`{name}`" for name in sorted(schema.RESERVED_COLUMNS)), "",
+              "A manifest column of such a name is kept as `manifest_<name>`. How to read them: [read_results.md](read_results.md).", ""]  # fmt: skip
+    return "\n".join(lines)
+
+
+def statuses_page() -> str:
+    """Each status: when, and what to do."""
+    source = inspect.getsource(schema.Status)
+    when = {m[1]: m[2] for m in re.finditer(r'^    \w+ = "(\w+)"(?:  # (.*))?$', source, re.MULTILINE)}
+    lines = ["# Statuses", "", "Of each row, in the column `status`; everything but `ok` has an `error` beside it.", "",
+             "| status | when | what to do |", "|---|---|---|"]  # fmt: skip
+    for status in schema.Status:
+        advice = next_for_failures({"ok": 1, status.value: 1}, "RUN") or "nothing"
+        advice = advice.removeprefix(f"1 row failed with {status.value}; ").removeprefix(
+            f"1 rows failed with {status.value}; "
+        )
+        lines.append(
+            f"| `{status.value}` | {_cell(when.get(status.value) or ('scored and stored' if status is schema.Status.OK else 'as its name says; see `error`'))} | {_cell(advice)} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
