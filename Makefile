@@ -16,9 +16,10 @@ test: $(READY)  ## every test that needs no GPU, network or cloud account
 	$(BIN)/python -m pytest -q --durations=10
 
 # Campaigns draw at random and are short here; each tells in its file how to run it longer.
-test-all: test  ## the tests, then short campaigns: mutated images, odd tables, kills of trainings and of runs
+test-all: test  ## the tests, then short campaigns: mutated images, odd tables, malformed requests, kills of trainings and of runs
 	$(BIN)/python benchmarks/fuzz_images.py --count 300 --max-seconds 60
 	$(BIN)/python benchmarks/fuzz_tables.py --tables 40
+	$(BIN)/python benchmarks/serve_fuzz.py --minutes 1
 	$(BIN)/python benchmarks/train_kills.py --kills 4 --in-commit 1
 	$(BIN)/python benchmarks/faults.py --minutes 2 --kinds driver,worker --target local --kills 2
 

@@ -1,5 +1,6 @@
-"""cluster.yaml, the KubeRay job and the Dockerfile, as far as they can be checked without a cloud."""
+"""cluster.yaml, the KubeRay job and service, and the Dockerfile, as far as they can be checked without a cloud."""
 
+import importlib
 import json
 import os
 import re
@@ -13,8 +14,10 @@ import pytest
 import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve.schema import ServeDeploySchema
 
 from aistudio.config import EngineSettings
+from aistudio.errors import AIStudioError
 from aistudio.pipeline.cluster import launcher_limits
 from aistudio.pipeline.early_ray import KEEP_MEMORY
 from aistudio.pipeline.plan import Resources, make_plan
@@ -80,7 +83,7 @@ def test_versions_are_pinned_and_the_same_everywhere(cluster, rayjob):
 
 
 def test_what_a_user_must_change_is_marked():
-    for name in ("cluster.yaml", "deploy/kuberay/rayjob.yaml"):
+    for name in ("cluster.yaml", "deploy/kuberay/rayjob.yaml", "deploy/serve.yaml"):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             if re.search(r"CHANGE-ME|123456789012|example\.com", line) and not line.lstrip().startswith("#"):
                 above = (ROOT / name).read_text(encoding="utf-8").split(line)[0].splitlines()[-1:]
@@ -88,7 +91,7 @@ def test_what_a_user_must_change_is_marked():
 
 
 def test_no_secret_is_written_down():
-    for name in ("cluster.yaml", "deploy/kuberay/rayjob.yaml", "Dockerfile"):
+    for name in ("cluster.yaml", "deploy/kuberay/rayjob.yaml", "deploy/serve.yaml", "Dockerfile"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert not re.search(r"AKIA[A-Z0-9]{16}|BEGIN [A-Z ]*PRIVATE KEY", text)
         assert not re.search(r"(SECRET_ACCESS_KEY|AUTH_TOKEN)=[^.\s]", text)
@@ -120,6 +123,28 @@ def test_the_kuberay_job_has_what_the_operator_wants(rayjob):
         assert {m["name"] for c in pod["containers"] for m in c["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
         assert pod["securityContext"]["fsGroup"] == 1000  # the image's user writes to the spill volume
         assert all(c["resources"]["requests"] == c["resources"]["limits"] for c in pod["containers"])
+
+
+def test_the_kuberay_service_starts_the_search_page_and_demands_a_token(tmp_path):
+    data = yaml.safe_load((ROOT / "deploy/serve.yaml").read_text(encoding="utf-8"))
+    assert (data["apiVersion"], data["kind"]) == ("ray.io/v1", "RayService")
+    config = ServeDeploySchema.model_validate(yaml.safe_load(data["spec"]["serveConfigV2"]))
+    (app,) = config.applications
+    module, _, name = app.import_path.partition(":")
+    with pytest.raises(AIStudioError, match=r"run\.json"):  # the arguments are right; that folder holds no run
+        getattr(importlib.import_module(module), name)(app.args | {"runs": [str(tmp_path)]})
+    cluster = data["spec"]["rayClusterConfig"]
+    assert cluster["rayVersion"] == ray.__version__ and cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    (workers,) = cluster["workerGroupSpecs"]
+    shard_cpus = float(app.args["settings"][0].removeprefix("serve.shard_cpus="))
+    per_node = int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]) // shard_cpus
+    assert workers["replicas"] * per_node >= app.args["shards"] + 1
+    for group in (cluster["headGroupSpec"], workers):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["image"] == f"registry.example.com/aistudio-serve:{VERSION}"
+        assert {"secretRef": {"name": "aistudio-serve"}} in container["envFrom"]
+        assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
 
 
 def test_the_dockerfile_copies_what_exists_and_ends_as_a_user():

@@ -30,6 +30,11 @@ class ServeSettings(Settings):
     body_timeout_s: float = Field(30.0, gt=0)  # for a request's body to arrive
     shutdown_s: int = Field(5, ge=0)  # for requests under way when it is stopped
 
+    # on a cluster (--on-cluster)
+    shard_cpus: float = Field(1.0, gt=0)  # that each shard and the front reserve
+    answer_timeout_s: float = Field(10.0, gt=0)  # for all shards; then 503
+    reload_s: float = Field(30.0, gt=0)  # how often the runs are looked at; replaced ones are loaded and served
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine reaches it."""

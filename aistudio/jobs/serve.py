@@ -1,6 +1,5 @@
 """Serve a run's search page and its API."""
 
-import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +17,12 @@ Exact: ids and scores are those of jobs.search.
 
 It binds 127.0.0.1:8080 unless --host and --port say otherwise; another address than this machine's own needs a token
 (AISTUDIO_SERVE_TOKEN, at least 16 characters). /live, /ready and /metrics are for operators; the access log is JSON, a
-line for each request, on standard output. Ctrl-C ends it. Settings: the section `serve` (docs/serve.md)."""
+line for each request, on standard output. Ctrl-C ends it. Settings: the section `serve` (docs/serve.md).
+
+--on-cluster --shards N serves from Ray (engine.address, RAY_ADDRESS, else one on this machine): the index in N parts,
+each in a process of its own, with the same answers; a run that is replaced is loaded and served without a pause."""
+
+SERVE_ONLY = ("watchfiles", "mmh3")  # what ray[serve] has beside ray[default]
 
 
 def build_parser() -> ArgumentParser:
@@ -31,6 +35,8 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--columns", metavar="A,B", help="stored columns to keep and show (default: all)")
     parser.add_argument("--host", metavar="ADDRESS", help="default: 127.0.0.1")
     parser.add_argument("--port", type=int, metavar="N", help="default: 8080; 0: a free one")
+    parser.add_argument("--on-cluster", action="store_true", help="on Ray Serve: the index in shards over the cluster")
+    parser.add_argument("--shards", type=int, metavar="N", help="parts of the index, with --on-cluster (default: 1)")
     add_set(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be held, load nothing")
     return parser
@@ -38,12 +44,14 @@ def build_parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    _require_packages()
-    from aistudio.serving.opening import open_engines, plan_serve
+    _require_packages(args.on_cluster)
+    from aistudio.serving.opening import open_engines, plan_serve, visitors_token
 
     overrides = [*args.overrides, *_as_settings(args)]
+    if args.on_cluster or args.shards is not None:
+        return _on_cluster(args, overrides)
     plan = plan_serve(args.run, overrides, models=args.model, where=_where(args.where))
-    token = _token(plan)
+    token = visitors_token(plan.settings)
     for one in plan.indexes:
         print(f"{one.name} ({one.model.kind}): {one.plan.text()}")
     if args.dry_run:
@@ -71,6 +79,30 @@ def _serve(plan: "ServePlan", engines: Any, token: str | None) -> int:
     return 0 if server.started else 1
 
 
+def _on_cluster(args: Any, overrides: Sequence[str]) -> int:
+    from aistudio.errors import ConfigError
+    from aistudio.serving.opening import visitors_token
+
+    num = 1 if args.shards is None else args.shards
+    if not args.on_cluster or num < 1:
+        raise ConfigError("--shards N: a number from 1 on, with --on-cluster")
+    from aistudio.pipeline.serve_cluster import serve_until_stopped
+    from aistudio.pipeline.serve_shards import Spec
+
+    spec = Spec(tuple(args.run), tuple(overrides), tuple(args.model), _where(args.where), num)
+    plan = spec.plan()
+    settings, token = plan.settings, visitors_token(plan.settings)
+    if settings.port == 0:
+        raise ConfigError("--port 0: on a cluster the port must be named")
+    for one in plan.indexes:
+        print(f"{one.name} ({one.model.kind}): {spec.text(one)}")
+    if args.dry_run:
+        return 0
+    serve_until_stopped(spec, token, settings, plan.config.engine)
+    print("stopped", flush=True)
+    return 0
+
+
 def _server(config: Any) -> Any:
     import uvicorn
 
@@ -90,16 +122,15 @@ def _server(config: Any) -> Any:
     return Server(config)
 
 
-def _require_packages() -> None:
+def _require_packages(on_cluster: bool) -> None:
     from importlib.util import find_spec
 
     from aistudio.errors import ConfigError
 
-    missing = [
-        name for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client") if find_spec(name) is None
-    ]
-    if missing:
-        raise ConfigError(f"the search page needs {', '.join(missing)}: pip install 'aistudio[serve]'")
+    needed = ["fastapi", "uvicorn", "python_multipart", "prometheus_client", *(SERVE_ONLY if on_cluster else ())]
+    if missing := [name for name in needed if find_spec(name) is None]:
+        extra = "serve-cluster" if on_cluster else "serve"
+        raise ConfigError(f"the search page needs {', '.join(missing)}: pip install 'aistudio-catalogue[{extra}]'")
 
 
 def _as_settings(args: Any) -> list[str]:
@@ -124,20 +155,3 @@ def _where(conditions: Sequence[str]) -> dict[str, list[str]]:
             raise ConfigError(f"--where {condition}: expected COLUMN=VALUE")
         found.setdefault(column, []).append(value)
     return found
-
-
-def _token(plan: "ServePlan") -> str | None:
-    """The token that visitors must give. Raises ConfigError where others could come in without one."""
-    from aistudio.errors import ConfigError
-
-    token = plan.settings.token or os.environ.get("AISTUDIO_SERVE_TOKEN") or None
-    if token is not None and len(token) < 16:
-        raise ConfigError("AISTUDIO_SERVE_TOKEN: expected at least 16 characters")
-    if token is None and not plan.settings.is_local:
-        raise ConfigError(
-            f"serve.host {plan.settings.host} lets others in: set AISTUDIO_SERVE_TOKEN to at least 16 characters, e.g. "
-            "`export AISTUDIO_SERVE_TOKEN=$(openssl rand -hex 16)`"
-        )
-    if token is not None and not token.isascii():
-        raise ConfigError("the token may have ASCII characters only: browsers send no others")
-    return token

@@ -61,6 +61,19 @@ def stop_signals() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def signals_as_before() -> Iterator[Callable[[], None]]:
+    """Yields a function that gives SIGINT and SIGTERM the handlers of now again: Ray replaces them when it starts."""
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def again() -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    yield again
+
+
 def _leave_now(*_: object) -> NoReturn:
     os._exit(130)
 

@@ -1,5 +1,6 @@
 """Opens the runs that a server offers: checked and measured first, all together, then loaded."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -98,6 +99,25 @@ def open_engines(plan: ServePlan, say: Callable[[str], None]) -> Engines:
         if why is not None:
             say(f"{one.name}: its model cannot be asked, only what it has stored: {why}")
     return engines
+
+
+def visitors_token(settings: ServeSettings, *, always: bool = False) -> str | None:
+    """Return the token that visitors must give: `serve.token`, else $AISTUDIO_SERVE_TOKEN.
+
+    Raises:
+        ConfigError: it is too short or not ASCII, or there is none where others could come in (`always`: at any host).
+    """
+    token = settings.token or os.environ.get("AISTUDIO_SERVE_TOKEN") or None
+    if token is not None and len(token) < 16:
+        raise ConfigError("AISTUDIO_SERVE_TOKEN: expected at least 16 characters")
+    if token is None and (always or not settings.is_local):
+        raise ConfigError(
+            f"serve.host {settings.host} lets others in: set AISTUDIO_SERVE_TOKEN to at least 16 characters, e.g. "
+            "`export AISTUDIO_SERVE_TOKEN=$(openssl rand -hex 16)`"
+        )
+    if token is not None and not token.isascii():
+        raise ConfigError("the token may have ASCII characters only: browsers send no others")
+    return token
 
 
 def _encoder(one: Planned) -> QueryEncoder:

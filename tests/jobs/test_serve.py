@@ -34,13 +34,22 @@ def test_a_dry_run_says_what_would_be_held_and_makes_nothing(run, tmp_path, caps
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_dry_run_on_a_cluster_says_what_each_shard_would_hold(run, tmp_path, capsys):
+    assert serve.main(["--run", run, "--dry-run", "--on-cluster", "--shards", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "run:recall (recall model): 4 shards of at most 15 rows of 16 numbers" in text
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         (["--host", "0.0.0.0"], "AISTUDIO_SERVE_TOKEN"), (["--where", "category"], "COLUMN=VALUE"),
         (["--where", "nope=1"], "not a column"), (["--model", "nope"], "has vectors of recall"),
         (["--set", "serve.memory_mib=1"], r"needs .* MiB"), (["--columns", "nope"], "not a column"),
-        (["--set", "serve.token=short"], "token"),
+        (["--set", "serve.token=short"], "token"), (["--on-cluster", "--host", "0.0.0.0"], "AISTUDIO_SERVE_TOKEN"),
+        (["--shards", "2"], "with --on-cluster"), (["--on-cluster", "--shards", "0"], "from 1 on"),
+        (["--on-cluster", "--port", "0"], "must be named"), (["--on-cluster", "--where", "nope=1"], "not a column"),
     ],
 )  # fmt: skip
 def test_what_it_refuses_before_it_loads(run, argv, said):
