@@ -2,11 +2,13 @@
 
 A trunk (_backbones.py), then a head of linear layers. A model without a head (`arch.dim: null`) gives the trunk's own
 vectors: what pretrained weights are good for before any training. The joint vector (`keep_trunk`) is the trunk's and
-the head's, each of length 1, side by side: training on categories hurts finding the very same thing again, and the
-joint vector is best or nearly best at both. It is the default where the trunk was frozen.
+the head's side by side, each of length 1 or the trunk's of length `trunk_weight` w, so that a cosine is
+(w² trunk's + head's) / (w² + 1): training on categories hurts finding the very same thing again, and the joint vector
+is good at both. It is the default where the trunk was frozen.
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,13 +50,16 @@ class EmbedderArch(Settings):
     normalise: bool = True  # unit rows; false: vectors as they are, to be searched by Euclidean distance
     freeze_trunk: bool = False  # the trunk was pretrained and is not trained
     keep_trunk: bool | None = None  # joint vector of trunk and head; null: where the trunk is frozen
+    trunk_weight: float = Field(1.0, gt=0, le=1e3)  # length of the trunk's part of the joint vector; the head's is 1
 
     @model_validator(mode="after")
     def _consistent(self) -> "EmbedderArch":
         if not self.widths or any(w < 1 for w in (*self.widths, *(self.hidden or ()))):
             raise ValueError("widths and hidden: expected numbers from 1 on, and one width at least")
-        if self.dim is None and (self.hidden or self.batch_norm or self.keep_trunk):
-            raise ValueError("dim: null means no head; then hidden, batch_norm and keep_trunk cannot be set")
+        if self.dim is None and (self.hidden or self.batch_norm or self.keep_trunk or self.trunk_weight != 1):
+            raise ValueError(
+                "dim: null means no head; then hidden, batch_norm, keep_trunk and trunk_weight cannot be set"
+            )
         if self.joint and not self.normalise:
             raise ValueError("keep_trunk joins vectors of length 1; it needs normalise: true")
         return self
@@ -64,6 +69,10 @@ class EmbedderArch(Settings):
         """Is the stored vector the trunk's and the head's, side by side?"""
         kept = self.freeze_trunk if self.keep_trunk is None else self.keep_trunk
         return kept and self.dim is not None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what fingerprints are made of: settings that came later only where they differ from the default."""
+        return self.model_dump(mode="json", exclude={"trunk_weight"} if self.trunk_weight == 1 else set())
 
 
 class EmbedderModel(nn.Module):
@@ -106,7 +115,8 @@ class EmbedderModel(nn.Module):
         own = self.head_vectors(trunk_vectors)
         if not self.arch.joint:
             return own
-        return F.normalize(torch.cat([F.normalize(trunk_vectors, dim=-1), own], dim=-1), dim=-1)
+        trunk = F.normalize(trunk_vectors, dim=-1) * self.arch.trunk_weight
+        return F.normalize(torch.cat([trunk, own], dim=-1), dim=-1)
 
 
 def _head(width: int, hidden: tuple[int, ...], arch: EmbedderArch, activation: type[nn.Module]) -> nn.Module:
@@ -236,7 +246,7 @@ def _open(cfg: ModelConfig) -> OpenedFile[EmbedderModel]:
 
     ignored = is_classifier if arch.dim is None else None
     skeleton, names, tensors = read_published(cfg, build, published_names, ignored)
-    settings = arch.model_dump(mode="json")
+    settings = arch.identity()
     tower = tensors_fingerprint(tensors, {"arch": settings, "image": cfg.image.identity()})
     info = file_info(cfg, files, settings, tensors, tower, skeleton.dim, arch.normalise)
     return OpenedFile(cfg, info, tensors, names, build)

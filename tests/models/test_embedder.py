@@ -89,22 +89,41 @@ def test_neighbours_without_speed_ups_either(tmp_path: Path, optimize: bool) -> 
     assert (load_model(cfg, optimize=optimize).encode_images(pixels[11:14]) == rows[11:14]).all()
 
 
-def test_the_joint_vector_is_both_halves_of_equal_weight(tmp_path: Path) -> None:
-    cfg, model = written(tmp_path, 32, SMALL | {"keep_trunk": True})
+@pytest.mark.parametrize("weight", [1.0, 2.5])
+def test_the_joint_vector_is_both_halves_by_their_weights(weight: float, tmp_path: Path) -> None:
+    cfg, model = written(tmp_path, 32, SMALL | {"keep_trunk": True, "trunk_weight": weight})
     pixels = pictures(3, 32)
     rows = load_model(cfg).encode_images(pixels)
     with torch.no_grad():
         trunk = F.normalize(model.trunk(as_input(pixels, cfg.image)), dim=-1).numpy()
         head = model(as_input(pixels, cfg.image)).numpy()
-    cosines = (trunk @ trunk.T + head @ head.T) / 2
+    cosines = (weight**2 * trunk @ trunk.T + head @ head.T) / (weight**2 + 1)
     np.testing.assert_allclose(rows @ rows.T, cosines, atol=1e-5)
+
+
+def test_the_trunks_weight_changes_fingerprints_only_where_it_is_set(tmp_path: Path) -> None:
+    cfg, _ = written(tmp_path, 32, SMALL | {"keep_trunk": True})
+
+    def known_by(**arch: float) -> tuple[str, str]:
+        info = check_weights(cfg.model_copy(update={"arch": cfg.arch | arch}))
+        return info.fingerprint, info.image_tower_fingerprint
+
+    assert "trunk_weight" not in EmbedderArch().identity()
+    assert known_by() == known_by(trunk_weight=1.0)
+    assert all(a != b for a, b in zip(known_by(), known_by(trunk_weight=2.0), strict=True))
 
 
 def test_joint_is_the_default_of_a_frozen_trunk_only() -> None:
     assert EmbedderArch(freeze_trunk=True).joint and not EmbedderArch().joint
     assert not EmbedderArch(freeze_trunk=True, keep_trunk=False).joint
     assert not EmbedderArch(freeze_trunk=True, dim=None).joint
-    for wrong in ({"keep_trunk": True, "normalise": False}, {"dim": None, "hidden": [3]}, {"widths": []}):
+    for wrong in (
+        {"keep_trunk": True, "normalise": False},
+        {"dim": None, "hidden": [3]},
+        {"widths": []},
+        {"dim": None, "trunk_weight": 2.0},
+        {"trunk_weight": 0.0},
+    ):
         with pytest.raises(ValueError):
             EmbedderArch.model_validate(wrong)
 
