@@ -3,7 +3,7 @@
 from aistudio.images.host_limits import EXCHANGE_S, Allotment, Report
 from aistudio.schema import Status
 
-_THROTTLED = frozenset({429, 503})
+_TOO_MANY, _UNAVAILABLE = 429, 503
 _LOST = frozenset({Status.TIMEOUT, Status.CONNECTION_ERROR, Status.DNS_ERROR})
 _BURST = 2  # requests that may follow at once after a quiet moment
 
@@ -50,12 +50,14 @@ class Gate:
     ) -> None:
         """Count what a request met: how long it took and its outcome."""
         r = self._report
-        if http_status in _THROTTLED:
+        if http_status == _TOO_MANY or (http_status == _UNAVAILABLE and retry_after_s):
             # Stop at once: the others' part is only known after the next exchange.
             self._paused_until_s = max(self._paused_until_s, now + EXCHANGE_S, now + retry_after_s)
             self._window = 1
             retry = max(r.retry_after_s, retry_after_s)
             self._report = r._replace(throttled=r.throttled + 1, retry_after_s=retry)
+        elif http_status == _UNAVAILABLE:  # the host's fault, or this one picture's: how many there are decides
+            self._report = r._replace(unwell=r.unwell + 1)
         elif http_status is None and status in _LOST:
             self._report = r._replace(lost=r.lost + 1, last_loss=f"{status}: {text}")
         else:

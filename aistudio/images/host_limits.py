@@ -26,7 +26,8 @@ _FIRST_BACK_S = 4.0  # the same of the first cut, whose measure is the roughest
 _PLACES_BACK_S = 2.0  # the same of the requests at once
 _BY_RATE = 0.85  # of the allowed rate was answered: it is the rate that was too much
 _TURN_S = 3.0  # where a host bears fewer requests than there are workers, they take turns of this length
-_LOST_SHARE = 0.1  # of a host's answers that never came: it is in trouble
+_BAD_SHARE, _BAD = 0.1, 3  # of a host's answers never came or were 503, and so many at least: it is in trouble
+_BAD_WINDOW_S = 2.0  # lately: one bad picture is no trouble of its host
 _SLOW = 4.0  # times the quickest that its answers have been
 _SLOW_S = 1.0  # and at least so long
 _DEAD_AFTER = 20  # requests in a row without any answer
@@ -44,7 +45,8 @@ class Report(NamedTuple):
     under_way: int = 0  # of these
     most: int = 0  # that were under way at once
     ok: int = 0  # answers that are no complaint; a 404 is one
-    throttled: int = 0  # 429 and 503
+    throttled: int = 0  # 429, and 503 that says when to come back
+    unwell: int = 0  # other 503
     lost: int = 0  # no answer: time-outs, refused and lost connections, unknown names
     latency_s: float = 0.0  # sum over `ok`
     retry_after_s: float = 0.0  # the longest that was asked for
@@ -100,6 +102,7 @@ class _Host:
         self._started = False  # there was trouble: from then on the limits say it all
         self._workers: dict[str, _Worker] = {}
         self._answers: list[tuple[float, int]] = []  # when, how many, within the window
+        self._lately: list[tuple[float, int, int]] = []  # when, answers, bad ones
         self._cool_until = self._pause_until = self._asked_again_s = -math.inf
         self._best_answers = 0.0  # a second, since the last decrease was over
         self._best_latency_s = math.inf
@@ -121,7 +124,7 @@ class _Host:
         self.ok, self.throttled, self.lost = (
             self.ok + report.ok, self.throttled + report.throttled, self.lost + report.lost
         )  # fmt: skip
-        if report.ok or report.throttled:
+        if report.ok or report.throttled or report.unwell:
             self._lost_in_a_row = 0
         if report.ok:
             worker.most += _START_MORE
@@ -133,11 +136,14 @@ class _Host:
         self._adapt(report, now)
 
     def _adapt(self, report: Report, now: float) -> None:
-        answers = report.ok + report.throttled + report.lost
+        answers, bad = report.ok + report.throttled + report.unwell + report.lost, report.unwell + report.lost
+        self._lately = [x for x in self._lately if now - x[0] < _BAD_WINDOW_S] + [(now, answers, bad)]
+        num_bad = sum(x[2] for x in self._lately)
         latency_s = report.latency_s / report.ok if report.ok else 0.0
         if report.ok:
             self._best_latency_s = min(self._best_latency_s, latency_s)
-        in_trouble = report.lost > _LOST_SHARE * answers and not self.dead
+        share = num_bad / max(1, sum(x[1] for x in self._lately))
+        in_trouble = bad > 0 and num_bad >= _BAD and share > _BAD_SHARE and not self.dead
         slow = latency_s > max(_SLOW_S, _SLOW * self._best_latency_s)
         if report.throttled or in_trouble or slow:
             if now >= self._cool_until:

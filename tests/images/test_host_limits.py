@@ -147,7 +147,7 @@ def test_time_outs_among_answers_lower_the_requests_at_once_and_other_hosts_stay
             fine = Report(wanted=64, under_way=32, most=32, ok=20, latency_s=2.0)
             limits.exchange(worker, {"h": fine, "other": fine}, i * EXCHANGE_S)
     assert limits.exchange("a", {"h": fine}, 6.0)["h"].concurrency == 32
-    bad = fine._replace(ok=10, lost=5, latency_s=1.0, last_loss="timeout: x")
+    bad = fine._replace(ok=10, lost=9, latency_s=1.0, last_loss="timeout: x")
     assert limits.exchange("a", {"h": bad}, 6.5)["h"].concurrency < 32
     assert limits.exchange("a", {"other": fine}, 6.5)["other"] == Allotment(32)
 
@@ -186,3 +186,25 @@ def test_the_slowest_host_is_named_with_its_limit():
     limits, _ = run(host, seconds=10)
     text = limits.slowest(10.0)
     assert text.startswith("h: ") and "answers/s, at most" in text and "429 or 503" in text
+
+
+def test_one_bad_picture_is_no_trouble_of_its_host_and_many_are():
+    limits = HostLimits({}, 32)
+    fine = Report(wanted=64, under_way=32, most=32, ok=20, latency_s=2.0)
+    for i in range(20):
+        limits.exchange("a", {"h": fine}, i * EXCHANGE_S)
+    once = fine._replace(unwell=1, lost=1, last_loss="timeout: x")
+    assert limits.exchange("a", {"h": once}, 6.0)["h"] == Allotment(32)
+    assert limits.exchange("a", {"h": fine._replace(ok=0, latency_s=0.0, unwell=1)}, 9.0)["h"] == Allotment(32)
+    assert limits.exchange("a", {"h": fine._replace(unwell=9)}, 12.0)["h"].concurrency < 32
+
+
+def test_a_gate_goes_on_after_an_unavailable_picture_and_stops_after_a_complaint():
+    gate = Gate(Allotment(32))
+    for status, retry_after_s, wait in ((503, 0.0, 0.0), (404, 0.0, 0.0), (429, 0.0, 0.25), (503, 2.0, 2.0)):
+        gate = Gate(Allotment(32))
+        assert gate.enter(1.0) == 0.0
+        gate.note(1.0, 0.1, Status.HTTP_ERROR, status, retry_after_s, "")
+        gate.leave()
+        assert gate.enter(1.0) == wait
+    assert gate.take_report().throttled == 1
