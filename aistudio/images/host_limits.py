@@ -256,5 +256,5 @@ class HostLimits:
         name = min(held, key=lambda n: (not held[n].dead, rate(held[n])))
         host = held[name]
         share = host.throttled / max(1, host.ok + host.throttled + host.lost)
-        refused = f", {share:.1%} of its answers were 429 or 503" if host.throttled else ""
+        refused = f", {share:.1%} of its answers asked for less" if host.throttled else ""
         return f"{name}: {rate(host):.0f} answers/s, {host.limit_text()}{refused}"
