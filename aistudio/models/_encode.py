@@ -252,3 +252,22 @@ class TextEncoder:
         with torch.inference_mode(), torch.autocast(device.type, self._dtype, enabled=low):
             features = self._tower(ids, mask)
         return F.normalize(features.float(), dim=-1).cpu().numpy()
+
+
+class TwoTowers:
+    """What a model with an image tower and a text tower of these kinds answers by; families fill in the two."""
+
+    _images: ImageRunner
+    _texts: TextEncoder
+
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
+        return self._images(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """N strings -> (N,dim) float32 unit rows; N may be 0."""
+        return self._texts(texts)
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text as the model's own tokenizer gives them, special tokens included."""
+        return self._texts.tokenize(texts)

@@ -115,3 +115,10 @@ def info(
         num_parameters=sum(t.numel() for t in tensors),
         files=dict(folder.files),
     )
+
+
+def width(tower: Any, spec: ImageSpec) -> int:
+    """Return how wide the vectors (1,dim) are that a tower makes of one picture (1,3,S,S)."""
+    device = next(tower.parameters()).device
+    with torch.inference_mode():
+        return int(tower(torch.zeros(1, 3, spec.size, spec.size, device=device)).shape[1])

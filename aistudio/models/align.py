@@ -5,9 +5,6 @@ Framework for Image Selection in E-commerce). `arch` in the model's YAML gives o
 published ones. Files name their tensors as the published checkpoint does, whatever their size.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -16,7 +13,7 @@ from aistudio.config import ModelConfig, Settings
 from aistudio.models import Kind
 from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
 from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
-from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
+from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder, TwoTowers
 from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
 from aistudio.weights.files import WeightsInfo
 
@@ -71,7 +68,7 @@ def state_dict_published(model: AlignModel) -> dict[str, torch.Tensor]:
     return {name: state[key] for key, name in published_names(model).items()}
 
 
-class AlignRecall:
+class AlignRecall(TwoTowers):
     """The recall model, loaded.
 
     `image_spec`: the pixels it wants; `dim`: width of its vectors; `fingerprint`: identifies files and settings;
@@ -87,18 +84,6 @@ class AlignRecall:
         self.image_tower_fingerprint = opened.info.image_tower_fingerprint
         self._images = image_encoder(model, opened.cfg, options)
         self._texts = text_encoder(model, opened.cfg, options)
-
-    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
-        return self._images(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N strings -> (N,dim) float32 unit rows; N may be 0."""
-        return self._texts(texts)
-
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, [CLS] and [SEP] included, unpadded."""
-        return self._texts.tokenize(texts)
 
 
 def image_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> ImageRunner:

@@ -5,11 +5,9 @@ the model's own: `image_spec` follows its preprocessor_config.json and may diffe
 of its own (`arch.text_model`) is a BERT classifier whose logits are the projection into the image space, as Taiyi's is.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from torch import nn
@@ -18,7 +16,7 @@ from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import WeightsError
 from aistudio.models import Kind
 from aistudio.models._checkpoint import fit, read_state_dict
-from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
+from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder, TwoTowers
 from aistudio.models._hf_folder import (
     FIXED_LENGTH,
     Folders,
@@ -36,7 +34,7 @@ FROM_HUB = True
 BERT_LEFTOVERS = {"bert.embeddings.position_ids", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
-class HfDualRecall:
+class HfDualRecall(TwoTowers):
     """A dual encoder, loaded; attributes and methods as in AlignRecall."""
 
     normalised = True
@@ -56,18 +54,6 @@ class HfDualRecall:
         tokenizer = _Tokenizer(folders.text, arch, text_model.config)
         self._texts = TextEncoder(tokenizer, text, self.dim, options, tokenizer.padding)
         self._images = ImageRunner(_ImageTower(model), self.image_spec, self.dim, options)
-
-    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
-        return self._images(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N strings -> (N,dim) float32 unit rows; N may be 0."""
-        return self._texts(texts)
-
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens included."""
-        return self._texts.tokenize(texts)
 
 
 class _ImageTower(nn.Module):

@@ -3,20 +3,18 @@
 Towers, tokenizer and pixels are the library's own, of the folder's open_clip_config.json. Needs the extra `open-clip`.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from aistudio.config import ImageSpec, ModelConfig
+from aistudio.config import ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.models import Kind
-from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
+from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder, TwoTowers
 from aistudio.models._hf_folder import explained
-from aistudio.models._library import Folder, LibraryArch, info, library, spec_of
+from aistudio.models._library import Folder, LibraryArch, info, library, spec_of, width
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo
 
@@ -24,7 +22,7 @@ KIND = Kind.RECALL
 FROM_HUB = True
 
 
-class OpenClipRecall:
+class OpenClipRecall(TwoTowers):
     """A dual encoder, loaded; attributes and methods as in AlignRecall."""
 
     normalised = True
@@ -36,21 +34,9 @@ class OpenClipRecall:
         images, texts = _ImageTower(model), _TextTower(model)
         self.image_tower_fingerprint: str | None = tensors_fingerprint(images.state_dict(), self.image_spec.identity())
         tokenizer = _Tokenizer(folder)
-        self.dim = _width(images, self.image_spec)
+        self.dim = width(images, self.image_spec)
         self._texts = TextEncoder(tokenizer, texts, self.dim, options, tokenizer.padding)
         self._images = ImageRunner(images, self.image_spec, self.dim, options, one_by_one=True)
-
-    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
-        return self._images(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N strings -> (N,dim) float32 unit rows; N may be 0."""
-        return self._texts(texts)
-
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, filled up to the model's length as it was trained."""
-        return self._texts.tokenize(texts)
 
 
 class _ImageTower(nn.Module):
@@ -140,12 +126,6 @@ def _built(folder: Folder) -> tuple[Any, Any]:
     return model.float().eval(), transform
 
 
-def _width(tower: nn.Module, spec: ImageSpec) -> int:
-    device = next(tower.parameters()).device
-    with torch.inference_mode():
-        return int(tower(torch.zeros(1, 3, spec.size, spec.size, device=device)).shape[1])
-
-
 def open_tokenizer(cfg: ModelConfig) -> _Tokenizer:
     """The tokenizer alone. Raises ConfigError and WeightsError."""
     return _Tokenizer(_folder(cfg))
@@ -158,7 +138,7 @@ def check(cfg: ModelConfig) -> WeightsInfo:
     spec = spec_of(transform, cfg.image, str(folder.path))
     _Tokenizer(folder)
     fingerprint = folder.fingerprint(cfg, spec, {})
-    return info(cfg, folder, spec, model, _width(_ImageTower(model), spec), fingerprint)
+    return info(cfg, folder, spec, model, width(_ImageTower(model), spec), fingerprint)
 
 
 def load(cfg: ModelConfig, options: LoadOptions) -> OpenClipRecall:

@@ -5,19 +5,17 @@ processor by Pillow. Models that encode texts alone, or pictures of varying size
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import WeightsError
 from aistudio.models import Kind
-from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder
+from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder, TwoTowers
 from aistudio.models._hf_folder import FIXED_LENGTH, explained, image_spec, require_plain_steps
-from aistudio.models._library import Folder, LibraryArch, info, library
+from aistudio.models._library import Folder, LibraryArch, info, library, width
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo
 
@@ -26,7 +24,7 @@ FROM_HUB = True
 NO_LIMIT = 1 << 20  # tokens; tokenizers without a limit say 1e30
 
 
-class SentenceTransformersRecall:
+class SentenceTransformersRecall(TwoTowers):
     """An image-text model, loaded; attributes and methods as in AlignRecall."""
 
     normalised = True
@@ -37,23 +35,11 @@ class SentenceTransformersRecall:
         images = _Tower(model, "image")
         self.image_tower_fingerprint: str | None = tensors_fingerprint(images.state_dict(), self.image_spec.identity())
         tokenizer = _Tokenizer(model)
-        self.dim = _width(images, self.image_spec)
+        self.dim = width(images, self.image_spec)
         # Each side gets modules of its own: one may be cast, folded or moved without the other.
         texts = _Tower(_built(folder), "text")
         self._texts = TextEncoder(tokenizer, texts, self.dim, options, tokenizer.padding)
         self._images = ImageRunner(images, self.image_spec, self.dim, options, one_by_one=True)
-
-    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        """(N,S,S,3) uint8 RGB -> (N,dim) float32 unit rows; N may be 0."""
-        return self._images(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N strings -> (N,dim) float32 unit rows; N may be 0."""
-        return self._texts(texts)
-
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens included."""
-        return self._texts.tokenize(texts)
 
 
 class _Tower(nn.Module):
@@ -130,11 +116,6 @@ def _pixels(folder: Folder, cfg: ModelConfig) -> ImageSpec:
     return image_spec(place, cfg.image)
 
 
-def _width(tower: nn.Module, spec: ImageSpec) -> int:
-    with torch.inference_mode():
-        return int(tower(torch.zeros(1, 3, spec.size, spec.size)).shape[1])
-
-
 def open_tokenizer(cfg: ModelConfig) -> _Tokenizer:
     """The tokenizer alone. Raises ConfigError and WeightsError."""
     return _Tokenizer(_built(_folder(cfg)))
@@ -144,7 +125,7 @@ def check(cfg: ModelConfig) -> WeightsInfo:
     """Files, modules and pixels; the model is read whole. Raises WeightsError or ConfigError."""
     folder = _folder(cfg)
     model, spec = _built(folder), _pixels(folder, cfg)
-    dim = _width(_Tower(model, "image"), spec)
+    dim = width(_Tower(model, "image"), spec)
     return info(cfg, folder, spec, model, dim, folder.fingerprint(cfg, spec, {}))
 
 

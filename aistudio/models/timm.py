@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.models import Kind
 from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hf_folder import explained
-from aistudio.models._library import Folder, LibraryArch, info, library, spec_of
+from aistudio.models._library import Folder, LibraryArch, info, library, spec_of, width
 from aistudio.models._opening import parse_arch, tensors_fingerprint
 from aistudio.weights.files import WeightsInfo
 
@@ -31,7 +30,7 @@ class TimmEncoder:
     def __init__(self, cfg: ModelConfig, folder: Folder, options: LoadOptions) -> None:
         tower = _built(folder)
         self.image_spec = _pixels(tower, cfg, folder)
-        self.dim = _width(tower, self.image_spec)
+        self.dim = width(tower, self.image_spec)
         self.fingerprint = folder.fingerprint(cfg, self.image_spec, {})
         self.image_tower_fingerprint: str | None = tensors_fingerprint(tower.state_dict(), self.image_spec.identity())
         self._images = ImageRunner(tower, self.image_spec, self.dim, options, one_by_one=True)
@@ -78,18 +77,12 @@ def _pixels(tower: Any, cfg: ModelConfig, folder: Folder) -> ImageSpec:
         return spec_of(transform, cfg.image, str(folder.path))
 
 
-def _width(tower: Any, spec: ImageSpec) -> int:
-    device = next(tower.parameters()).device
-    with torch.inference_mode():
-        return int(tower(torch.zeros(1, 3, spec.size, spec.size, device=device)).shape[1])
-
-
 def check(cfg: ModelConfig) -> WeightsInfo:
     """Files, configuration and pixels; the model is read whole. Raises WeightsError or ConfigError."""
     folder = _folder(cfg)
     tower = _built(folder)
     spec = _pixels(tower, cfg, folder)
-    return info(cfg, folder, spec, tower, _width(tower, spec), folder.fingerprint(cfg, spec, {}))
+    return info(cfg, folder, spec, tower, width(tower, spec), folder.fingerprint(cfg, spec, {}))
 
 
 def load(cfg: ModelConfig, options: LoadOptions) -> TimmEncoder:
