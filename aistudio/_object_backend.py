@@ -1,14 +1,13 @@
 """Google Cloud Storage and Azure behind store.py, by obstore. Every failure becomes a StoreError with one message."""
 
-import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
 
 from aistudio._backends import Entry
-from aistudio._ranges import NOT_CONDITIONAL, RangeReader, pause
+from aistudio._ranges import NOT_CONDITIONAL, Bucket, pause
 from aistudio.config import StoreSettings
 from aistudio.errors import ChangedError, StoreError
 from aistudio.objects import Failure, object_store, quoted, read_failure, refuse_key, split_object_url
@@ -17,7 +16,7 @@ SLOWEST_UPLOAD = 1_000_000  # bytes a second: the answer to a PUT is waited for 
 _ERRORS = (BaseError, OSError, ValueError)
 
 
-class ObjectBackend:
+class ObjectBackend(Bucket):
     """Objects below gs://bucket/prefix or az://container/prefix."""
 
     def __init__(self, root: str, settings: StoreSettings) -> None:
@@ -31,10 +30,6 @@ class ObjectBackend:
             except ValueError as e:
                 raise StoreError(f"{root}: {e}") from None
         self.client = object_store(self.scheme, self.bucket, settings)
-
-    def size(self, key: str) -> int | None:
-        entry = self._entry(key)
-        return None if entry is None else entry.size
 
     def _entry(self, key: str) -> Entry | None:
         try:
@@ -79,19 +74,8 @@ class ObjectBackend:
     def _listed(self, meta: Any) -> Entry:
         return _entry(meta, meta["path"][len(self.prefix) :])
 
-    def sweep(self, prefix: str) -> None:
-        """Nothing to do: one PUT leaves nothing unfinished behind."""
-
     def read(self, key: str) -> bytes:
         return self._get(key)
-
-    def open(self, key: str, etag: str) -> BinaryIO:
-        entry = self._entry(key)
-        if entry is None:
-            raise StoreError(f"{self.root}/{key}: No such key")
-        if etag and entry.etag and entry.etag != etag:
-            raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
-        return io.BufferedReader(RangeReader(self, entry), 1 << 16)
 
     def read_range(self, entry: Entry, start: int, stop: int) -> bytes:
         options: Any = {"range": (start, stop), **({"if_match": entry.etag} if entry.etag else {})}

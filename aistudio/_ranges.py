@@ -3,9 +3,10 @@
 import io
 import random
 import time
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
 from aistudio._backends import Entry
+from aistudio.errors import ChangedError, StoreError
 
 NOT_CONDITIONAL = (
     "this storage service does not honour a conditional create, which keeps two workers from storing the same shard; "
@@ -13,20 +14,41 @@ NOT_CONDITIONAL = (
 )
 
 
-class RangeSource(Protocol):
-    """A bucket whose objects can be read in part."""
-
-    def read_range(self, entry: Entry, start: int, stop: int) -> bytes: ...
-
-
 def pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
+
+
+class Bucket:
+    """What every kind of bucket does alike; a kind brings `_entry`, which is None for an object that is not there."""
+
+    root: str
+
+    def _entry(self, key: str) -> Entry | None:
+        raise NotImplementedError
+
+    def read_range(self, entry: Entry, start: int, stop: int) -> bytes:
+        raise NotImplementedError
+
+    def size(self, key: str) -> int | None:
+        entry = self._entry(key)
+        return None if entry is None else entry.size
+
+    def open(self, key: str, etag: str) -> BinaryIO:
+        entry = self._entry(key)
+        if entry is None:
+            raise StoreError(f"{self.root}/{key}: No such key")
+        if etag and entry.etag and entry.etag != etag:
+            raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
+        return io.BufferedReader(RangeReader(self, entry), 1 << 16)
+
+    def sweep(self, prefix: str) -> None:
+        """Nothing to do: one PUT leaves nothing unfinished behind."""
 
 
 class RangeReader(io.RawIOBase):
     """Random access to one object, so that Parquet reads only the columns it needs; every read is of the same one."""
 
-    def __init__(self, backend: RangeSource, entry: Entry) -> None:
+    def __init__(self, backend: Bucket, entry: Entry) -> None:
         self._backend, self._entry, self._size, self._position = backend, entry, entry.size, 0
 
     def readable(self) -> bool:

@@ -1,13 +1,12 @@
 """S3 and compatible storage behind store.py, by boto3. Every failure becomes a StoreError with one message."""
 
-import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aistudio._backends import Entry
-from aistudio._ranges import NOT_CONDITIONAL, RangeReader, pause
+from aistudio._ranges import NOT_CONDITIONAL, Bucket, pause
 from aistudio.config import StoreSettings
 from aistudio.errors import ChangedError, StoreError
 from aistudio.s3 import s3_client, split_s3_url
@@ -15,7 +14,7 @@ from aistudio.s3 import s3_client, split_s3_url
 _PRECONDITION = ("PreconditionFailed", "412")
 
 
-class S3Backend:
+class S3Backend(Bucket):
     """Objects below s3://bucket/prefix; retries on 5xx, SlowDown and time-outs are the client's."""
 
     def __init__(self, root: str, settings: StoreSettings) -> None:
@@ -24,10 +23,6 @@ class S3Backend:
         self.bucket, prefix = split_s3_url(root)
         self.prefix = prefix.rstrip("/") + "/" if prefix else ""
         self.client: Any = s3_client(settings, self.bucket)
-
-    def size(self, key: str) -> int | None:
-        entry = self._entry(key)
-        return None if entry is None else entry.size
 
     def _entry(self, key: str) -> Entry | None:
         try:
@@ -49,19 +44,8 @@ class S3Backend:
         except (ClientError, BotoCoreError) as e:
             raise self._error(e, prefix) from None
 
-    def sweep(self, prefix: str) -> None:
-        """Nothing to do: one PUT leaves nothing unfinished behind."""
-
     def read(self, key: str) -> bytes:
         return self._get(key)
-
-    def open(self, key: str, etag: str) -> BinaryIO:
-        entry = self._entry(key)
-        if entry is None:
-            raise StoreError(f"{self.root}/{key}: No such key")
-        if etag and entry.etag and entry.etag != etag:
-            raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
-        return io.BufferedReader(RangeReader(self, entry), 1 << 16)
 
     def read_range(self, entry: Entry, start: int, stop: int) -> bytes:
         condition = {"IfMatch": entry.etag} if entry.etag else {}
