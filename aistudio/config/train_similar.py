@@ -37,7 +37,7 @@ class JitterSettings(Settings):
 
 
 class PictureAugment(AugmentSettings):
-    """Of images that are compared with each other (torchvision.transforms.v2); the crop is resized to the input."""
+    """How training pictures are changed at random (torchvision.transforms.v2); the crop is resized to the input."""
 
     crop_area: tuple[float, float] = (0.6, 1.0)  # its share of the image, from - to
     crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # width / height, from - to

@@ -7,7 +7,7 @@ import pandas as pd
 
 from aistudio.schema import Status
 
-_SHARE = 0.99  # of the rows change by no more than the drift that is told
+_SHARE = 0.99  # the drift that is printed is one that this share of the rows stays below
 _PAIRED = 2_000  # rows whose order is compared with each other's
 SCORES = ("recall_score", "rank_score")
 

@@ -1,6 +1,6 @@
 """How hard each image host may be asked, decided once for all workers of a run. No I/O.
 
-Every worker reports what its requests met, a few times a second, and is told its part of what a host may be given.
+A few times a second every worker reports how a host answered it, and gets its share of what that host may be asked.
 Without a sign of trouble a host is asked as fast as the workers can, up to the limits that the user set. 429, 503,
 lost connections and answers that become slow lower the limits at once; without trouble they rise again, slowly near
 what was refused last and ever faster beyond it, along the cubic curve by which TCP finds its rate (RFC 9438). A host

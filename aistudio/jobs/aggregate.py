@@ -112,6 +112,6 @@ def _print(metrics: dict[str, dict[str, Any]], about: dict[str, Any], confidence
 
 
 def _beside(m: dict[str, Any]) -> str:
-    """Of metrics by a notion of similar: the mean of class means, and what a random order would give of both."""
+    """Return the mean of class means, and what a random order gives for both means, of metrics by a column."""
     shown = {"macro": m.get("macro"), "random": m.get("chance"), "random macro": m.get("chance_macro")}
     return "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)

@@ -69,7 +69,7 @@ class _Base:
         return line[kept], row[kept]
 
     def first_of_each(self, lines: Lines, line: Ints, row: Ints) -> tuple[Ints, Ints]:
-        """Of the pairs those whose row has nothing yet; lines that are left without a row are duplicates."""
+        """Return the pairs whose row has no line yet; a line whose row has one is counted as a duplicate."""
         _, first = np.unique(row, return_index=True)  # lines come in order, so the first pair is the first line's
         kept = np.zeros(len(row), bool)
         kept[first] = True

@@ -38,7 +38,7 @@ class ServePlan:
 
     @property
     def memory_bytes(self) -> int:
-        """Of all indexes; models and the program come on top."""
+        """Return the bytes that all indexes take; models and the program come on top."""
         return sum(one.plan.memory_bytes for one in self.indexes)
 
 
@@ -85,7 +85,7 @@ def plan_serve(
 
 
 def open_engines(plan: ServePlan, say: Callable[[str], None]) -> Engines:
-    """Load everything; `say` is told of each index. A model that cannot be loaded costs its questions alone."""
+    """Load everything; `say` gets a line for each index. If a model cannot be loaded, only its questions fail."""
     engines: Engines = {}
     pictures: dict[str, Thumbnails] = {}
     for one in plan.indexes:

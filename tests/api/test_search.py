@@ -53,7 +53,7 @@ def row_ids(run):
 
 
 def questions(run, folder):
-    """Of every kind: model, what the table has, what Python takes."""
+    """Return a question of every kind: the model, the query table's columns, and the arguments in Python."""
     rows, new = row_ids(run), str(folder / "new.png")
     return [
         (None, {"text": "西湖"}, {"text": "西湖"}),
