@@ -34,6 +34,7 @@ from aistudio.training.similar_pictures import neighbour_rows, projection, worst
 from aistudio.training.task import Case, Progress, StepLoss
 from aistudio.training.team import Team
 
+HEAD = "head_"  # before the metrics of a joint vector's part that is trained
 ENCODED_AT_ONCE = 64  # images of the validation, at a time
 
 
@@ -57,7 +58,7 @@ class EmbedderBatch(NamedTuple):
 class EmbedderTask:
     """See aistudio/training/task.py for the methods."""
 
-    metric, higher_is_better, unit = "map_at_r", True, "images"
+    higher_is_better, unit = True, "images"
 
     def __init__(
         self, settings: EmbedderTraining, model: EmbedderModel, cfg: ModelConfig, data: SimilarData,
@@ -66,6 +67,8 @@ class EmbedderTask:
         self.settings, self.model, self.cfg, self.data = settings, model, cfg, data
         self._batches, self._team, self._device = batches, team, device
         self._frozen = model.arch.freeze_trunk
+        # Of a joint vector only the head learns: with the trunk's part beside it the best step would hardly show.
+        self.metric = f"{HEAD}map_at_r" if model.arch.joint else "map_at_r"
         self._names, numbers = np.unique(data.rows.label.astype(str), return_inverse=True)
         self._numbers = numbers.astype(np.int64)
         loss = metric_loss(settings, model, len(self._names))
@@ -145,7 +148,11 @@ class EmbedderTask:
         similarity: Similarity = "cosine" if self.model.arch.normalise else "euclidean"
         data = self.data
         self.last = judge(self._vectors, data.judged, data.queries, self.settings.k, similarity)
-        return self.last.metrics
+        if not self.model.arch.joint:
+            return self.last.metrics
+        width = self.model.dim - self.model.trunk.width
+        head = judge(self._vectors[:, -width:], data.judged, data.queries, self.settings.k, similarity)
+        return self.last.metrics | {f"{HEAD}{name}": value for name, value in head.metrics.items()}
 
     def _encoded(self, cfg: ModelConfig) -> NDArray[np.float32]:
         """Encode the judged rows by an exported file; of a frozen trunk the stored vectors are taken."""

@@ -97,6 +97,25 @@ def test_a_frozen_trunk_is_computed_once_and_stays(tmp_path):
     assert not any(".trunk." in name for name in state["module"])
 
 
+def test_of_a_joint_vector_the_part_that_learns_chooses_the_step(tmp_path):
+    """The frozen trunk's part would drown it: the choice is the one that a head without the trunk's part makes."""
+    trunk, found = pretrained(tmp_path), {}
+    for name, keep in (("joint", None), ("alone", False)):
+        arch = {"widths": [4, 8], "dim": 1, "freeze_trunk": True, "keep_trunk": keep}
+        data = tiny.embedder(
+            tmp_path, arch, trunk_from=trunk, optimiser={"learning_rate": 0.02}, epochs=8, output=str(tmp_path / name)
+        )
+        record = train(data)
+        found[name] = (record, history(data["output"]))
+    joint, joint_history = found["joint"]
+    alone, alone_history = found["alone"]
+    assert (joint["metric"], alone["metric"]) == ("head_map_at_r", "map_at_r")
+    assert joint_history["val/head_map_at_r"] == pytest.approx(alone_history["val/map_at_r"], abs=1e-12)
+    assert joint_history["val/map_at_r"] != pytest.approx(joint_history["val/head_map_at_r"], abs=1e-3)
+    assert joint["best"]["step"] == alone["best"]["step"]
+    assert "val/head_map_at_r" not in alone_history
+
+
 def test_fine_tuning_changes_the_trunk_at_a_lower_rate(tmp_path):
     trunk = pretrained(tmp_path)
     data = tiny.embedder(tmp_path, trunk_from=trunk, steps=2, epochs=None, freeze_batch_norm=True)
