@@ -47,8 +47,8 @@ def make_data(folder: Path, kind: str, num: int, dim: int) -> None:
     rows.flush()
 
 
-def anonymous_mib() -> float:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+def anonymous_mib(pid: int | str = "self") -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
 
 
@@ -84,7 +84,8 @@ def _ours(folder, kind, threads):
 
     rows = np.load(folder / "rows.npy", mmap_mode="r")
     before = anonymous_mib()
-    codes = np.empty((len(rows), int8.padded(rows.shape[1])), np.int8)
+    shape = (len(rows), int8.padded(rows.shape[1]))
+    codes = np.memmap(folder / "codes.i8", np.int8, "w+", shape=shape)  # as the local copy of a run has them
     step, error = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     for i in range(0, len(rows), 32_768):
         part = int8.quantised(rows[i : i + 32_768])
@@ -209,11 +210,9 @@ def _started(run: str, env: dict, timeout_s: float) -> tuple[subprocess.Popen, s
 
 def _load(process: subprocess.Popen, base: str, args: argparse.Namespace) -> None:
     import httpx
-    import psutil
 
     rng, errors, times, memory = np.random.default_rng(1), [], [], []
     names = [str(i) for i in rng.integers(0, args.rows, args.requests)]
-    watched = psutil.Process(process.pid)
     lock = threading.Lock()
 
     def ask(part: list[str]) -> None:
@@ -225,7 +224,7 @@ def _load(process: subprocess.Popen, base: str, args: argparse.Namespace) -> Non
                     times.append(1000 * (time.perf_counter() - began))
                     errors.extend([answer.status_code] if answer.status_code != 200 else [])
                     if len(times) in (args.requests // 10, args.requests // 2, args.requests):
-                        memory.append(watched.memory_full_info().uss / 2**20)
+                        memory.append(anonymous_mib(process.pid))
 
     began = time.perf_counter()
     with ThreadPoolExecutor(args.clients) as pool:
@@ -233,7 +232,7 @@ def _load(process: subprocess.Popen, base: str, args: argparse.Namespace) -> Non
     seconds = time.perf_counter() - began
     p50, p99 = np.percentile(times, [50, 99])
     print(f"{args.clients} clients, {len(times):,} requests: {len(times) / seconds:.1f} a second, p50 {p50:.0f} ms, "
-          f"p99 {p99:.0f} ms, {len(errors)} errors; memory of its own at 10 %, 50 % and the end: "
+          f"p99 {p99:.0f} ms, {len(errors)} errors; anonymous memory at 10 %, 50 % and the end: "
           f"{', '.join(f'{m:,.0f}' for m in memory)} MiB", flush=True)  # fmt: skip
 
 

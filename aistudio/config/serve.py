@@ -24,7 +24,7 @@ class ServeSettings(Settings):
     max_results: int = Field(200, ge=1)  # of one page
     max_depth: int = Field(1_000, ge=1)  # of all pages of a list
     photos_kept: int = Field(500, ge=1)  # uploaded pictures that an address may still name
-    workers: int = Field(4, ge=1)  # requests worked on at once
+    workers: int = Field(16, ge=1)  # requests worked on at once; searches among them share passes over the index
     queue: int = Field(64, ge=0)  # requests that wait for a worker; more get 429
     requests_per_minute: int | None = Field(None, ge=1)  # searches of one client; null: 600, at 127.0.0.1 no limit
     body_timeout_s: float = Field(30.0, gt=0)  # for a request's body to arrive

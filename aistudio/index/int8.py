@@ -10,7 +10,7 @@ Leaves out: reading files, and what a row means (search/).
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aistudio.index.int8_product import EXACT_WIDTH, quickest
 from aistudio.index.product import Floats, Ints
 from aistudio.index.sieve import exact_scores
 
@@ -27,7 +28,6 @@ FOLD = 64  # rows looked at together
 ALIGNED = 16  # codes of a row are padded to a multiple: narrower products are slow, and of width 1 torch's are wrong
 MOST_CODE, QUERY_CODE = 127, 127 * 128 + 63
 FEW_ROWS = 2_048  # so few eligible rows get their true scores at once
-EXACT_WIDTH = 1_024  # sums of so many products of codes are exact in float32, and 128 times as much in 32 bits
 BATCH = 256  # true scores at once
 MASKED = -3.0e38
 TINY = np.float32(1e-30)  # smallest step: of rows that are as good as zero
@@ -93,13 +93,14 @@ class Int8Sieve:
         import torch  # NumPy has no product of bytes
 
         self._torch = torch
-        self._held, self._rows_ND = held, rows_ND
-        self._codes = torch.from_numpy(held.codes_NP)
+        self._rows_ND = rows_ND
+        self._num, self._width = held.codes_NP.shape
         self._step, self._error = torch.from_numpy(held.step_N), torch.from_numpy(held.error_N)
-        starts = range(0, len(held.codes_NP), TILE_ROWS)
+        starts = range(0, self._num, TILE_ROWS)
         self._tile_error = [float(held.error_N[i : i + TILE_ROWS].max()) for i in starts]
-        self._longest = self._longest_row()
-        self._product = _checked_product(torch, held.codes_NP.shape[1])
+        self._longest = _longest_row(held)
+        prepare = quickest(torch, self._width)
+        self._products = [prepare(torch.from_numpy(held.codes_NP[i : i + TILE_ROWS])) for i in starts]
         num = max(1, min(torch.get_num_threads(), len(self._tile_error)))
         cuts = [len(self._tile_error) * i // num for i in range(num + 1)]
         self._parts = [range(a, b) for a, b in pairwise(cuts)]
@@ -118,9 +119,9 @@ class Int8Sieve:
 
     def above(self, wanted: Wanted, ceiling: float) -> Ints:
         """Return the eligible rows whose true score is above `ceiling`, ascending; `wanted.k` says nothing here."""
-        query = _Query(wanted.vector_D, self._held.codes_NP.shape[1], self._longest)
+        query = _Query(wanted.vector_D, self._width, self._longest)
         found = []
-        for number, start in enumerate(range(0, len(self._codes), TILE_ROWS)):
+        for number, start in enumerate(range(0, self._num, TILE_ROWS)):
             scores = self._scores([query], [wanted], start)
             bound = query.length * self._tile_error[number] + query.slack
             rows = self._torch.nonzero(scores[0] + bound > ceiling)[:, 0].numpy() + start
@@ -129,21 +130,9 @@ class Int8Sieve:
         rows = np.concatenate([np.empty(0, np.int64), *found])
         return rows[self._exact(wanted.vector_D, rows) > ceiling]
 
-    def _longest_row(self) -> float:
-        """An upper bound of a row's length: what is held of it, and its error."""
-        longest = 0.0
-        for start in range(0, len(self._codes), TILE_ROWS):
-            part = slice(start, start + TILE_ROWS)
-            codes = self._held.codes_NP[part].astype(np.float32)
-            length_n = (
-                np.sqrt(np.vecdot(codes, codes).astype(np.float64)) * self._held.step_N[part] + self._held.error_N[part]
-            )
-            longest = max(longest, float(length_n.max()) * (1 + 1e-5))
-        return longest
-
     def _few(self, one: Wanted) -> tuple[Floats, Ints] | None:
         """Decide at once where few rows are eligible."""
-        if not len(self._codes):
+        if not self._num:
             return np.full(one.k, -np.inf), np.full(one.k, -1, np.int64)
         if one.mask_N is None or np.count_nonzero(one.mask_N) > FEW_ROWS:
             return None
@@ -154,7 +143,7 @@ class Int8Sieve:
 
     def _sieve(self, wanted: Sequence[Wanted]) -> list[tuple[Ints, Floats]]:
         """For each query the rows that can be among its k best, with upper bounds of their scores."""
-        queries = [_Query(one.vector_D, self._held.codes_NP.shape[1], self._longest) for one in wanted]
+        queries = [_Query(one.vector_D, self._width, self._longest) for one in wanted]
         parts = list(self._pool.map(lambda tiles: self._sieve_tiles(queries, wanted, tiles), self._parts))
         k = max(one.k for one in wanted)
         lowest_SK = self._torch.cat([lowest for _, lowest in parts], 1).topk(k)[0][:, -1].numpy()
@@ -193,13 +182,12 @@ class Int8Sieve:
 
     def _scores(self, queries: "Sequence[_Query]", wanted: Sequence[Wanted], start: int) -> Any:
         """The sieve's scores of a tile, (S, n) float32, n padded to whole folds; very low where not eligible."""
-        torch, codes = self._torch, self._codes[start : start + TILE_ROWS]
-        num, n = len(queries), len(codes)
+        torch, num, n = self._torch, len(queries), min(TILE_ROWS, self._num - start)
         both = torch.from_numpy(np.concatenate([[q.high_P for q in queries], [q.low_P for q in queries]]))
-        whole = self._product(both, codes)
+        whole = self._products[start // TILE_ROWS](both)
         scores = torch.full((num, -(-n // FOLD) * FOLD), MASKED)
         real = scores[:, :n]
-        if both.shape[1] <= EXACT_WIDTH:  # fits 32 bits
+        if self._width <= EXACT_WIDTH:  # 128 times as much fits 32 bits
             torch.mul(whole[num:].add_(whole[:num], alpha=128), self._step[start : start + n], out=real)
         else:
             real.copy_(whole[:num]).mul_(128).add_(whole[num:]).mul_(self._step[start : start + n])
@@ -232,6 +220,17 @@ class Int8Sieve:
         out, ids = np.full(k, -np.inf), np.full(k, -1, np.int64)
         out[: len(order)], ids[: len(order)] = scores[order], rows[order]
         return out, ids
+
+
+def _longest_row(held: Int8Rows) -> float:
+    """An upper bound of a row's length: what is held of it, and its error."""
+    longest = 0.0
+    for start in range(0, len(held.codes_NP), TILE_ROWS):
+        part = slice(start, start + TILE_ROWS)
+        codes = held.codes_NP[part].astype(np.float32)
+        length_n = np.sqrt(np.vecdot(codes, codes).astype(np.float64)) * held.step_N[part] + held.error_N[part]
+        longest = max(longest, float(length_n.max()) * (1 + 1e-5))
+    return longest
 
 
 def _single_threads(torch: Any, num: int) -> ThreadPoolExecutor:
@@ -273,28 +272,3 @@ def _at_least(parts: Sequence[tuple[Ints, Floats]], end: float) -> tuple[Ints, F
     rows, upper = (np.concatenate(column) for column in zip(*parts, strict=True))
     kept = upper >= end
     return rows[kept], upper[kept]
-
-
-def _checked_product(torch: Any, width: int) -> Callable[[Any, Any], Any]:
-    """torch's product of bytes where it is right on this processor, else one by float32, which is exact but slower.
-
-    Some processors add pairs of products in 16 bits and cut what does not fit.
-    """
-    rng = np.random.default_rng(0)
-    a, b = (torch.from_numpy(rng.integers(-127, 128, (n, width), dtype=np.int8)) for n in (4, 64))
-    a[0], b[0], a[1], b[1] = 127, 127, -127, 127
-    try:
-        if torch.equal(torch._int_mm(a, b.T), a.int() @ b.int().T):
-            return lambda queries, rows: torch._int_mm(queries, rows.T)
-    except (AttributeError, RuntimeError):
-        pass
-    return lambda queries, rows: _float_product(torch, queries, rows)
-
-
-def _float_product(torch: Any, queries_SP: Any, rows_NP: Any) -> Any:
-    """Sums of products of codes (S, N) int32, over columns so few that float32 holds them exactly."""
-    total = torch.zeros((len(queries_SP), len(rows_NP)), dtype=torch.int32)
-    for start in range(0, queries_SP.shape[1], EXACT_WIDTH):
-        part = slice(start, start + EXACT_WIDTH)
-        total += (queries_SP[:, part].float() @ rows_NP[:, part].float().T).int()
-    return total

@@ -43,7 +43,7 @@ class Held:
 
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
-        self._sieve = Combined(Int8Sieve(copy.held, copy.rows_ND))
+        self._sieve = Combined(Int8Sieve(copy.codes(), copy.rows_ND))
         self._masks: OrderedDict[str, Mask] = OrderedDict()
         self._lock = threading.Lock()
 

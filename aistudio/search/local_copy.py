@@ -16,7 +16,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +48,6 @@ class Copy:
 
     folder: Path
     rows_ND: NDArray[np.float32]
-    held: int8.Int8Rows
     ids_N: NDArray[np.int64]
     order: dict[str, NDArray[np.int32]]
     table: pa.Table
@@ -59,8 +59,21 @@ class Copy:
 
     @property
     def memory_bytes(self) -> int:
-        """What is held in memory, the mapped files not counted."""
-        return self.held.num_bytes + self.ids_N.nbytes + sum(order.nbytes for order in self.order.values())
+        """What is held in memory with the index, the mapped files not counted."""
+        num, dim = self.rows_ND.shape
+        codes = num * (int8.padded(dim) + 2 * 4)  # and two float32
+        return int(codes) + self.ids_N.nbytes + sum(order.nbytes for order in self.order.values())
+
+    def codes(self) -> int8.Int8Rows:
+        """Open the rows as bytes, memory-mapped, for an index may keep them in an order of its own in their place."""
+        num, dim = self.rows_ND.shape
+        with _readable(self.folder):
+            # "c": torch takes no memory that cannot be written to
+            codes = np.memmap(self.folder / "codes.i8", np.int8, "c", shape=(num, int8.padded(dim)))
+            step, error = (np.fromfile(self.folder / name, np.float32, num) for name in ("step.f32", "error.f32"))
+            if not len(step) == len(error) == num:
+                raise ValueError("a file is too short")
+            return int8.Int8Rows(codes, step, error)
 
 
 def copies_folder(setting: str | None = None) -> Path:
@@ -227,14 +240,18 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _opened(folder: Path) -> Copy:
-    try:
+    with _readable(folder):
         num, dim = np.load(folder / "shape.npy").tolist()
         rows = np.memmap(folder / "rows.f32", np.float32, "r", shape=(num, dim))
-        codes = np.fromfile(folder / "codes.i8", np.int8).reshape(num, int8.padded(dim))
-        held = int8.Int8Rows(codes, *(np.fromfile(folder / f, np.float32) for f in ("step.f32", "error.f32")))
         order = {key: np.fromfile(folder / f"order_{key}.i32", np.int32) for key in KEYS}
         table = pa.ipc.open_file(pa.memory_map(str(folder / "columns.arrow"))).read_all()
-        return Copy(folder, rows, held, np.fromfile(folder / "ids.i64", np.int64), order, table)
+        return Copy(folder, rows, np.fromfile(folder / "ids.i64", np.int64), order, table)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, pa.ArrowException) as e:
         raise StoreError(f"{folder}: the local copy cannot be read ({e}); remove the folder to make it anew") from None
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aistudio.index import TopK, exact_scores, int8
+from aistudio.index import TopK, exact_scores, int8, int8_product
 from aistudio.index.int8 import Int8Sieve, Wanted, quantised
 
 
@@ -75,12 +75,34 @@ def test_several_tiles_and_more_queries_than_one_product_takes(monkeypatch):
     assert (np.stack([scores for scores, _ in found]) == best.result()[0]).all()
 
 
-def test_a_processor_that_cuts_products_is_noticed(monkeypatch):
-    """Where torch's product of bytes is wrong, float32 does it, and the answer stays."""
+@pytest.mark.parametrize("width", [16, 512, 1_008, 1_504])
+def test_every_way_of_the_product_is_exact(width):
     import torch
 
-    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()).clamp(-30_000, 30_000))
-    rows = rows_of("random", 900, 1_500, np.random.default_rng(3))
+    rng = np.random.default_rng(5)
+    for num in (1, 3, 63, 64, 200):
+        rows, queries = (torch.from_numpy(rng.integers(-127, 128, (n, width), dtype=np.int8)) for n in (num, 2))
+        wanted = queries.int() @ rows.int().T
+        for way in int8_product.ways(torch, width)[-1 if num < 2 else 0 :]:
+            assert torch.equal(way(rows)(queries).int(), wanted), (way.__name__, num)
+
+
+@pytest.mark.parametrize("width", [40, 1_500])
+def test_a_processor_that_cuts_products_is_noticed(width, monkeypatch):
+    """Where torch's products of bytes are wrong or missing, float32 does it, and the answer stays."""
+    import torch
+
+    def cut(a, b):
+        return (a.int() @ b.int()).clamp(-30_000, 30_000)
+
+    monkeypatch.setattr(torch, "_int_mm", cut)
+    right = int8_product.ways
+    monkeypatch.setattr(
+        int8_product, "ways",
+        lambda *a: [lambda rows: lambda q: cut(q, rows.T).float(), lambda rows: torch.ops.onednn.gone, *right(*a)[-2:]],
+    )  # fmt: skip
+    assert int8_product.quickest(torch, width).__name__ == "by_floats"
+    rows = rows_of("random", 900, width, np.random.default_rng(3))
     best = TopK(10, rows[:2])
     best.update(rows, np.arange(len(rows)))
     found = Int8Sieve(quantised(rows), rows).top([Wanted(q, 10) for q in rows[:2]])
