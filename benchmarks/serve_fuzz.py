@@ -237,7 +237,9 @@ def campaign(args: argparse.Namespace, job: subprocess.Popen, base: str, complai
     lives = httpx.get(f"{base}/live", timeout=60).status_code == 200
     asked = httpx.post(f"{base}/v1/search", json={"top_n": 1, "vector": None, "text": "tower"}, timeout=60).status_code
     job.send_signal(signal.SIGINT)
-    ended = job.wait(60)
+    with suppress(subprocess.TimeoutExpired):  # then `ended with None`
+        job.wait(120)
+    ended = job.returncode
     columns = sorted({status for _, status in work.counts})
     print(f"| kind | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for kind in sorted({kind for kind, _ in work.counts}):
