@@ -12,13 +12,16 @@ from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs.dataset_files import dataset_batches
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
+from aistudio.runs.manifest_sql import count_sql, find_sql, read_sql
 from aistudio.schema import SOURCE_FIELDS
+from aistudio.secrets import redact
 
 if TYPE_CHECKING:
     from aistudio.pipeline.score import Prepared
 
 _FILES = 8  # manifest files looked into
 _ROWS_PER_FILE = 20_000  # of each, to choose from
+_ROWS_PER_ARCHIVE = 2_000  # of a tar, whose samples lie far apart
 _COUNT_BYTES = 8_000_000  # of each, counted on; readers of compressed files read up to a megabyte ahead
 
 
@@ -38,10 +41,12 @@ def take_sample(prepared: "Prepared", num_rows: int) -> Sample:
     elif config.manifest.format in DATASET_FORMATS:
         tables = [batch.candidates for batch in dataset_batches(config)]
         total, exact = sum(t.num_rows for t in tables), True
+    elif config.manifest.format == "sql":
+        tables, total, exact = _from_database(config)
     else:
         tables, total, exact = _from_files(config, prepared.files)
     if not tables:
-        raise ManifestError(f"manifest.path: {config.manifest.path}: no usable row for a probe")
+        raise ManifestError(redact(f"manifest.path: {config.manifest.path}: no usable row for a probe"))
     rows = pa.concat_tables(tables, promote_options="default")
     limit = config.manifest.limit
     if limit is not None:
@@ -56,6 +61,13 @@ def _from_folder(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
     root, paths = list_images(config.manifest, config.store)
     tables = [batch.candidates for batch in folder_candidates(paths, root, config.manifest)]
     return tables, sum(t.num_rows for t in tables), True
+
+
+def _from_database(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
+    columns = find_sql(config.manifest)[1]
+    tables = list(_first(read_sql(config.manifest, columns), _ROWS_PER_FILE))
+    num_rows = sum(t.num_rows for t in tables)
+    return tables, count_sql(config.manifest) if num_rows >= _ROWS_PER_FILE else num_rows, True
 
 
 def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Table], int, bool]:
@@ -82,12 +94,13 @@ def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], floa
         known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None
         stream.seek(0)
         batches = read_manifest(stream, file.shown, config.manifest, columns)
-        tables = list(_first(batches, _ROWS_PER_FILE))
+        most = _ROWS_PER_ARCHIVE if config.manifest.format == "webdataset" else _ROWS_PER_FILE
+        tables = list(_first(batches, most))
         num_rows = sum(t.num_rows for t in tables)
         if known is not None:
             return tables, known, True
-        ended = num_rows < _ROWS_PER_FILE
-        while not ended and stream.tell() < _COUNT_BYTES:
+        ended = num_rows < most
+        while not ended and (stream.tell() < _COUNT_BYTES or config.manifest.format == "zip"):
             batch = next(batches, None)
             ended = batch is None
             num_rows += batch.candidates.num_rows if batch else 0
