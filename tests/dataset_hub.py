@@ -52,6 +52,8 @@ class DatasetHub:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         parts = [unquote(p) for p in urlsplit(request.path).path.strip("/").split("/")]
+        if len(parts) < 4:
+            return self._send(request, 404, b"{}", {})
         api = parts[0] == "api"
         _, owner, name, *rest = parts[1:] if api else parts
         repo = f"{owner}/{name}"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio.catalogue import DATASET_FORMATS, folder_candidates, inspect_manifest, read_manifest
+from aistudio.catalogue import DATASET_FORMATS, Columns, folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs.dataset_files import dataset_batches
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
 from aistudio.runs.manifest_sql import count_sql, find_sql, read_sql
+from aistudio.runs.snapshot import FIRST_FILE_DECIDES, find_manifest
 from aistudio.schema import SOURCE_FIELDS
 from aistudio.secrets import redact
 
@@ -72,12 +73,13 @@ def _from_database(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
 
 def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Table], int, bool]:
     step = max(1, math.ceil(len(files) / _FILES))
+    columns = find_manifest(config)[1] if config.manifest.format in FIRST_FILE_DECIDES else None
     looked_at = files[::step]
     tables: list[pa.Table] = []
     rows = size = 0.0
     exact = len(looked_at) == len(files)
     for file in looked_at:
-        found, num_rows, counted = _beginning(config, file)
+        found, num_rows, counted = _beginning(config, file, columns)
         tables += found
         rows, size, exact = rows + num_rows, size + max(file.size, 0), exact and counted
     if len(looked_at) < len(files):
@@ -86,11 +88,12 @@ def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Tabl
     return tables, round(rows), exact
 
 
-def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], float, bool]:
-    """First rows of a file; how many rows it has, and whether they were counted."""
+def _beginning(config: JobConfig, file: InputFile, columns: Columns | None) -> tuple[list[pa.Table], float, bool]:
+    """First rows of a file; how many rows it has, and whether they were counted. `columns`: None: the file's own."""
     with open_input(file, config.store, config.download) as stream:
-        columns = inspect_manifest(stream, file.shown, config.manifest)
-        stream.seek(0)
+        if columns is None:
+            columns = inspect_manifest(stream, file.shown, config.manifest)
+            stream.seek(0)
         known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None
         stream.seek(0)
         batches = read_manifest(stream, file.shown, config.manifest, columns)

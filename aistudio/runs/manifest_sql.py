@@ -86,8 +86,9 @@ def _cursor(settings: ManifestSettings) -> Iterator["Cursor"]:
         import adbc_driver_postgresql.dbapi as postgresql
         from adbc_driver_manager.dbapi import Error
     except ImportError as e:
+        what = (e.name or "it").partition(".")[0]
         raise ManifestError(
-            f"manifest.format sql needs a driver ({e.name} is not installed): pip install 'aistudio-catalogue[sql]'"
+            f"manifest.format sql needs a driver ({what} is not installed): pip install 'aistudio-catalogue[sql]'"
         ) from None
     uri = str(settings.path)
     try:

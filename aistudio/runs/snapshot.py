@@ -50,7 +50,7 @@ _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
 LISTED_FORMATS = ("folder", *DATASET_FORMATS)
 ONE_TASK_FORMATS = (*LISTED_FORMATS, "sql")  # read as a whole by one task
 # Formats whose columns are guessed from the first samples: other files of the manifest may hold others.
-_FIRST_DECIDES = ("webdataset", "zip")
+FIRST_FILE_DECIDES = ("webdataset", "zip")
 _LOOKED_FILES = 10  # of those, for one that can be read
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
@@ -128,7 +128,7 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
 
 def _columns(config: JobConfig, files: list[InputFile]) -> Columns:
     """Columns by the first file; of archives, by the first one that can be read."""
-    last = min(len(files), _LOOKED_FILES if config.manifest.format in _FIRST_DECIDES else 1) - 1
+    last = min(len(files), _LOOKED_FILES if config.manifest.format in FIRST_FILE_DECIDES else 1) - 1
     for number, file in enumerate(files):
         try:
             with open_input(file, config.store, config.download) as stream:
@@ -214,7 +214,7 @@ def read_input(
         return
     file = files[index]
     with open_input(file, config.store, config.download) as stream:
-        first = index == 0 or config.manifest.format in _FIRST_DECIDES
+        first = index == 0 or config.manifest.format in FIRST_FILE_DECIDES
         own = columns if first else inspect_manifest(stream, file.shown, config.manifest)
         own = replace(own, inline=columns.inline)  # which no other file decides again
         stream.seek(0)

@@ -224,3 +224,12 @@ def test_columns_are_those_of_the_first_samples(read):
     columns = inspect_manifest(stream, "m", ManifestSettings(path="m", format="webdataset"))
     assert "late" not in columns.found and "url" in columns.found
     assert stream.tell() < len(stream.getvalue()) * 0.6
+
+
+def test_samples_are_those_that_webdataset_sees(read, tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    members = sample("a/001") | sample("b.c/002") | {"x.seg.png": JPEG, "x.jpg": JPEG, "plain.jpg": JPEG}
+    (tmp_path / "0.tar").write_bytes(tar_of(members))
+    theirs = [s["__key__"] for s in webdataset.WebDataset(str(tmp_path / "0.tar"), shardshuffle=False)]
+    ours = [r["item_id"] for r in read(tar_of(members), "webdataset").rows]
+    assert ours == theirs

@@ -82,3 +82,13 @@ def test_two_columns_of_structs_are_nobodys_guess(read):
         read(file_of(table), "parquet")
     result = read(file_of(table), "parquet", columns={"image_url": "back"})
     assert result.rows[0]["image_url"].endswith("#row=1&column=back")
+
+
+def test_what_the_hubs_own_library_writes(read, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = {"image": [{"bytes": JPEG, "path": None}] * 3, "label": [0, 1, 0]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "a.parquet"))
+    result = read((tmp_path / "a.parquet").read_bytes(), "parquet", file="/d/a.parquet")
+    assert [r["image_url"] for r in result.rows] == [f"/d/a.parquet#row={n}&column=image" for n in (1, 2, 3)]
+    assert [r["label"] for r in result.rows] == [0, 1, 0]

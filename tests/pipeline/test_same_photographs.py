@@ -104,7 +104,7 @@ def expected(tmp_path_factory, photos):
     ["folder", "http", "s3", "parquet", "webdataset", "zip", "postgresql", "hub", "s3 tar"],
     indirect=True,
 )
-def test_photographs_are_the_same_from_everywhere(request, source, make_config, photos, expected):
+def test_photographs_are_the_same_from_everywhere(request, source, make_config, photos, expected, tmp_path):
     s3 = request.getfixturevalue("bucket") if str(source.manifest["path"]).startswith("s3:") else None
     table, rejected = scored(make_config, source, s3.url if s3 else None)
     statuses = sorted(s for s in table["status"].to_pylist() if s != "ok")
@@ -122,3 +122,5 @@ def test_photographs_are_the_same_from_everywhere(request, source, make_config, 
             row["text"] == sources.text_of(row["item_id"]) for row in good.select(["item_id", "text"]).to_pylist()
         )
     assert all(len(url) < 1000 for url in table["image_url"].to_pylist())
+    stored = b"".join(p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file())
+    assert stored and not any(secret in stored for secret in (b"p@ss-w0rd", b"p%40ss-w0rd"))

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,9 @@ def test_pictures_in_a_database_are_refused_by_name(postgres):
     query = "SELECT 1 AS item_id, 'ffd8ff'::bytea AS image_url"
     with pytest.raises(ManifestError, match=r"'image_url' holds bytes.*export the table to Parquet"):
         find_sql(ManifestSettings(path=postgres.uri, format="sql", query=query))
+
+
+def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", None)
+    with pytest.raises(ManifestError, match=r"adbc_driver_postgresql is not installed.*aistudio-catalogue\[sql\]"):
+        find_sql(ManifestSettings(path="postgresql://h/x", format="sql", query="SELECT 1"))
