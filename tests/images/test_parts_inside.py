@@ -216,3 +216,32 @@ def test_places(tmp_path):
             parse_target(wrong)
     with pytest.raises(BadURL, match="climbs out"):
         parse_target(f"https://h/../a.tar{inside}", {"https://h/": "/data/"})
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_bucket_that_fails_costs_the_rows_asked_for_meanwhile(monkeypatch, kind):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    data = tar_of(BODIES) if kind == "tar" else rows_file(list(BODIES.values()), row_group_size=12)
+    with S3Server() as s3:
+        s3.client.put_object(Bucket="bucket", Key="a", Body=data)
+        rows = [part_address("s3://bucket/a", Part("row", "image", n)) for n in range(1, 13)]
+        urls = rows if kind == "parquet" else list(addresses("s3://bucket/a", data, "tar").values())
+        settings = DownloadSettings(max_bytes=MOST, retries=0)
+        with Downloader(settings, StoreSettings(endpoint_url=s3.url, retries=0)) as downloader:
+
+            def now(some):
+                found = dict(downloader.stream([(url, None) for url in some]))
+                return [found[i] for i in range(len(some))]
+
+            assert now(urls[:1])[0].body == BODIES["d/0.jpg"]
+            for fault, status in (("error", Status.CONNECTION_ERROR), ("denied", Status.ACCESS_DENIED)):
+                s3.fault = lambda method, path, fault=fault: fault
+                failed = now([urls[0], urls[11]] if kind == "tar" else [urls[0]])  # other rows are in memory already
+                assert {f.status for f in failed} == {status}, [f.error for f in failed]
+                s3.fault = None
+            assert [f.body for f in now(urls)] == list(BODIES.values())
+            again = tar_of(dict(reversed(BODIES.items()))) if kind == "tar" else data
+            s3.client.put_object(Bucket="bucket", Key="a", Body=again + b"\0" * 512)
+            replaced = now(urls[3:4])[0]
+            assert replaced.status is Status.NOT_FOUND or replaced.body == BODIES["d/3.jpg"]
