@@ -9,9 +9,9 @@ from aistudio.parts import Part, part_address, split_part
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
-@given(place=NAMES, kind=st.sampled_from(["row", "tar", "zip"]), name=NAMES, at=st.integers(0, 10**15))
-def test_an_address_says_what_it_was_made_of(place, kind, name, at):
-    part = Part(kind, name, at, 0 if kind == "row" else at + 7)
+@given(NAMES, st.sampled_from(["row", "tar", "zip"]), NAMES, st.integers(0, 10**15), st.sampled_from(["", "0a1b2c3d"]))
+def test_an_address_says_what_it_was_made_of(place, kind, name, at, mark):
+    part = Part(kind, name, at, 0, mark) if kind == "row" else Part(kind, name, at, at + 7)
     assert split_part(part_address(place, part)) == (place, part)
 
 

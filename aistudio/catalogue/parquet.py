@@ -17,6 +17,7 @@ from aistudio.catalogue.record_batches import check_types, columns_of_schema, re
 from aistudio.catalogue.table import Batch, Columns
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
+from aistudio.parts import footer_mark
 
 
 def inspect_parquet(stream: BinaryIO, file: str, settings: ManifestSettings) -> Columns:
@@ -37,6 +38,7 @@ def read_parquet(
     Raises:
         ManifestError: not a Parquet file, a damaged one, or one whose columns differ from `columns`.
     """
+    mark = footer_mark(stream) if columns.inline else ""
     parquet = _open(stream, file)
     kept = [name for name, _ in columns.passthrough]
     mapped = [name for column, name in columns.mapping.items() if not (columns.inline and column == "image_url")]
@@ -58,7 +60,7 @@ def read_parquet(
             raise ManifestError(f"{file}: damaged Parquet file after record {record - 1}: {e}") from None
         if table is None:
             return
-        batch = records_batch(table, columns, file, settings, record, id_prefix)
+        batch = records_batch(table, columns, file, settings, record, id_prefix, mark)
         record += table.num_rows
         if table.num_rows:
             yield batch

@@ -47,16 +47,24 @@ def columns_of_schema(schema: pa.Schema, settings: ManifestSettings, file: str, 
 
 
 def records_batch(
-    table: pa.RecordBatch, columns: Columns, file: str, settings: ManifestSettings, record: int, id_prefix: str
-) -> Batch:
-    """Return the batch that records become, of which the first has number `record`."""
-    return _Records(table, columns, file, settings.image_separator).batch(record, id_prefix)
+    table: pa.RecordBatch, columns: Columns, file: str, settings: ManifestSettings, record: int, id_prefix: str,
+    mark: str = "",
+) -> Batch:  # fmt: skip
+    """Return the batch that records become, of which the first has number `record`.
+
+    Args:
+        mark: of a file with a column of pictures, which are addressed by it (parts.footer_mark).
+    """
+    return _Records(table, columns, file, settings.image_separator, mark).batch(record, id_prefix)
 
 
 class _Records:
     """One record batch on its way to a Batch: converts columns and notes why records are refused."""
 
-    def __init__(self, table: pa.RecordBatch, columns: Columns, file: str, separator: str | None) -> None:
+    def __init__(
+        self, table: pa.RecordBatch, columns: Columns, file: str, separator: str | None, mark: str = ""
+    ) -> None:
+        self._mark = mark
         self._table, self._columns, self._file, self._separator = table, columns, file, separator
         self._reasons: list[str | None] = [None] * table.num_rows
 
@@ -84,7 +92,7 @@ class _Records:
             arrays["image_url"] = pa.array([url for i in ok for _, url in images[i]], pa.string())
         lines = pa.array([record + i for i in taken], pa.int64())
         if inline:
-            urls = [part_address(self._file, Part("row", inline, record + i)) for i in taken]
+            urls = [part_address(self._file, Part("row", inline, record + i, mark=self._mark)) for i in taken]
             arrays["image_url"] = pa.array(urls, pa.string())
         self._add_missing(arrays, row_ids_of(id_prefix, lines, positions), positions)
         source = [repeated(self._file, len(taken)), lines, positions]

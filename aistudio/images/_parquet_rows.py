@@ -10,13 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import accumulate
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aistudio.file_ranges import KeyLocks
 from aistudio.images._fetched import FetchFailed
+from aistudio.parts import Part, footer_mark
 from aistudio.schema import Status
 from aistudio.storable import error_text
 
@@ -28,6 +29,12 @@ _FOOTERS = 64
 Open = Callable[[str], BinaryIO]
 
 
+class _Footer(NamedTuple):
+    mark: str  # parts.footer_mark
+    metadata: pq.FileMetaData
+    ends: list[int]  # row after the last one of each row group, from 0
+
+
 class RowReader:
     """Reads pictures by row number; for several threads at once."""
 
@@ -35,19 +42,20 @@ class RowReader:
         """`open_file`: gives a seekable stream of a file; its FileNotFoundError and StoreError are handed through."""
         self._open = open_file
         self._lock, self._opening = threading.Lock(), KeyLocks()
-        self._footers: OrderedDict[str, tuple[pq.FileMetaData, list[int]]] = OrderedDict()
-        self._cursors: OrderedDict[tuple[str, str, int], _Cursor] = OrderedDict()
+        self._footers: OrderedDict[str, _Footer] = OrderedDict()
+        self._cursors: OrderedDict[tuple[str, str, str, int], _Cursor] = OrderedDict()
 
-    def read(self, place: str, row: int, column: str, max_bytes: int) -> bytes:
-        """The picture of record `row` (from 1), at most `max_bytes`. Raises FetchFailed."""
-        footer, ends = self._footer(place)
+    def read(self, place: str, part: Part, max_bytes: int) -> bytes:
+        """The picture of a row, at most `max_bytes`. Raises FetchFailed, what opening raises, StoreError."""
+        row, column = part.at, part.name
+        mark, footer, ends = self._footer(place, part.mark)
         group = bisect.bisect_right(ends, row - 1)
         if row < 1 or group >= len(ends):
             raise FetchFailed(Status.NOT_FOUND, f"the file has {footer.num_rows:,} rows, none of number {row:,}")
         first = ends[group - 1] if group else 0
-        key = (place, column, group)
+        key = (place, mark, column, group)
         with self._lock:
-            cursor = self._cursors.pop(key, None) or _Cursor(lambda: self._open(place), footer, group, column)
+            cursor = self._cursors.pop(key, None) or _Cursor(lambda: self._opened(place, mark), footer, group, column)
             self._cursors[key] = cursor
             while len(self._cursors) > _CURSORS:
                 self._cursors.popitem(last=False)
@@ -58,24 +66,44 @@ class RowReader:
             raise FetchFailed(Status.TOO_LARGE, f"the picture has {found:,} bytes; download.max_bytes is {max_bytes:,}")
         return found
 
-    def _footer(self, place: str) -> tuple[pq.FileMetaData, list[int]]:
+    def _opened(self, place: str, mark: str) -> BinaryIO:
+        """A stream of the file that had this footer."""
+        stream = self._open(place)
+        try:
+            if footer_mark(stream) != mark:
+                raise _replaced(place)
+        except BaseException:
+            stream.close()
+            self._forget(place)
+            raise
+        return stream
+
+    def _forget(self, place: str) -> None:
+        with self._lock:
+            self._footers.pop(place, None)
+
+    def _footer(self, place: str, wanted: str) -> _Footer:
         with self._opening(place):
             with self._lock:
                 known = self._footers.get(place)
-            return known or self._read_footer(place)
+            found = known if known and wanted in ("", known.mark) else self._read_footer(place)
+        if wanted not in ("", found.mark):
+            raise _replaced(place)
+        return found
 
-    def _read_footer(self, place: str) -> tuple[pq.FileMetaData, list[int]]:
+    def _read_footer(self, place: str) -> _Footer:
         with closing(self._open(place)) as stream:
             try:
+                mark = footer_mark(stream)
                 footer = pq.ParquetFile(stream).metadata
             except (OSError, pa.ArrowException) as e:
                 raise _damaged(e) from None
         ends = list(accumulate(footer.row_group(i).num_rows for i in range(footer.num_row_groups)))
         with self._lock:
-            self._footers[place] = footer, ends
+            found = self._footers[place] = _Footer(mark, footer, ends)
             while len(self._footers) > _FOOTERS:
                 self._footers.popitem(last=False)
-        return footer, ends
+        return found
 
 
 class _Cursor:
@@ -105,15 +133,17 @@ class _Cursor:
             return found
 
     def _begin(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        self._drop()
         self._stream = self._open()
         try:
             file = pq.ParquetFile(self._stream, metadata=self._footer, buffer_size=1 << 20, pre_buffer=False)
             column = self._leaf(file.schema_arrow)
             self._batches = file.iter_batches(_ROWS, row_groups=[self._group], columns=[column], use_threads=False)
-        except (OSError, pa.ArrowException) as e:
-            raise _damaged(e) from None
+        except BaseException as e:
+            self._drop()
+            if isinstance(e, OSError | pa.ArrowException):
+                raise _damaged(e) from None
+            raise
         self._next = 0
 
     def _leaf(self, schema: pa.Schema) -> str:
@@ -162,6 +192,10 @@ def _within(value: Any, max_bytes: int) -> bytes | int | None:
     if value is None or not len(value):
         return None
     return value.to_pybytes() if len(value) <= max_bytes else len(value)
+
+
+def _replaced(place: str) -> FetchFailed:
+    return FetchFailed(Status.NOT_FOUND, f"{place} is another file than when the manifest was read")
 
 
 def _damaged(e: Exception) -> FetchFailed:

@@ -41,6 +41,6 @@ class PartReader:
 
     def _read(self, place: str, part: Part, max_bytes: int) -> bytes:
         if part.kind == "row":
-            return self._rows.read(place, part.at, part.name, max_bytes)
+            return self._rows.read(place, part, max_bytes)
         read = self._files.ranges(place).read
         return (tar_member if part.kind == "tar" else zip_member)(read, part, max_bytes)

@@ -23,7 +23,7 @@ from aistudio.catalogue.archives import Damage, samples_in_order
 from aistudio.catalogue.tar import Tar
 from aistudio.config import StoreSettings
 from aistudio.errors import ManifestError, StoreError
-from aistudio.parts import Part, part_address
+from aistudio.parts import Part, footer_mark, part_address
 from aistudio.places import in_bucket
 from aistudio.store import Store, open_store
 
@@ -137,11 +137,12 @@ def _import_shard(
     with closing(_opened(store, shard.table)) as stream:
         file = _read(store, shard.table, stream)
         pictures = [f.name for f in file.schema_arrow if _binary(f)]
+        mark = footer_mark(stream) if pictures else ""
         table = file.read([f.name for f in file.schema_arrow if not _binary(f)])
     _check_count(store, shard, table.num_rows, done)
     keys, statuses = _texts(table, "key"), _texts(table, "status")
     urls, captions, items = _texts(table, "url"), _texts(table, "caption"), _texts(table, item)
-    places = _places(store, shard, pictures, keys, done)
+    places = _places(store, shard, pictures[:1], mark, keys, done)
     chosen, addresses, left = [], [], []
     for i, (key, status) in enumerate(zip(keys, statuses, strict=True)):
         reason = "" if status == "success" else status or "no status"
@@ -167,13 +168,16 @@ def _import_shard(
     return pa.Table.from_arrays(arrays, schema=schema), pa.Table.from_pylist(left, schema=LEFT_OUT_SCHEMA)
 
 
-def _places(store: Store, shard: _Shard, pictures: list[str], keys: list[str | None], done: Imported) -> dict[str, str]:
+def _places(
+    store: Store, shard: _Shard, pictures: list[str], mark: str, keys: list[str | None], done: Imported
+) -> dict[str, str]:
     """Address of the picture of each row by its key."""
     if shard.tar is not None:
         return dict(_in_tar(store, shard.tar, done))
     if pictures:
-        place = store.path(shard.table)
-        return {key or "": part_address(place, Part("row", pictures[0], row)) for row, key in enumerate(keys, 1)}
+        place, column = store.path(shard.table), pictures[0]
+        rows = enumerate(keys, 1)
+        return {key or "": part_address(place, Part("row", column, row, mark=mark)) for row, key in rows}
     return {key: store.path(file) for key, file in shard.files.items()}
 
 

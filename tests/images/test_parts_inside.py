@@ -20,7 +20,7 @@ from aistudio.images._parquet_rows import RowReader
 from aistudio.images._parts import PartReader
 from aistudio.images.download import Downloader
 from aistudio.images.urls import BadURL, parse_target
-from aistudio.parts import Part, part_address
+from aistudio.parts import Part, footer_mark, part_address
 from aistudio.schema import Status
 from tests.archives import tar_of, zip_of
 from tests.s3_server import S3Server
@@ -123,6 +123,21 @@ class TestDamage:
         assert [f.status for f in found] == [Status.NOT_FOUND] * 2
         assert "another one than when it was listed" in found[0].error
 
+    def test_a_parquet_file_that_was_replaced_gives_no_wrong_picture(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        first, second = rows_file([b"a" * 50, b"b" * 50]), rows_file([b"b" * 50, b"a" * 51])
+        reader = PartReader(StoreSettings())
+        marks = [footer_mark(io.BytesIO(data)) for data in (first, second)]
+        assert len(set(marks)) == 2
+        for data, seen in ((first, [b"a" * 50, None]), (second, [None, b"b" * 50]), (first, [b"a" * 50, None])):
+            path.write_bytes(data)
+            for mark, expected in zip(marks, seen, strict=True):
+                part = Part("row", "image", 1, mark=mark)
+                try:
+                    assert reader.read(str(path), part, MOST).body == expected
+                except FetchFailed as e:
+                    assert expected is None and e.status is Status.NOT_FOUND and "another file" in e.error
+
     def test_cut_short(self, tmp_path):
         data = tar_of({"a.jpg": b"a" * 600, "b.jpg": b"b" * 600})
         (tmp_path / "a.tar").write_bytes(data[:1800])
@@ -200,7 +215,7 @@ def test_rows_asked_for_in_any_order_by_many_threads_are_decoded_about_once(tmp_
     reader = RowReader(open_file)
     order = sorted(range(400), key=lambda n: n + random.Random(n).random() * 30)
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda n: reader.read(str(path), n + 1, "image", MOST), order))
+        found = list(pool.map(lambda n: reader.read(str(path), Part("row", "image", n + 1), MOST), order))
     assert found == [bodies[n] for n in order]
     assert len(opened) == 3  # the footer and two row groups
 

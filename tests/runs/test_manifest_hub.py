@@ -49,7 +49,8 @@ def test_a_data_set_is_read_row_by_row_at_one_commit(hub, make_config):
     batches = [b for i in (0, 1) for b in read_input(config, found, i, columns, many=True)]
     rows = [row for batch in batches for row in batch.candidates.to_pylist()]
     assert [r["row_id"] for r in rows] == ["0-1", "0-2", "0-3", "0-4", "1-1", "1-2"]
-    assert rows[0]["image_url"] == f"hf://datasets/shop/photos@{sha}/data/train-0.parquet#row=1&column=image"
+    start = f"hf://datasets/shop/photos@{sha}/data/train-0.parquet#row=1&column=image&footer="
+    assert rows[0]["image_url"].startswith(start)
     with Downloader(DownloadSettings(), StoreSettings()) as downloader:
         got = dict(downloader.stream([(r["image_url"], None) for r in rows]))
     assert [got[i].body for i in range(6)] == JPEGS
