@@ -10,12 +10,15 @@ import pytest
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 from aistudio.pipeline.sample import take_sample
+from aistudio.pipeline.score import prepare
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.runs import layout
 from aistudio.runs.manifest_sql import count_sql, find_sql, read_sql
 from aistudio.runs.snapshot import find_manifest, load_snapshot, manifest_identity
 from aistudio.store import open_store
 
+postgresql = pytest.importorskip("adbc_driver_postgresql.dbapi", reason="the driver of the extra `sql`")
+connect = postgresql.connect
 SECRET = ("p@ss-w0rd", "p%40ss-w0rd")
 
 
@@ -161,6 +164,20 @@ class TestInARun:
         assert not any(secret in json.dumps(identity) for secret in SECRET)
         other = self.config(shop, make_config, "SELECT * FROM photos ORDER BY sku LIMIT 41")
         assert manifest_identity(other, find_manifest(other)[0]) != identity
+
+    def test_a_run_goes_on_without_its_database(self, shop, make_config, monkeypatch):
+        config = self.config(shop, make_config)
+        files, columns = find_manifest(config)
+        made = make_snapshot(config, files, columns, attempt=1, num_actors=2)
+        down = config.manifest.path.replace(str(shop.port), "1")
+        monkeypatch.setattr(postgresql, "connect", lambda uri, **_: connect(uri.replace(str(shop.port), "1")))
+        with pytest.raises(ManifestError, match="refused"):
+            find_manifest(config)
+        prepared = prepare(config)
+        assert prepared.files == [] and load_snapshot(prepared.store) == made
+        other = config.model_copy(update={"manifest": config.manifest.model_copy(update={"path": down})})
+        with pytest.raises(ManifestError, match="refused"):  # another database
+            prepare(other)
 
     def test_a_probe_counts_the_rows(self, shop, make_config):
         from types import SimpleNamespace
