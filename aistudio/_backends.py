@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,14 @@ class Entry(NamedTuple):
     etag: str = ""  # of an object in a bucket, in its quotes
 
 
+class Ranges(Protocol):
+    """Bytes of one file, read by several threads at once. `read` gives fewer than asked for at the end alone."""
+
+    size: int  # bytes
+
+    def read(self, start: int, stop: int) -> bytes: ...
+
+
 class Backend(Protocol):
     """What store.py asks of a place. Keys are relative to the place's root; `sweep` removes unfinished writes."""
 
@@ -27,6 +36,7 @@ class Backend(Protocol):
     def sweep(self, prefix: str) -> None: ...
     def read(self, key: str) -> bytes: ...
     def open(self, key: str, etag: str) -> BinaryIO: ...
+    def ranges(self, key: str) -> Ranges | None: ...
     def write(self, key: str, data: bytes, overwrite: bool) -> bool: ...
     def delete(self, key: str) -> None: ...
 
@@ -87,6 +97,14 @@ class LocalBackend:
         except OSError as e:
             raise _os_error(e, self.root / key) from None
 
+    def ranges(self, key: str) -> "LocalRanges | None":
+        try:
+            return LocalRanges(self.root / key)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as e:
+            raise _os_error(e, self.root / key) from None
+
     def write(self, key: str, data: bytes, overwrite: bool) -> bool:
         path = self.root / key
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -110,6 +128,33 @@ class LocalBackend:
             (self.root / key).unlink(missing_ok=True)
         except OSError as e:
             raise _os_error(e, self.root / key) from None
+
+
+class LocalRanges:
+    """Ranges of a local file, which stays open as long as this lives."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError: not there, not a regular file."""
+        # O_NONBLOCK: opening a FIFO would otherwise wait for its writer for ever.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        info = os.fstat(self._fd)
+        self.path, self.size = path, info.st_size
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            os.close(self._fd)
+
+    def read(self, start: int, stop: int) -> bytes:
+        parts: list[bytes] = []
+        try:
+            while start < stop and (part := os.pread(self._fd, stop - start, start)):
+                parts.append(part)
+                start += len(part)
+        except OSError as e:
+            raise _os_error(e, self.path) from None
+        return b"".join(parts)
 
 
 # What file systems and FUSE drivers answer that cannot sync a folder, or not open one for it (SMB, 9p, some of FUSE).

@@ -41,8 +41,23 @@ class Bucket:
             raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
         return io.BufferedReader(RangeReader(self, entry), 1 << 16)
 
+    def ranges(self, key: str) -> "BucketRanges | None":
+        entry = self._entry(key)
+        return None if entry is None else BucketRanges(self, entry)
+
     def sweep(self, prefix: str) -> None:
         """Nothing to do: one PUT leaves nothing unfinished behind."""
+
+
+class BucketRanges:
+    """Ranges of one object: each read is one request, all of the same object."""
+
+    def __init__(self, backend: Bucket, entry: Entry) -> None:
+        self._backend, self._entry, self.size = backend, entry, entry.size
+
+    def read(self, start: int, stop: int) -> bytes:
+        stop = min(stop, self.size)
+        return self._backend.read_range(self._entry, start, stop) if start < stop else b""
 
 
 class RangeReader(io.RawIOBase):

@@ -29,8 +29,10 @@ _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 BUCKETS = ("s3", "gs", "az")  # schemes of object storage: `scheme://bucket/key`
 _ADDRESSES = {
     "s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "az": "az://container/prefix",
-    "http": "http://…", "https": "https://…",
+    "hf": "hf://datasets/owner/name", "http": "http://…", "https": "https://…",
+    "postgresql": "postgresql://user@host/name", "postgres": "postgres://user@host/name",
 }  # fmt: skip
+_DATABASES = ("postgresql", "postgres")  # may name no host: a socket of this machine
 _OTHER_NAMES = {  # Hadoop's and others'
     "s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "azure": "az", "wasb": "az", "wasbs": "az",
     "adl": "az",
@@ -139,7 +141,7 @@ def _with_scheme(text: str, scheme: str, remote: Collection[str]) -> str:
         raise BadPlaceError(f"{text}: the scheme {scheme}: cannot be used here; {_possible(remote)}{near}")
     if not rest.startswith("//"):
         raise BadPlaceError(f"{text}: slashes are missing; write {scheme}://{rest.lstrip('/')}")
-    if not re.match(r"//[^/\s]", rest):
+    if not re.match(r"//[^/\s]", rest) and scheme not in _DATABASES:
         host = f"host; write {scheme}://host/path"
         what = f"bucket; write {_ADDRESSES[scheme]}" if scheme in BUCKETS else host
         raise BadPlaceError(f"{text}: names no {what}")

@@ -56,7 +56,7 @@ SOURCE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("source_file", pa.string(), nullable=False),  # a folder of images: the folder
     pa.field(
         "source_line", pa.int64(), nullable=False
-    ),  # from 1: line; Parquet: record; folder: place among the images
+    ),  # from 1: line; Parquet, SQL: record; archive: sample; folder: place among the images
     pa.field("image_position", pa.int32()),  # from 1: place in the item's list of images; null: there is no list
 )
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio._backends import Backend, Entry, LocalBackend
+from aistudio._backends import Backend, Entry, LocalBackend, Ranges
 from aistudio._ranges import NOT_CONDITIONAL
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
@@ -25,7 +25,7 @@ from aistudio.places import in_bucket, require_place
 from aistudio.schema import with_list_vectors
 from aistudio.storable import storable_text
 
-__all__ = ["Entry", "Store", "open_store"]
+__all__ = ["Entry", "Ranges", "Store", "open_store"]
 
 # Vectors and JPEG files do not compress: trying costs a third of the write time and saves nothing.
 _INCOMPRESSIBLE = re.compile(r"(rank_)?embedding(_\w+)?\.list\.element|thumbnail")
@@ -84,6 +84,10 @@ class Store:
             StoreError: missing, out of reach.
         """
         return self._backend.open(key, etag)
+
+    def open_ranges(self, key: str) -> Ranges | None:
+        """Reader of ranges for several threads at once, None where there is no such file. Raises StoreError."""
+        return self._backend.ranges(key)
 
     def read_json(self, key: str) -> Any:
         try:

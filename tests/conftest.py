@@ -40,3 +40,15 @@ def golden_dir() -> Path:
     if not (folder / "check.py").is_file():
         pytest.skip("the golden fixtures are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator:
+    """One Postgres of tests/postgres.py for all tests that need one."""
+    from tests.postgres import Postgres, programs
+
+    pytest.importorskip("adbc_driver_postgresql", reason="the driver of the extra `sql` is not installed")
+    if programs() is None:
+        pytest.skip("PostgreSQL's programs (initdb, postgres) are not on this machine")
+    with Postgres() as server:
+        yield server

@@ -20,7 +20,7 @@ def test_a_page_that_is_made_is_up_to_date(name):
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_every_command_and_setting_on_a_page_exists(path):
     text = path.read_text("utf-8")
-    for verb in re.findall(r"^(?:python -m )?aistudio ([a-z_]+)", text, re.MULTILINE):
+    for verb in re.findall(r"^(?:python -m )?aistudio ([a-z0-9_]+)", text, re.MULTILINE):
         assert verb in VERBS
     known = set(re.findall(r"^\| `([\w.]+)`", PAGES["settings.md"], re.MULTILINE))
     for setting in re.findall(r"--set ((?:download|engine|images|metrics|report|search|select|store)\.\w+)=", text):

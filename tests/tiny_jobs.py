@@ -93,6 +93,7 @@ def make_config(tmp_path: Path, tiny_models: dict[str, str]) -> Callable[..., Jo
         format: str = "csv",
         ranking: str | None = "ranking",
         columns: dict[str, str] | None = None,
+        query: str | None = None,
         **sections: Any,
     ) -> JobConfig:
         data: dict[str, Any] = {
@@ -103,6 +104,8 @@ def make_config(tmp_path: Path, tiny_models: dict[str, str]) -> Callable[..., Jo
             # A loaded test machine may take long to start Ray.
             "engine": {"shard_rows": 8, "num_actors": 1, "batch_size": 4, "plan": "fused", "start_timeout_s": 240},
         }
+        if query is not None:
+            data["manifest"]["query"] = query
         for name, value in sections.items():
             data[name] = {**data[name], **value} if isinstance(data.get(name), dict) else value
         return parse_config(data, "test")

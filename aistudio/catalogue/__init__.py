@@ -19,6 +19,7 @@ from aistudio.catalogue.datasets import (
 from aistudio.catalogue.duplicates import find_duplicates
 from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates, inspect_folder
 from aistudio.catalogue.manifest import MANIFEST_SUFFIXES, inspect_manifest, read_manifest
+from aistudio.catalogue.record_batches import columns_of_schema, records_batch
 from aistudio.catalogue.table import Batch, Columns, Reading
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Queries",
     "Reading",
     "TrainingPairs",
+    "columns_of_schema",
     "find_duplicates",
     "folder_candidates",
     "inspect_dataset",
@@ -44,5 +46,6 @@ __all__ = [
     "read_manifest",
     "read_pairs",
     "read_queries",
+    "records_batch",
     "vocabulary_texts",
 ]

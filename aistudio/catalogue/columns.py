@@ -30,6 +30,7 @@ def resolve(
     *,
     defaults: Mapping[str, str] = SAME_NAMES,
     fixed: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> Columns:
     """The column mapping of a manifest.
 
@@ -40,6 +41,7 @@ def resolve(
         file: name used in messages.
         defaults: candidate column -> manifest column, used where the manifest has it.
         fixed: candidate columns that the format itself fills; they cannot be mapped.
+        optional: candidate columns that need not be there, because the format has something to put in their place.
 
     Raises:
         ManifestError: a mapped, kept or required column is missing, or a name is not a candidate column.
@@ -65,7 +67,7 @@ def resolve(
     if images or settings.image_separator:
         _drop_fallback(mapping, settings, file)
     for column in REQUIRED:
-        if column not in mapping and column not in fixed:
+        if column not in mapping and column not in fixed and column not in optional:
             raise ManifestError(
                 f"{file}: no column for {column}; columns found: {_listed(found)}; mapping: {mapping or 'none'}; "
                 f"expected a column {column!r} or manifest.columns: {{{column}: <its name>}}{_hint(column, found)}"

@@ -36,7 +36,7 @@ def inspect_jsonl(lines: Lines, file: str, settings: ManifestSettings) -> Column
     keys: dict[str, None] = {}
     problem = "no lines"
     for line in islice(lines, HEAD_LINES):
-        value = _parse(line)
+        value = parse_object(line)
         if isinstance(value, dict):
             keys.update(dict.fromkeys(value))
         elif problem == "no lines" and line.text.strip():
@@ -51,7 +51,7 @@ def jsonl_events(lines: Lines, settings: ManifestSettings, columns: Columns) -> 
     for line in lines:
         if line.problem is None and not line.text.strip("\r\n"):
             continue
-        value = _parse(line)
+        value = parse_object(line)
         try:
             event = value if isinstance(value, str) else _rows(line.number, value, columns, settings)
         except RecursionError:  # parsed, but too deep to be written as text again
@@ -59,7 +59,7 @@ def jsonl_events(lines: Lines, settings: ManifestSettings, columns: Columns) -> 
         yield Reject(line.number, line.text.rstrip("\r\n"), event) if isinstance(event, str) else event
 
 
-def _parse(line: Line) -> dict[str, Any] | str:
+def parse_object(line: Line) -> dict[str, Any] | str:
     """The line's object, or the reason why there is none."""
     if line.problem is not None:
         return line.problem
@@ -85,7 +85,7 @@ def _rows(line_number: int, value: dict[str, Any], columns: Columns, settings: M
     names = columns.images or (columns.mapping["image_url"],)
     cells = [value.get(name) for name in names]
     listed = bool(columns.images) or settings.image_separator is not None or isinstance(cells[0], list)
-    row = _row(value, columns, "" if listed else cells[0])
+    row = candidate_row(value, columns, "" if listed else cells[0])
     if isinstance(row, str):
         return row
     if not listed:
@@ -99,7 +99,7 @@ def _rows(line_number: int, value: dict[str, Any], columns: Columns, settings: M
     return Rows(line_number, with_images(row, images), [position for position, _ in images])
 
 
-def _row(value: dict[str, Any], columns: Columns, image: Any) -> tuple[Any, ...] | str:
+def candidate_row(value: dict[str, Any], columns: Columns, image: Any) -> tuple[Any, ...] | str:
     """The candidate row with `image` as its address, or the reason why there is none."""
     found: dict[str, str] = {}
     for column, name in columns.mapping.items():

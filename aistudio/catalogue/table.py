@@ -86,6 +86,7 @@ class Columns:
     mapping: dict[str, str]  # candidate column -> manifest column, only those that exist
     passthrough: tuple[tuple[str, pa.Field], ...]  # manifest column, stored field
     images: tuple[str, ...] = ()  # manifest columns of an item's images, when image_url is mapped to several
+    inline: str = ""  # manifest column that holds the pictures themselves, when image_url is one
 
     @property
     def passthrough_fields(self) -> list[pa.Field]:

@@ -29,7 +29,7 @@ from aistudio.places import BUCKETS, BadPlaceError, beside, is_relative, resolve
 _LOCAL: tuple[str, ...] = ()
 # Setting -> which addresses it may be beside a local path.
 _JOB_PLACES: dict[str, tuple[str, ...]] = {
-    "manifest.path": (*BUCKETS, "https", "http"),
+    "manifest.path": (*BUCKETS, "hf", "https", "http", "postgresql", "postgres"),
     "output": BUCKETS,
     "models.recall": _LOCAL,
     "models.ranking": _LOCAL,

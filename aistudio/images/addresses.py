@@ -38,7 +38,7 @@ class Look(NamedTuple):
     """What was found about some rows' addresses."""
 
     rows: int
-    kinds: dict[str, int]  # http, file, s3, gs, az, other -> rows, by image_url
+    kinds: dict[str, int]  # http, file, s3, gs, az, hf, other -> rows, by image_url
     hosts: list[tuple[str, int]]  # most frequent first
     problems: list[Problem]  # most rows first; a row counts once
     note: str  # what was not looked at, "" for nothing
@@ -80,7 +80,7 @@ def _reason(target: Target | str, refused: dict[str, tuple[Status, str]]) -> tup
         return Status.BAD_URL, target
     if target.url is not None:
         return refused.get(target.url.host or "")
-    if target.path is not None and not _is_there(target.path):
+    if target.path is not None and target.scheme == "file" and not _is_there(target.path):
         return Status.NOT_FOUND, f"no such file (looked from {Path.cwd()})"
     return None
 

@@ -1,8 +1,8 @@
 """Fetching images: many in flight, in completion order, bounded in memory; a failed row is a row.
 
 `Downloader` owns one thread with one event loop. Addresses as text are urls.py's, one HTTP try is _http.py's, files
-and S3 are _blocking.py's, Google's and Azure's objects _objects.py's. Decoding is decode.py's: a body that is no image
-is still `ok` here.
+and S3 are _blocking.py's, Google's and Azure's objects _objects.py's, pictures inside
+files _parts.py's. Decoding is decode.py's: a body that is no image is still `ok` here.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._flow import Budget, Door, Request, Stream
 from aistudio.images._http import HttpClient
 from aistudio.images._objects import ObjectReader
+from aistudio.images._parts import PartReader
 from aistudio.images._retry import backoff_s
 from aistudio.images.host_gate import Gate
 from aistudio.images.host_limits import EXCHANGE_S, Allotment, Exchange, exchange_alone, first_allotment
@@ -61,6 +62,7 @@ class Downloader:
         self._budget = Budget(max_waiting_bytes)
         self._s3 = S3Reader(store)
         self._objects = ObjectReader(store)
+        self._parts = PartReader(store)
         self._threads = ThreadPoolExecutor(min(_BLOCKING_THREADS, settings.concurrency), "images-blocking")
         self._streams: set[Stream] = set()
         self._doors: dict[str, Door] = {}
@@ -239,6 +241,9 @@ class Downloader:
         if target.url is not None:
             return await self._http.fetch(target.url)
         max_bytes = self._settings.max_bytes
+        if target.part is not None:
+            place = target.path or ""
+            return await self._loop.run_in_executor(self._threads, self._parts.read, place, target.part, max_bytes)
         if target.object is not None:
             read = self._s3.read if target.scheme == "s3" else partial(self._objects.read, target.scheme)
             return await self._loop.run_in_executor(self._threads, read, *target.object, max_bytes)

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from yarl import URL
+
+from aistudio.parts import Part, split_part
 
 MAX_URL_LENGTH = 8192  # bytes; common servers refuse longer request lines (nginx and Apache: 8 kB)
 MAX_LOCATION_CHARS = 65_536  # of a redirect: signed addresses of 8 kB and more occur, and are stored as final_url
@@ -32,12 +34,16 @@ class BadURL(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to fetch from: `url` for http, `path` for a file, `object` (bucket, key) for s3, gs and az."""
+    """Where to fetch from: `url` for http, `path` for a file, `object` (bucket, key) for s3, gs and az.
 
-    scheme: Literal["http", "file", "s3", "gs", "az"]
+    With `part`, it is a picture inside a file, and `path` is that file's place, wherever it is (parts.py).
+    """
+
+    scheme: Literal["http", "file", "s3", "gs", "az", "hf"]
     url: URL | None = None
     path: str | None = None
     object: tuple[str, str] | None = None
+    part: Part | None = None
 
 
 def map_url(url: str, url_map: Mapping[str, str]) -> str:
@@ -63,6 +69,9 @@ def parse_target(text: str, url_map: Mapping[str, str] | None = None) -> Target:
     mapped = map_url(text, url_map or {})
     match = _SCHEME.match(mapped)
     scheme = match.group(1).lower() if match else ""
+    place, part = split_part(mapped)
+    if part is not None and scheme not in ("http", "https"):
+        return _inside(scheme or "file", place, part, climbs=mapped != text and ".." in Path(place).parts)
     if scheme in ("http", "https"):
         return Target("http", url=parse_http_url(mapped))
     if in_bucket := _BUCKETS.get(scheme):
@@ -78,6 +87,20 @@ def parse_target(text: str, url_map: Mapping[str, str] | None = None) -> Target:
     if mapped != text and ".." in Path(path).parts:
         raise BadURL("the URL climbs out of the mapped folder with '..'")
     return Target("file", path=path)
+
+
+def _inside(scheme: str, place: str, part: Part, *, climbs: bool) -> Target:
+    """A picture inside a file."""
+    if climbs:
+        raise BadURL("the URL climbs out of the mapped folder with '..'")
+    if scheme == "file":
+        path = _file_url_path(place) if place[:5].lower() == "file:" else place
+        if "\0" in path:
+            raise BadURL("the path holds a NUL character")
+        return Target("file", path=path, part=part)
+    if scheme not in (*_BUCKETS, "hf") or not re.match(r"://[^/]+/.", place[len(scheme) :]):
+        raise BadURL(f"{scheme}: is no place of a file with pictures inside; use s3, gs, az, hf or a path")
+    return Target(cast(Literal["s3", "gs", "az", "hf"], scheme), path=place, part=part)
 
 
 def parse_http_url(text: str, *, quote_spaces: bool = False) -> URL:

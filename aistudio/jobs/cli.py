@@ -10,6 +10,7 @@ from aistudio.jobs.common import run
 
 VERBS = {
     "init": "write a conf file for a manifest that it has looked at",
+    "import_img2dataset": "a manifest from what img2dataset has fetched",
     "doctor": "is this machine ready? what is fine, what is not, what to do",
     "score": "score a manifest of image URLs: one stored row per manifest row",
     "aggregate": "metrics from a run's stored rows",
@@ -53,5 +54,5 @@ def _verb(args: Sequence[str] | None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
+    lines = [f"  {verb:<18} {text}" for verb, text in VERBS.items()]
     return "\n".join(["usage: aistudio <verb> [options]      aistudio <verb> --help tells more; --version", "", *lines])

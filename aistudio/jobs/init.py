@@ -26,7 +26,8 @@ DEFAULT_MODEL = "siglip"
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="aistudio init", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", metavar="MANIFEST", help="csv, tsv, jsonl or parquet file, or a folder of pictures")
+    kinds = "csv, tsv, jsonl, parquet, tar or zip file, or a folder of pictures"
+    parser.add_argument("manifest", metavar="MANIFEST", help=kinds)
     parser.add_argument("--conf", default="aistudio.yaml", metavar="FILE", help="to write (default: %(default)s)")
     parser.add_argument("--output", default="scores", metavar="R", help="run folder (default: %(default)s)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="recall model: name or conf file (default: %(default)s)")
@@ -40,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.catalogue.guessing import guess
     from aistudio.config import StoreSettings, load_config, load_model_config, parse_config
     from aistudio.errors import ConfigError
-    from aistudio.places import require_place
+    from aistudio.places import BUCKETS, require_place
     from aistudio.runs.manifest_sample import sample
     from aistudio.runs.snapshot import find_manifest
     from aistudio.secrets import refuse_secrets
 
-    path = require_place("MANIFEST", args.manifest, ("s3", "https", "http"))
+    path = require_place("MANIFEST", args.manifest, (*BUCKETS, "hf", "https", "http"))
     target = Path(args.conf)
     if target.exists() and not args.force:
         raise ConfigError(f"--conf {target}: there already; say --force to overwrite it, or name another file")
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = parse_config(any_job, "--set", args.overrides).store if args.overrides else StoreSettings()
     looked = sample(path, store)
     found = guess(looked.names, looked.rows)
+    if looked.pictures:
+        found = found._replace(images=(looked.pictures,), separator=None)
     _show(looked, found)
     _refuse_what_is_missing(path, looked, found)
     text = conf_text(path, looked.format, found, args.output, args.model)
@@ -71,10 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _refuse_what_is_missing(path: str, looked: "Sample", found: "Guess") -> None:
     from aistudio.errors import ConfigError
+    from aistudio.runs.manifest_sample import OWN_COLUMNS
 
-    needed = {"addresses of pictures": found.images, "an item's id": found.item_id is not None}
+    if looked.format in OWN_COLUMNS:
+        return
+    needed = {"addresses of pictures": found.images, "an item's id": found.item_id is not None or looked.pictures}
     for what, there in needed.items():
-        if not there and looked.format != "folder":
+        if not there:
             names = ", ".join(map(_quoted, looked.names)) or "none"
             raise ConfigError(f"{path}: no column looks like {what}; columns: {names}")
 
@@ -82,11 +88,13 @@ def _refuse_what_is_missing(path: str, looked: "Sample", found: "Guess") -> None
 def conf_text(path: str, kind: str, found: "Guess", output: str, model: str) -> str:
     """Return the conf file's text; names of any kind are quoted so that YAML reads them back as they are."""
     columns = []
-    if kind != "folder":
+    if found.images:
         images = _quoted(found.images[0]) if len(found.images) == 1 else f"[{', '.join(map(_quoted, found.images))}]"
         columns = [
             "  columns:  # ours: the manifest's",
-            f"    item_id: {_quoted(found.item_id or '')}  # what one item of the catalogue is; its rows are compared",
+            f"    item_id: {_quoted(found.item_id)}  # what one item of the catalogue is; its rows are compared"
+            if found.item_id is not None
+            else "    # item_id: SKU  # nothing looked like an item's id; without one each picture is an item",
             f"    image_url: {images}  # http(s)://, s3:// or a path; several columns, or a list in one, become rows",
             f"    text: {_quoted(found.text)}  # what the picture should show"
             if found.text is not None
@@ -119,10 +127,12 @@ def conf_text(path: str, kind: str, found: "Guess", output: str, model: str) -> 
 def _show(looked: "Sample", found: "Guess") -> None:
     from aistudio.secrets import redact
 
-    if looked.format == "folder":
-        print("a folder of pictures: each becomes a row")
+    if not looked.names and not looked.pictures:
+        print(f"{looked.format}: each picture becomes a row")
         return
     roles = dict.fromkeys(found.images, "image_url") | {found.item_id: "item_id", found.text: "text"}
+    if looked.pictures:
+        print(f"  image_url  {_quoted(looked.pictures)[:40]:<40} (pictures themselves)")
     print(f"{looked.format}, {len(looked.names)} columns; the first {len(looked.rows)} records say:")
     for name in looked.names:
         example = next((str(row[name]) for row in looked.rows if row.get(name) not in (None, "")), "")

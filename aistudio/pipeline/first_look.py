@@ -27,7 +27,10 @@ SHARDS = 10  # of a run, that they are taken from
 # Above, the text's vector is made from what little is left. Texts in a tokenizer's own language have less than 0.02;
 # catalogue texts with many model numbers up to 0.1; texts in another script than the vocabulary's nearly 1.
 UNKNOWN_LIMIT = 0.3
-_KINDS = {"http": "http(s)", "file": "local files", "s3": "s3", "gs": "gs", "az": "az", "other": "no address"}
+_KINDS = {
+    "http": "http(s)", "file": "local files", "s3": "s3", "gs": "gs", "az": "az", "hf": "the hub",
+    "other": "no address",
+}  # fmt: skip
 
 
 class Texts(NamedTuple):

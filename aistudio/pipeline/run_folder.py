@@ -10,6 +10,7 @@ from aistudio.runs.ledger import Ledger, check_names, check_run
 from aistudio.runs.repair import rebuild_index, repair
 from aistudio.runs.shape import fingerprint
 from aistudio.runs.snapshot import Snapshot, load_snapshot
+from aistudio.secrets import redact
 from aistudio.store import Store
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def new_snapshot(prepared: "Prepared", attempt: int, num_actors: int, thorough: 
     """
     config, store = prepared.config, prepared.store
     if not prepared.files or prepared.columns is None:
-        raise ManifestError(f"manifest.path: {config.manifest.path}: not there, and its snapshot is damaged")
+        shown = redact(str(config.manifest.path))
+        raise ManifestError(f"manifest.path: {shown}: not there, and its snapshot is damaged")
     before = prepared.record.plan.num_actors if prepared.record else None
     share = before or num_actors  # the same shards as before
     snapshot = make_snapshot(config, prepared.files, prepared.columns, attempt, share)

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio.catalogue import DATASET_FORMATS, folder_candidates, inspect_manifest, read_manifest
+from aistudio.catalogue import DATASET_FORMATS, Columns, folder_candidates, inspect_manifest, read_manifest
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs.dataset_files import dataset_batches
 from aistudio.runs.manifest_files import InputFile, list_images, open_input
+from aistudio.runs.manifest_sql import count_sql, find_sql, read_sql
+from aistudio.runs.snapshot import FIRST_FILE_DECIDES, find_manifest
 from aistudio.schema import SOURCE_FIELDS
+from aistudio.secrets import redact
 
 if TYPE_CHECKING:
     from aistudio.pipeline.score import Prepared
 
 _FILES = 8  # manifest files looked into
 _ROWS_PER_FILE = 20_000  # of each, to choose from
+_ROWS_PER_ARCHIVE = 2_000  # of a tar, whose samples lie far apart
 _COUNT_BYTES = 8_000_000  # of each, counted on; readers of compressed files read up to a megabyte ahead
 
 
@@ -38,10 +42,12 @@ def take_sample(prepared: "Prepared", num_rows: int) -> Sample:
     elif config.manifest.format in DATASET_FORMATS:
         tables = [batch.candidates for batch in dataset_batches(config)]
         total, exact = sum(t.num_rows for t in tables), True
+    elif config.manifest.format == "sql":
+        tables, total, exact = _from_database(config)
     else:
         tables, total, exact = _from_files(config, prepared.files)
     if not tables:
-        raise ManifestError(f"manifest.path: {config.manifest.path}: no usable row for a probe")
+        raise ManifestError(redact(f"manifest.path: {config.manifest.path}: no usable row for a probe"))
     rows = pa.concat_tables(tables, promote_options="default")
     limit = config.manifest.limit
     if limit is not None:
@@ -58,14 +64,22 @@ def _from_folder(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
     return tables, sum(t.num_rows for t in tables), True
 
 
+def _from_database(config: JobConfig) -> tuple[list[pa.Table], int, bool]:
+    columns = find_sql(config.manifest)[1]
+    tables = list(_first(read_sql(config.manifest, columns), _ROWS_PER_FILE))
+    num_rows = sum(t.num_rows for t in tables)
+    return tables, count_sql(config.manifest) if num_rows >= _ROWS_PER_FILE else num_rows, True
+
+
 def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Table], int, bool]:
     step = max(1, math.ceil(len(files) / _FILES))
+    columns = find_manifest(config)[1] if config.manifest.format in FIRST_FILE_DECIDES else None
     looked_at = files[::step]
     tables: list[pa.Table] = []
     rows = size = 0.0
     exact = len(looked_at) == len(files)
     for file in looked_at:
-        found, num_rows, counted = _beginning(config, file)
+        found, num_rows, counted = _beginning(config, file, columns)
         tables += found
         rows, size, exact = rows + num_rows, size + max(file.size, 0), exact and counted
     if len(looked_at) < len(files):
@@ -74,20 +88,22 @@ def _from_files(config: JobConfig, files: list[InputFile]) -> tuple[list[pa.Tabl
     return tables, round(rows), exact
 
 
-def _beginning(config: JobConfig, file: InputFile) -> tuple[list[pa.Table], float, bool]:
-    """First rows of a file; how many rows it has, and whether they were counted."""
+def _beginning(config: JobConfig, file: InputFile, columns: Columns | None) -> tuple[list[pa.Table], float, bool]:
+    """First rows of a file; how many rows it has, and whether they were counted. `columns`: None: the file's own."""
     with open_input(file, config.store, config.download) as stream:
-        columns = inspect_manifest(stream, file.shown, config.manifest)
-        stream.seek(0)
+        if columns is None:
+            columns = inspect_manifest(stream, file.shown, config.manifest)
+            stream.seek(0)
         known = pq.ParquetFile(stream).metadata.num_rows if config.manifest.format == "parquet" else None
         stream.seek(0)
         batches = read_manifest(stream, file.shown, config.manifest, columns)
-        tables = list(_first(batches, _ROWS_PER_FILE))
+        most = _ROWS_PER_ARCHIVE if config.manifest.format == "webdataset" else _ROWS_PER_FILE
+        tables = list(_first(batches, most))
         num_rows = sum(t.num_rows for t in tables)
         if known is not None:
             return tables, known, True
-        ended = num_rows < _ROWS_PER_FILE
-        while not ended and stream.tell() < _COUNT_BYTES:
+        ended = num_rows < most
+        while not ended and (stream.tell() < _COUNT_BYTES or config.manifest.format == "zip"):
             batch = next(batches, None)
             ended = batch is None
             num_rows += batch.candidates.num_rows if batch else 0

@@ -16,7 +16,8 @@ from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.shard_writer import Shard
-from aistudio.runs.snapshot import LISTED_FORMATS, NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
+from aistudio.runs.snapshot import ONE_TASK_FORMATS, NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
+from aistudio.secrets import redact
 from aistudio.store import open_store
 
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
@@ -35,7 +36,7 @@ def make_snapshot(
         ManifestError: unreadable file, no usable row at all, row ids that occur twice (named).
     """
     store = open_store(config.output, config.store)
-    groups = _groups(files, single=config.manifest.limit is not None or config.manifest.format in LISTED_FORMATS)
+    groups = _groups(files, single=config.manifest.limit is not None or config.manifest.format in ONE_TASK_FORMATS)
     rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
     share = num_actors if len(groups) == 1 else 0  # several groups: so much work that every actor gets its share
     task = NormaliseGroup(config.model_dump(mode="json"), files, columns, len(groups) > 1 or len(files) > 1, share)
@@ -51,7 +52,8 @@ def make_snapshot(
             reasons[reason] = reasons.get(reason, 0) + n
     shards.sort()
     if not shards:
-        raise ManifestError(f"manifest.path: {config.manifest.path}: no usable row; rejected: {reasons or 'none'}")
+        shown = redact(str(config.manifest.path))
+        raise ManifestError(f"manifest.path: {shown}: no usable row; rejected: {reasons or 'none'}")
     if len(fields) > 1:
         raise ManifestError(f"manifest.path: the files have different columns: {sorted(fields)[:2]}")
     snapshot = Snapshot(
@@ -82,7 +84,12 @@ def _read(task: NormaliseGroup, rows: list[dict[str, int]], *, here: bool) -> It
 
 
 def _is_small(config: JobConfig, files: list[InputFile]) -> bool:
-    """Whether the driver reads it sooner than a task starts. Text alone: what Python parses cannot kill its process."""
+    """Whether the driver reads it sooner than a task starts. Text alone: what Python parses cannot kill its process.
+
+    A database is read by the driver too, which has its password.
+    """
+    if config.manifest.format == "sql":
+        return True
     sizes = [file.size for file in files]
     return config.manifest.format in _TEXTS and min(sizes) >= 0 and sum(sizes) <= _HERE_BYTES
 

@@ -1,4 +1,6 @@
-"""Manifest files: finding and opening them, local, in a bucket or HTTP. What is in them is the catalogue's business.
+"""Manifest files: finding and opening them, local, in a bucket, on Hugging Face's hub or HTTP.
+
+What is in them is the catalogue's business.
 
 What a run's identity was made from is what is read later: a file that has another size by then, in a bucket another
 ETag, or over HTTP another content, is refused.
@@ -14,9 +16,10 @@ from typing import BinaryIO, NamedTuple
 from aistudio.catalogue import IMAGE_SUFFIXES, MANIFEST_SUFFIXES
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ChangedError, ManifestError, StoreError
+from aistudio.hub_files import in_hub, list_hub, open_hub, split_hub
 from aistudio.places import in_bucket, near_file
 from aistudio.runs.manifest_http import Download, fetch_manifest
-from aistudio.runs.manifest_walk import local_glob, matches, visible_keys, walk
+from aistudio.runs.manifest_walk import expand_braces, local_glob, matches, visible_keys, walk
 from aistudio.secrets import redact
 from aistudio.store import Entry, open_store
 
@@ -58,15 +61,19 @@ def list_inputs(
     files: list[InputFile] = []
     while _kept:
         _kept.popitem()[1].stream.close()
-    for pattern in patterns:
+    for pattern in [one for given in patterns for one in expand_braces(given)]:
         if pattern.startswith(_HTTP):
             found = [_http_file(pattern, download or DownloadSettings())]
         elif in_bucket(pattern):
             found = _bucket_files(pattern, settings.format, store)
+        elif in_hub(pattern):
+            found = _hub_files(pattern, settings.format)
         else:
             found = _local_files(pattern, settings.format)
         if not found:
-            raise ManifestError(f"manifest.path: {pattern}: no {settings.format} manifest files there")
+            raise ManifestError(
+                f"manifest.path: {pattern}: no {settings.format} manifest files there{_hub_hint(pattern)}"
+            )
         files += found
     return files
 
@@ -80,6 +87,8 @@ def list_images(settings: ManifestSettings, store: StoreSettings) -> tuple[str, 
     if not isinstance(settings.path, str):
         raise ManifestError("manifest.path: format folder takes one folder")
     root = settings.path.rstrip("/") or "/"
+    if in_hub(root):
+        raise ManifestError(f"manifest.path: {root}: format folder takes a folder on a disk or in a bucket")
     if root.startswith(_HTTP):
         raise ManifestError(f"manifest.path: {root}: a web address cannot be listed; format folder takes a folder")
     if in_bucket(root):
@@ -104,7 +113,9 @@ def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings
     try:
         if file.path.startswith(_HTTP):
             return _http_copy(file, download or DownloadSettings())
-        if in_bucket(file.path):
+        if in_hub(file.path):
+            stream = open_hub(file.path)
+        elif in_bucket(file.path):
             root, _, name = file.path.rpartition("/")
             stream = open_store(root, store).open(name, etag=file.version if file.version.startswith('"') else "")
         else:
@@ -193,6 +204,23 @@ def _bucket_files(pattern: str, format: str, settings: StoreSettings) -> list[In
     return [
         InputFile(f"{scheme}://{bucket}/{e.key}", e.size, e.etag or str(e.size)) for e in _meant(entries, key, format)
     ]
+
+
+def _hub_files(pattern: str, format: str) -> list[InputFile]:
+    """Files of a data set's repository, pinned to a commit; `version` is that of the content."""
+    try:
+        place, found = split_hub(pattern), list_hub(pattern)
+    except StoreError as e:
+        raise ManifestError(f"manifest.path: {e}") from None
+    by_path = {entry.path: entry for entry in found}
+    meant = [by_path[e.key] for e in _meant([Entry(e.path, e.size) for e in found], place.path, format)]
+    return [InputFile(e.address, e.size, e.version) for e in meant]
+
+
+def _hub_hint(pattern: str) -> str:
+    if not in_hub(pattern) or "@" in pattern:
+        return ""
+    return "; the hub keeps a Parquet copy of most data sets: hf://datasets/<owner>/<name>@refs%2Fconvert%2Fparquet"
 
 
 def _meant(entries: list[Entry], key: str, format: str) -> list[Entry]:

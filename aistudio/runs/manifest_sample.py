@@ -10,12 +10,17 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+from aistudio.catalogue.inline import picture_column
 from aistudio.catalogue.lines import decompressed, plain_name
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ManifestError
 from aistudio.runs.manifest_files import list_inputs, open_input
 
-_FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_FORMATS = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".tar": "webdataset", ".zip": "zip",
+}  # fmt: skip
+OWN_COLUMNS = ("folder", "webdataset", "zip")  # formats that know their columns themselves
 _PACKED = (".gz", ".zst")
 _MOST_CHARS = 16 << 20  # of the text looked at
 
@@ -26,6 +31,7 @@ class Sample(NamedTuple):
     format: str
     names: list[str]
     rows: list[dict[str, Any]]
+    pictures: str = ""  # column that holds the pictures themselves; it is in neither of the above
 
 
 def format_of(path: str) -> str:
@@ -57,18 +63,21 @@ def sample(path: str, store: StoreSettings, num: int = 200) -> Sample:
         ManifestError: nothing there, or nothing in it that can be read.
     """
     kind = format_of(path)
-    if kind == "folder":
+    if kind in OWN_COLUMNS:
         return Sample(kind, [], [])
     settings = ManifestSettings.model_validate({"path": path, "format": kind})
     file = list_inputs(settings, store, DownloadSettings())[0]
     with open_input(file, store, DownloadSettings()) as stream:
         if kind == "parquet":
             try:
-                table = next(pq.ParquetFile(stream).iter_batches(num), None)
+                parquet = pq.ParquetFile(stream)
+                pictures = picture_column(parquet, file.shown, settings)
+                names = [name for name in parquet.schema_arrow.names if name != pictures]
+                table = next(parquet.iter_batches(num, columns=names), None) if names else None
             except (OSError, ValueError) as e:  # pyarrow's errors are these
                 raise ManifestError(f"{path}: not a Parquet file that can be read: {e}") from None
             rows = [] if table is None else table.to_pylist()
-            return Sample(kind, list(table.schema.names) if table is not None else [], rows)
+            return Sample(kind, names, rows, pictures)
         text = io.TextIOWrapper(decompressed(stream, file.path), "utf-8-sig", "replace", newline="")
         lines = iter(lambda: text.readline(_MOST_CHARS), "")
         return _json(kind, lines, num) if kind == "jsonl" else _delimited(kind, path, lines, num)

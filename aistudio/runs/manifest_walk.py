@@ -15,6 +15,8 @@ from pathlib import Path
 from aistudio.errors import ManifestError
 from aistudio.runs import layout
 
+MAX_BRACES = 100_000  # files that a pattern with braces may stand for
+_BRACES = re.compile(r"\{(?:(?P<first>[0-9]{1,12})\.\.(?P<last>[0-9]{1,12})|(?P<words>[^{}]*,[^{}]*))\}")
 _MAX_LINKS = 8  # links to folders within one path; more are a tangle that would list files for ever
 _RUN_PARTS = frozenset(key.rstrip("/").partition("/")[0] for key in (*layout.EMPTIED, layout.ATTEMPTS))
 
@@ -65,6 +67,42 @@ def local_glob(pattern: str) -> list[Path]:
     else:
         paths = [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207 (absolute patterns)
     return sorted(p for p in paths if not p.is_dir() and not _in_run(p, root))
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Return the patterns that braces stand for, as WebDataset writes them: `{000..127}`, `{a,b}`.
+
+    A local file that is called so is meant itself.
+
+    >>> expand_braces("s3://shop/{08..10}.tar")
+    ['s3://shop/08.tar', 's3://shop/09.tar', 's3://shop/10.tar']
+
+    Raises:
+        ManifestError: more than MAX_BRACES of them.
+    """
+    match = _BRACES.search(pattern)
+    if (
+        match is None
+        or pattern.startswith(("http://", "https://"))
+        or ("://" not in pattern and os.path.lexists(pattern))
+    ):
+        return [pattern]
+    if match["first"] is not None:
+        first, last = int(match["first"]), int(match["last"])
+        if last < first:
+            return [pattern]
+        if last - first >= MAX_BRACES:
+            raise ManifestError(f"manifest.path: {pattern}: stands for more than {MAX_BRACES:,} files")
+        values = [str(n).zfill(len(match["first"])) for n in range(first, last + 1)]
+    else:
+        values = match["words"].split(",")
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    found: list[str] = []
+    for value in values:
+        found += expand_braces(head + value + tail)
+        if len(found) > MAX_BRACES:
+            raise ManifestError(f"manifest.path: {pattern}: stands for more than {MAX_BRACES:,} files")
+    return found
 
 
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ rows. A resumed run reads only the snapshot.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from aistudio.catalogue import (
 )
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
+from aistudio.hub_files import in_hub, without_commit
 from aistudio.runs import layout
 from aistudio.runs.dataset_files import dataset_batches, find_dataset
 from aistudio.runs.manifest_files import (
@@ -37,14 +39,19 @@ from aistudio.runs.manifest_files import (
     open_input,
     refuse_if_grown,
 )
+from aistudio.runs.manifest_sql import find_sql, read_sql
 from aistudio.runs.shape import shaping
 from aistudio.runs.shard_writer import Shard, ShardWriter
 from aistudio.secrets import CREDENTIALS_HINT, redact, redact_credentials, redacted
 from aistudio.store import Store, open_store
 
 _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
-# Formats whose manifest is a listing of pictures: what was listed stands for it, and one task reads it as a whole.
+# Formats whose manifest is a listing of pictures: what was listed stands for it.
 LISTED_FORMATS = ("folder", *DATASET_FORMATS)
+ONE_TASK_FORMATS = (*LISTED_FORMATS, "sql")  # read as a whole by one task
+# Formats whose columns are guessed from the first samples: other files of the manifest may hold others.
+FIRST_FILE_DECIDES = ("webdataset", "zip")
+_LOOKED_FILES = 10  # of those, for one that can be read
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
 
@@ -70,7 +77,7 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
 
     The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
     """
-    if config.manifest.format not in LISTED_FORMATS and _hashable(files):
+    if config.manifest.format not in ONE_TASK_FORMATS and _hashable(files):
         listing = content_sha256(files, config.store, config.download)
     else:
         listing = listing_sha256(files)
@@ -84,10 +91,14 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
 
 def listing_sha256(files: list[InputFile], hide: Callable[[str], str] = redact) -> str:
     """One sha256 over path (what `hide` leaves of it), size and version of each file."""
-    return hashlib.sha256(json.dumps([(hide(f.path), f.size, f.version) for f in files]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([(hide(without_commit(f.path)), f.size, f.version) for f in files]).encode()
+    ).hexdigest()
 
 
 def _hashable(files: list[InputFile]) -> bool:
+    if any(in_hub(f.path) for f in files):
+        return False  # what the hub lists are checksums of the contents already
     return sum(f.size for f in files) <= _HASHED_BYTES
 
 
@@ -108,9 +119,24 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
     if config.manifest.format in DATASET_FORMATS:
         found, columns = find_dataset(config)
         return [found], columns
+    if config.manifest.format == "sql":
+        found, columns = find_sql(config.manifest)
+        return [found], columns
     files = list_inputs(config.manifest, config.store, config.download)
-    with open_input(files[0], config.store, config.download) as stream:
-        return files, inspect_manifest(stream, files[0].shown, config.manifest)
+    return files, _columns(config, files)
+
+
+def _columns(config: JobConfig, files: list[InputFile]) -> Columns:
+    """Columns by the first file; of archives, by the first one that can be read."""
+    last = min(len(files), _LOOKED_FILES if config.manifest.format in FIRST_FILE_DECIDES else 1) - 1
+    for number, file in enumerate(files):
+        try:
+            with open_input(file, config.store, config.download) as stream:
+                return inspect_manifest(stream, file.shown, config.manifest)
+        except ManifestError:
+            if number >= last:
+                raise
+    raise AssertionError("unreachable: the last file gives columns or raises")
 
 
 def _listed(root: str, paths: list[str]) -> InputFile:
@@ -183,9 +209,14 @@ def read_input(
     if config.manifest.format in DATASET_FORMATS:
         yield from dataset_batches(config, files[0])
         return
+    if config.manifest.format == "sql":
+        yield from read_sql(config.manifest, columns)
+        return
     file = files[index]
     with open_input(file, config.store, config.download) as stream:
-        own = columns if index == 0 else inspect_manifest(stream, file.shown, config.manifest)
+        first = index == 0 or config.manifest.format in FIRST_FILE_DECIDES
+        own = columns if first else inspect_manifest(stream, file.shown, config.manifest)
+        own = replace(own, inline=columns.inline)  # which no other file decides again
         stream.seek(0)
         yield from read_manifest(stream, file.shown, config.manifest, own, id_prefix=f"{index}-" if many else "")
     refuse_if_grown(file)

@@ -21,6 +21,7 @@ from aistudio.runs import layout as run_layout
 from aistudio.runs.record import recorded, stored_settings
 from aistudio.runs.snapshot import find_manifest, manifest_identity, read_input
 from aistudio.schema import Status
+from aistudio.secrets import redact
 from aistudio.storable import storable_text
 from aistudio.store import Store, open_store
 from aistudio.training.composer_drawn import drawn_pictures
@@ -126,7 +127,7 @@ def open_source(
     config = job_config(settings, training, cache)
     files, _ = find_manifest(config)
     identity = _digest(manifest_identity(config, files))
-    name = "drawn pictures" if settings.drawn else f"manifest {config.manifest.path}"
+    name = "drawn pictures" if settings.drawn else redact(f"manifest {config.manifest.path}")
     return ManifestSource(identity, name, label, None, config)
 
 

@@ -16,6 +16,7 @@ from aistudio.errors import ConfigError, ManifestError
 from aistudio.jobs.init import conf_text, main
 from aistudio.runs.manifest_sample import format_of, sample
 from aistudio.runs.snapshot import find_manifest
+from tests.archives import tar_of
 
 PICTURES = ["https://cdn.shop.example/a.jpg", "https://cdn.shop.example/b.png?w=200"]
 
@@ -134,3 +135,20 @@ def test_hostile_names_in_a_file(here):
     conf = made(here, "m.csv")
     assert conf["manifest"]["columns"]["image_url"] == "img[*]"
     assert "\x1b" not in (here / "aistudio.yaml").read_text("utf-8")
+
+
+def test_pictures_inside_a_file(here, capsys):
+    photo = b"\xff\xd8\xff" + b"\x80" * 99
+    pq.write_table(pa.table({"photo": pa.array([photo] * 3), "title": ["a red shoe"] * 3}), here / "m.parquet")
+    (here / "t.tar").write_bytes(tar_of({"1.jpg": photo, "1.txt": b"a red shoe"}))
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array([{"bytes": photo, "path": ""}], kind)}), here / "h.parquet")
+    for args, expected in (
+        (["t.tar"], {"path": "t.tar", "format": "webdataset"}),
+        (["h.parquet", "--force"], {"path": "h.parquet", "format": "parquet", "columns": {"image_url": "image"}}),
+    ):
+        assert made(here, *args)["manifest"] == expected
+        find_manifest(load_config("aistudio.yaml"))
+    assert "(pictures themselves)" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no column looks like addresses of pictures; columns: photo, title"):
+        made(here, "m.parquet", "--force")

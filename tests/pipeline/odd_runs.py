@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from aistudio.catalogue import inspect_manifest, read_manifest
 from aistudio.catalogue.columns import resolve
 from aistudio.catalogue.kept import stored_type
-from aistudio.catalogue.parquet import _Records
+from aistudio.catalogue.record_batches import _Records
 from aistudio.catalogue.table import Batch
 from aistudio.config import JobConfig, MetricsSettings, ReportSettings, parse_config
 from aistudio.evaluation.aggregate import aggregate
