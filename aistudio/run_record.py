@@ -43,6 +43,8 @@ class ModelFacts(Part):
     normalised: bool = True  # its vectors are unit rows as they are stored
     files: dict[str, str] = {}  # path -> sha256
     image_tower: str | None = None  # of a ranking model: "own" or "shared"
+    image_tower_fingerprint: str | None = None  # equal where two models give the same vectors; None: not known
+    pixels: dict[str, Any] | None = None  # that it wants: ImageSpec.identity
 
 
 class RowTotals(Part):
@@ -126,6 +128,19 @@ class PlanFacts(Part):
     cpus_per_fetcher: Number = 0
 
 
+class DeltaFacts(Part):
+    """What a run took from its base."""
+
+    base: str | None = None  # where it lay
+    fingerprint: str | None = None  # of the base
+    trust: str | None = None  # url, validators or content
+    pictures: str | None = None  # why no picture's results were taken; None: they were
+    matched: int | None = None  # rows whose address the base has scored
+    gone: int | None = None  # rows of the base that this run's manifest does not have
+    unread: int | None = None  # score files of the base that cannot be read
+    join_s: Number | None = None  # seconds of the join; None: an earlier attempt made it
+
+
 class Host(Part):
     """The machine of the driver."""
 
@@ -159,6 +174,8 @@ class RunRecord(Part):
     timeline: tuple[tuple[Number, ...], ...] = ()  # seconds, rows done, rows ok
     rows: RowTotals = RowTotals()
     counts: dict[str, int] = {}  # stored rows by status
+    delta: DeltaFacts = DeltaFacts()
+    reused: dict[str, int] = {}  # stored rows by schema.Reused; {}: the run has no such column
     crops: dict[str, dict[str, int]] = {}  # column of boxes -> how it was cropped (schema.Crop) -> ok rows
     sources: Sources = Sources()
 

@@ -38,6 +38,15 @@ class Status(StrEnum):
     MODEL_ERROR = "model_error"
 
 
+class Reused(StrEnum):
+    """Whether a row's picture was taken from the base run, and what showed that it is the same one."""
+
+    NO = "no"
+    URL = "url"  # its address; nothing was asked
+    VALIDATORS = "validators"  # the server said that it has not changed
+    CONTENT = "content"  # its bytes
+
+
 # The candidate table: what every manifest becomes, whatever its format.
 CANDIDATE_FIELDS: tuple[pa.Field, ...] = (
     # Unique in the manifest: <file prefix><line or record>[:<position in the list>], or mapped; of a folder, the path.
@@ -82,6 +91,13 @@ OUTCOME_FIELDS: tuple[pa.Field, ...] = (
     pa.field("recall_score", pa.float32()),  # cosine of the row's image and its own text; null without a text
     pa.field("rank_score", pa.float32()),
 )
+# What a later run takes a row over by (docs/run_folder.md); stored after the scores. Runs made by earlier versions lack
+# these.
+DELTA_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("etag", pa.string()),  # that the server gave with the picture
+    pa.field("last_modified", pa.string()),  # likewise, as HTTP writes dates
+    pa.field("reused", pa.string(), nullable=False),  # of the base run: no, url, validators or content (Reused)
+)
 EMBEDDING = "embedding"  # of the recall model
 RANK_EMBEDDING = "rank_embedding"  # of the ranking model, when its image tower is its own
 ENCODER_PREFIX = "embedding_"  # of an encoder, then its name
@@ -103,12 +119,13 @@ RESERVED_COLUMNS: frozenset[str] = frozenset(
         *CANDIDATE_COLUMNS,
         *(f.name for f in SOURCE_FIELDS),
         *(f.name for f in OUTCOME_FIELDS),
+        *(f.name for f in DELTA_FIELDS),
         *VECTOR_COLUMNS,
         THUMBNAIL_FIELD.name,
     )
 )
 # Names kept free for columns to come: a new run stores no column of the user's under them.
-_KEPT_FREE = re.compile(r"(embedding|crop|source)_.*|reused|etag|last_modified")
+_KEPT_FREE = re.compile(r"(embedding|crop|source)_.*")
 
 
 def passthrough_name(column: str) -> str:
@@ -240,7 +257,12 @@ def candidate_schema(passthrough: list[pa.Field]) -> pa.Schema:
 
 
 def score_schema(
-    passthrough: list[pa.Field], widths: Mapping[str, int], dtype: str = "float32", crops: Iterable[str] = ()
+    passthrough: list[pa.Field],
+    widths: Mapping[str, int],
+    dtype: str = "float32",
+    crops: Iterable[str] = (),
+    *,
+    delta: bool = False,
 ) -> pa.Schema:
     """Schema of a score file.
 
@@ -249,10 +271,12 @@ def score_schema(
         widths: vector column -> its width, in the order in which they are stored.
         dtype: stored type of the vectors, "float32" or "float16".
         crops: columns of boxes (CROP_TYPE).
+        delta: with DELTA_FIELDS, as every run has them but those that earlier versions began.
     """
     vectors = [vector_field(column, width, dtype) for column, width in widths.items()]
     boxes = [pa.field(column, CROP_TYPE) for column in crops]
-    return pa.schema([*CANDIDATE_FIELDS, *OUTCOME_FIELDS, *vectors, *boxes, THUMBNAIL_FIELD, *passthrough])
+    outcome = (*OUTCOME_FIELDS, *(DELTA_FIELDS if delta else ()))
+    return pa.schema([*CANDIDATE_FIELDS, *outcome, *vectors, *boxes, THUMBNAIL_FIELD, *passthrough])
 
 
 def text_schema(dim: int) -> pa.Schema:

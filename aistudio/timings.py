@@ -80,6 +80,7 @@ def carried_over(record: RunRecord, earlier: RunRecord | None, kind: Kind) -> Ru
     if earlier is None:
         return record
     kept = ("work", "timings", "timeline", "facts", "sources") if kind == "retry" else ("work",)
+    kept = (*kept, "delta")
     return record.model_copy(update={k: getattr(earlier, k) for k in kept if k in earlier.model_fields_set})
 
 

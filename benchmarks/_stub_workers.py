@@ -26,7 +26,7 @@ class StubSource:
         self._pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
         self._thumbnail = bytes(THUMBNAIL_BYTES) if thumbnails else None
 
-    def images(self, requests: Sequence[Request]) -> Iterator[ImageRow]:
+    def images(self, requests: Sequence[Request], *_: Any) -> Iterator[ImageRow]:
         """One good image per request."""
         for number in range(len(requests)):
             yield ImageRow(

@@ -7,6 +7,8 @@ ones) and `group` (driver and all that it started) are killed with SIGKILL. `sto
 bodies, errors after the fact and silence, enough of it to end some attempts; on a local disk it is a file system
 that fills up (needs the right to mount a tmpfs).
 
+With --trust content the killed runs are delta runs: the undisturbed one is their base.
+
 Prints one table: fault, target, kills, lost, doubled and differing rows against an undisturbed run, attempts that
 did not end by themselves, processes left behind, seconds from the fault to the finished run (median, worst).
 Exit code 1 when a row was lost, doubled or different.
@@ -58,8 +60,10 @@ class Tally:
 class Campaign:
     """Everything that the trials share."""
 
-    def __init__(self, work: Path, rows: int, rng: random.Random, kills: int | None = None) -> None:
-        self.work, self.rng, self.rows, self.kills = work, rng, rows, kills
+    def __init__(
+        self, work: Path, rows: int, rng: random.Random, kills: int | None = None, trust: str | None = None
+    ) -> None:
+        self.work, self.rng, self.rows, self.kills, self.trust = work, rng, rows, kills, trust
         self.images = server_module("image_server").ImageServer(latency_s=0.3)
         self.s3 = server_module("s3_server").S3Server(hang_s=4.0)
         self.manifest = write_manifest(work / "manifest.csv", self.images, rows)
@@ -76,7 +80,10 @@ class Campaign:
         if target == "s3":
             store["endpoint_url"] = self.s3.url
         output = output or (f"s3://bucket/{name}" if target == "s3" else str(self.work / name))
-        return write_conf(self.work / f"{name}.yaml", self.manifest, self.models, output, store=store)
+        delta: dict[str, Any] = {}
+        if self.trust and name != "reference":
+            delta = {"base": str(self.work / "reference"), "trust": self.trust}
+        return write_conf(self.work / f"{name}.yaml", self.manifest, self.models, output, store=store, **delta)
 
     def stored(self, name: str, target: str, output: str | None = None) -> pd.DataFrame:
         """All stored rows, doubled ones included."""
@@ -364,13 +371,16 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--kills", type=int, help="in each run folder (default: 4, 5 or 6, drawn)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--trust", choices=("url", "validators", "content"), help="the undisturbed run is the base of all others"
+    )
     args = parser.parse_args()
     kinds = args.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     work = Path(tempfile.mkdtemp(prefix="faults-"))
-    campaign = Campaign(work, args.rows, random.Random(args.seed), args.kills)
+    campaign = Campaign(work, args.rows, random.Random(args.seed), args.kills, args.trust)
     try:
         campaign.undisturbed()
         print(f"undisturbed: {len(campaign.reference)} rows in {campaign.clean_s:.0f} s", file=sys.stderr, flush=True)

@@ -157,7 +157,9 @@ def run_folder_page() -> str:
     names = (layout.__doc__ or "").split("\n\n", 1)[1].strip()
     lines = ["# The run folder", "", "```text", names, "```", ""]
     tables = {
-        "`scores/*.parquet`, with a recall model; your own columns follow": schema.score_schema([], {"embedding": 512}),
+        "`scores/*.parquet`, with a recall model; your own columns follow": schema.score_schema(
+            [], {"embedding": 512}, delta=True
+        ),
         "`texts/*.parquet`": schema.text_schema(512),
         "`rejected/*.parquet`": schema.REJECTED_SCHEMA,
     }

@@ -49,6 +49,8 @@ class ImageServer:
         self._ssl = ssl_context
         self.hits: Counter[str] = Counter()
         self.heads: dict[str, str] = {}
+        self.not_modified: Counter[str] = Counter()  # answers 304 per path
+        self._validators: dict[str, tuple[str | None, str | None]] = {}
         self.peak = self.active = 0
         self._pages: dict[str, tuple[int, bytes, str]] = {}
         self._raw: dict[str, tuple[bytes, ...]] = {}
@@ -61,9 +63,24 @@ class ImageServer:
     def url(self, path: str = "ok/image.jpg", host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}/{path.lstrip('/')}"
 
-    def add(self, path: str, body: bytes, *, status: int = 200, headers: str = "") -> str:
-        """Answer `path` with this; `headers` are whole lines ending in CRLF. Returns the URL."""
+    def add(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        status: int = 200,
+        headers: str = "",
+        etag: str | None = None,
+        last_modified: str | None = None,
+    ) -> str:
+        """Answer `path` with this; `headers` are whole lines ending in CRLF. Returns the URL.
+
+        With `etag` or `last_modified` a conditional request that names it is answered with 304.
+        """
+        fields = (("ETag", etag), ("Last-Modified", last_modified))
+        headers += "".join(f"{name}: {value}\r\n" for name, value in fields if value is not None)
         self._pages["/" + path.lstrip("/")] = (status, body, headers)
+        self._validators["/" + path.lstrip("/")] = (etag, last_modified)
         return self.url(path)
 
     def add_raw(self, path: str, *answers: bytes) -> str:
@@ -132,6 +149,9 @@ class ImageServer:
             return False
         if path in self._pages:
             status, body, headers = self._pages[path]
+            if self._is_unchanged(path, head):
+                self.not_modified[path] += 1
+                status, body = 304, b""
             self._send(writer, body, status=status, headers=headers)
             return True
         fault = path.split("?")[0].split("/")[1]
@@ -154,6 +174,14 @@ class ImageServer:
         else:
             self._send(writer, self.image)
         return True
+
+    def _is_unchanged(self, path: str, head: str) -> bool:
+        """RFC 9110, 13.2.2: the date counts only where no entity tag is asked for."""
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+        etag, last_modified = self._validators.get(path, (None, None))
+        if "If-None-Match" in fields:
+            return etag is not None and fields["If-None-Match"].removeprefix("W/") == etag.removeprefix("W/")
+        return last_modified is not None and fields.get("If-Modified-Since") == last_modified
 
     async def _fault_timeout(self, path, head, writer):
         await asyncio.sleep(SILENCE_S)

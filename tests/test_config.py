@@ -166,3 +166,24 @@ def test_twice_in_an_override_is_refused_and_a_merge_key_is_not_twice(tmp_path):
     )
     config = load_config(conf)
     assert (config.download.retries, config.download.timeout_s) == (2, 3)
+
+
+def test_a_base_is_a_place_and_trust_one_of_three_words():
+    assert (parse_config(MINIMAL, "c.yaml").base, parse_config(MINIMAL, "c.yaml").trust) == (None, "validators")
+    found = parse_config(MINIMAL, "c.yaml", ["base=S3://bucket/run", "trust=content"])
+    assert (found.base, found.trust) == ("s3://bucket/run", "content")
+    for item, message in (("base=https://h/run", "base: .* cannot be used here"), ("trust=hope", "trust: .*'url'")):
+        with pytest.raises(ConfigError, match=message):
+            parse_config(MINIMAL, "c.yaml", [item])
+
+
+def test_the_flag_for_a_base_is_text_whatever_yaml_would_make_of_it(tmp_path, monkeypatch):
+    from aistudio.jobs.score import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.csv").write_text("item_id,image_url\na,http://h/a.jpg\n")
+    (tmp_path / "c.yaml").write_text(
+        "manifest: {path: m.csv, format: csv}\noutput: out\nmodels: {recall: demo_recall}\n"
+    )
+    with pytest.raises(ConfigError, match=r"base: .*/2026: no run\.json there"):
+        main(["--conf", "c.yaml", "--base", "2026", "--dry-run"])

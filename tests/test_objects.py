@@ -18,9 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aistudio.config import StoreSettings
+from aistudio.config import DownloadSettings, StoreSettings
 from aistudio.errors import ChangedError, StoreError
 from aistudio.images.download import Downloader
+from aistudio.images.validators import Validators
 from aistudio.objects import refuse_key, split_object_url
 from aistudio.schema import Status
 from aistudio.store import Store, open_store
@@ -251,10 +252,23 @@ class TestPictures:
         wanted = Status.NOT_FOUND if server.scheme == "s3" else Status.BAD_URL
         assert self.fetch([url], server.settings(retries=0)) == {url: wanted}
 
+    def test_a_picture_that_has_not_changed_is_not_sent_again(self, server):
+        store = open_store(f"{server.scheme}://bucket/{uuid.uuid4().hex}", server.settings(retries=0))
+        store.write_bytes("x.jpg", b"one")
+        asked = [(store.path("x.jpg"), None)]
+        with Downloader(DownloadSettings(retries=0), server.settings(retries=0)) as downloader:
+            [(_, first)] = downloader.stream(asked)
+            known = {0: Validators(first.etag, first.last_modified)}
+            [(_, again)] = downloader.stream(asked, known)
+            [(_, elsewhere)] = downloader.stream(asked, {0: Validators(first.etag, None, "http://elsewhere/x.jpg")})
+            store.write_bytes("x.jpg", b"two")
+            [(_, changed)] = downloader.stream(asked, known)
+        assert first.etag and first.last_modified and not first.not_modified
+        assert again.not_modified and again.body is None and again.status is Status.OK
+        assert (elsewhere.body, changed.body) == (b"one", b"two") and changed.etag != first.etag
+
     @staticmethod
     def fetch(urls, settings) -> dict[str, Status]:
-        from aistudio.config import DownloadSettings
-
         urls = list(urls)
         with Downloader(DownloadSettings(retries=0, max_bytes=1_000), settings) as downloader:
             return {urls[i]: f.status for i, f in downloader.stream([(u, None) for u in urls])}

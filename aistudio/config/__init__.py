@@ -8,7 +8,7 @@ from aistudio.config.base import Settings
 from aistudio.config.download import DownloadSettings, HostSettings
 from aistudio.config.engine import EngineSettings
 from aistudio.config.images import ImagesSettings
-from aistudio.config.job import JobConfig
+from aistudio.config.job import JobConfig, Trust
 from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.model_text import is_model_text
@@ -55,6 +55,7 @@ __all__ = [
     "StoreSettings",
     "TrainConfig",
     "TrainSettings",
+    "Trust",
     "WeightsFile",
     "is_model_text",
     "load_config",

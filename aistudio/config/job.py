@@ -1,5 +1,7 @@
 """The settings of one job file: a section for each part."""
 
+from typing import Literal
+
 from aistudio.config.base import Settings
 from aistudio.config.download import DownloadSettings
 from aistudio.config.engine import EngineSettings
@@ -12,6 +14,8 @@ from aistudio.config.search import SearchSettings
 from aistudio.config.select import SelectSettings
 from aistudio.config.serve import ServeSettings
 from aistudio.config.store import StoreSettings
+
+Trust = Literal["url", "validators", "content"]
 
 
 class JobConfig(Settings):
@@ -29,4 +33,6 @@ class JobConfig(Settings):
     report: ReportSettings = ReportSettings()
     search: SearchSettings = SearchSettings()
     serve: ServeSettings = ServeSettings()
+    base: str | None = None  # an earlier run, local or in a bucket: what of it still holds is not computed again
+    trust: Trust = "validators"  # what shows that a picture is the base's: address, ETag and date, or bytes
     start_over: bool = False  # together with --yes: empties a run folder made with other settings

@@ -31,6 +31,7 @@ _LOCAL: tuple[str, ...] = ()
 _JOB_PLACES: dict[str, tuple[str, ...]] = {
     "manifest.path": (*BUCKETS, "hf", "https", "http", "postgresql", "postgres"),
     "output": BUCKETS,
+    "base": BUCKETS,
     "models.recall": _LOCAL,
     "models.ranking": _LOCAL,
     "models.encoders.*": _LOCAL,

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from aistudio.config import StoreSettings
 from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.images.validators import entity_tag, http_date
 from aistudio.s3 import s3_client
 from aistudio.schema import Status
 from aistudio.storable import error_text
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+_NOT_MODIFIED = 304
 
 
 def read_file(path: str, max_bytes: int) -> Fetched:
@@ -59,8 +62,8 @@ class S3Reader:
         self._lock = threading.Lock()
         self._clients: dict[bool, S3Client] = {}  # for public buckets or not
 
-    def read(self, bucket: str, key: str, max_bytes: int) -> Fetched:
-        """An object of at most `max_bytes`. Raises FetchFailed."""
+    def read(self, bucket: str, key: str, max_bytes: int, known: str | None = None) -> Fetched:
+        """An object of at most `max_bytes`, unless its entity tag is the `known` one. Raises FetchFailed."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         answered = False
@@ -69,12 +72,19 @@ class S3Reader:
                 public = f"s3://{bucket}" in self._settings.public_buckets
                 client = self._clients.get(public) or s3_client(self._settings, bucket)
                 self._clients[public] = client
-            answer = client.get_object(Bucket=bucket, Key=key)
+            tag = entity_tag(known)
+            answer = (
+                client.get_object(Bucket=bucket, Key=key, IfNoneMatch=tag)
+                if tag
+                else client.get_object(Bucket=bucket, Key=key)
+            )
             answered = True
             with answer["Body"] as stream:
                 size = answer["ContentLength"]
                 body = stream.read(max_bytes + 1) if size <= max_bytes else b""
         except ClientError as e:
+            if known and e.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == _NOT_MODIFIED:
+                return Fetched(Status.OK, http_status=_NOT_MODIFIED, etag=known, not_modified=True)
             raise _s3_refusal(bucket, key, e.response) from e
         except (BotoCoreError, OSError, ValueError) as e:
             failure = _s3_failure(e)
@@ -87,7 +97,8 @@ class S3Reader:
             raise FetchFailed(Status.TOO_LARGE, f"the object has {size:,} bytes; download.max_bytes is {max_bytes:,}")
         if not body:
             raise FetchFailed(Status.EMPTY, "the object is empty")
-        return Fetched(Status.OK, num_bytes=len(body), body=body)
+        found = answer.get("ETag"), answer.get("LastModified")
+        return Fetched(Status.OK, num_bytes=len(body), body=body, etag=found[0], last_modified=http_date(found[1]))
 
 
 def _s3_refusal(bucket: str, key: str, response: object) -> FetchFailed:

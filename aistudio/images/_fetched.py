@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from aistudio.images.urls import MAX_LOCATION_CHARS
+from aistudio.images.validators import entity_tag, http_date
 from aistudio.schema import Status
 from aistudio.secrets import redact
 from aistudio.storable import storable_int, storable_text
@@ -10,7 +11,7 @@ from aistudio.storable import storable_int, storable_text
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Outcome of one image; `body` is there exactly when `status` is ok.
+    """Outcome of one image; `body` is there exactly when `status` is ok and the server did not say `not_modified`.
 
     `final_url` is set only when the image came from elsewhere than the row's URL (redirect, fallback); a rewrite by
     `url_map` does not count. No text here holds a URL's password, and text and numbers of servers and libraries are
@@ -24,6 +25,9 @@ class Fetched:
     final_url: str | None = None
     body: bytes | None = None
     instead_of: "Fetched | None" = None  # how image_url failed, when the body is the fallback's
+    etag: str | None = None  # that the server gave, where it is one (validators.py)
+    last_modified: str | None = None  # likewise, as HTTP writes it
+    not_modified: bool = False  # the picture is still the one that the request's validators name
 
     def __post_init__(self) -> None:
         if self.error is not None:
@@ -32,6 +36,8 @@ class Fetched:
             object.__setattr__(self, "final_url", storable_text(self.final_url, MAX_LOCATION_CHARS))
         object.__setattr__(self, "http_status", storable_int(self.http_status, 32))
         object.__setattr__(self, "num_bytes", storable_int(self.num_bytes, 64))
+        object.__setattr__(self, "etag", entity_tag(self.etag))
+        object.__setattr__(self, "last_modified", http_date(self.last_modified))
 
 
 class FetchFailed(Exception):

@@ -3,11 +3,12 @@
 import asyncio
 import queue
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images.host_gate import Gate
 from aistudio.images.host_limits import Allotment
+from aistudio.images.validators import Validators
 from aistudio.schema import Status
 
 Request = tuple[str, str | None]  # image_url, fallback_url
@@ -80,8 +81,8 @@ class Door:
 class Stream:
     """One stream() call. `owed_*` belong to the consumer's thread, `results` to both, the rest to the loop."""
 
-    def __init__(self, requests: Sequence[Request], window: int) -> None:
-        self.requests = requests
+    def __init__(self, requests: Sequence[Request], window: int, known: Mapping[int, Validators] | None = None) -> None:
+        self.requests, self.known = requests, known or {}
         self.window = window
         self.results: queue.SimpleQueue[tuple[int, Fetched | BaseException]] = queue.SimpleQueue()
         self.owed_rows = self.owed_bytes = 0

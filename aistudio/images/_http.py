@@ -22,10 +22,12 @@ from aistudio.images._proxies import Proxies, UnusableProxy
 from aistudio.images._retry import parse_retry_after
 from aistudio.images._tls import UnusableAuthorities, named_authorities, tls_context
 from aistudio.images.urls import MAX_LOCATION_CHARS, BadURL, parse_http_url
+from aistudio.images.validators import Validators
 from aistudio.schema import Status
 from aistudio.secrets import redact
 from aistudio.storable import error_text
 
+_NOT_MODIFIED = 304
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429})  # Request Timeout, Too Early, Too Many Requests; and all from 500 on
 _DNS_TTL_S = 60  # a run asks the same few CDN names millions of times
@@ -78,23 +80,34 @@ class HttpClient:
         if self._proxied is not None:
             await self._proxied.close()
 
-    async def fetch(self, url: URL) -> Fetched:
-        """The image at `url`, one try, within timeout_s. Raises FetchFailed."""
+    async def fetch(self, url: URL, known: Validators | None = None, *, own: bool = True) -> Fetched:
+        """The image at `url`, one try, within timeout_s.
+
+        Args:
+            known: asks the address that gave these whether the picture is still the same (`Fetched.not_modified`).
+            own: `url` is the row's own address, no fallback.
+
+        Raises:
+            FetchFailed: it is not to be had.
+        """
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                return await self._follow(url)
+                return await self._follow(url, known, own)
         except FetchFailed:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as e:  # TimeoutError and ssl.SSLError are OSErrors
             raise _failure(e, self._settings) from e
 
-    async def _follow(self, start: URL) -> Fetched:
+    async def _follow(self, start: URL, known: Validators | None, own: bool) -> Fetched:
         url, headers = start, dict(self._settings.headers)
         cookies: dict[str, str] = {}
         for _ in range(self._settings.max_redirects + 1):
             if cookies:
                 headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items())
-            async with self._get(url, headers) as response:
+            asked = self._questions(known, None if own and url is start else redact(str(url)))
+            async with self._get(url, headers | asked) as response:
+                if response.status == _NOT_MODIFIED and asked:
+                    return _unchanged(response, None if url is start else redact(str(url)), known)
                 location = _location(response) if response.status in _REDIRECTS else None
                 if location is None:
                     return await self._finish(response, None if url is start else redact(str(url)))
@@ -111,6 +124,12 @@ class HttpClient:
             Status.TOO_MANY_REDIRECTS,
             f"more than {self._settings.max_redirects} redirects (download.max_redirects), last to {url}",
         )
+
+    def _questions(self, known: Validators | None, at: str | None) -> dict[str, str]:
+        """Fields that ask the address `at` (None: the row's own) for news alone; only the one that gave `known`."""
+        if known is None or known.final_url != at:
+            return {}
+        return known.questions({name.lower() for name in self._settings.headers})
 
     def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.client._RequestContextManager:
         if not self._settings.allow_private_addresses:
@@ -143,7 +162,8 @@ class HttpClient:
             if code == 202 and e.status is Status.EMPTY:  # Accepted: "not made yet", as image services answer at first
                 e.retry, e.retry_after_s = True, parse_retry_after(response.headers.get("Retry-After"))
             raise
-        return Fetched(Status.OK, None, code, len(body), final_url, body)
+        etag, last_modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+        return Fetched(Status.OK, None, code, len(body), final_url, body, etag=etag, last_modified=last_modified)
 
     async def __aenter__(self) -> "HttpClient":
         return self
@@ -161,6 +181,19 @@ def reason_phrase(response: aiohttp.ClientResponse) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def _unchanged(response: aiohttp.ClientResponse, final_url: str | None, known: Validators | None) -> Fetched:
+    """The outcome of a conditional request whose picture is the known one; its answer may bring newer validators."""
+    known = known or Validators()
+    return Fetched(
+        Status.OK,
+        http_status=response.status,
+        final_url=final_url,
+        etag=response.headers.get("ETag") or known.etag,
+        last_modified=response.headers.get("Last-Modified") or known.last_modified,
+        not_modified=True,
+    )
 
 
 def _location(response: aiohttp.ClientResponse) -> str | None:

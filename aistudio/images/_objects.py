@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
 from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.images.validators import entity_tag, http_date
 from aistudio.objects import Failure, object_store, read_failure, refuse_key
 from aistudio.schema import Status
 from aistudio.storable import error_text
@@ -13,6 +14,7 @@ from aistudio.storable import error_text
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+_NOT_MODIFIED = 304
 _STATUS = {
     "missing": Status.NOT_FOUND,
     "denied": Status.ACCESS_DENIED,
@@ -35,19 +37,22 @@ class ObjectReader:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], ObjectStore] = {}
 
-    def read(self, scheme: str, bucket: str, key: str, max_bytes: int) -> Fetched:
-        """An object of at most `max_bytes`. Raises FetchFailed."""
+    def read(self, scheme: str, bucket: str, key: str, max_bytes: int, known: str | None = None) -> Fetched:
+        """An object of at most `max_bytes`, unless its entity tag is the `known` one. Raises FetchFailed."""
         import obstore
-        from obstore.exceptions import BaseError
+        from obstore.exceptions import BaseError, NotModifiedError
 
         try:
             refuse_key(key)
-            answer = obstore.get(self._client(scheme, bucket), key)
+            tag = entity_tag(known)
+            answer = obstore.get(self._client(scheme, bucket), key, options={"if_none_match": tag} if tag else None)
             size = int(answer.meta["size"])  # known before the body is read
             if size > max_bytes:
                 text = f"the object has {size:,} bytes; download.max_bytes is {max_bytes:,}"
                 raise FetchFailed(Status.TOO_LARGE, text)
             body = bytes(answer.bytes())
+        except NotModifiedError:
+            return Fetched(Status.OK, http_status=_NOT_MODIFIED, etag=known, not_modified=True)
         except StoreError as e:
             raise FetchFailed(Status.ACCESS_DENIED, error_text(e, 400)) from e
         except (BaseError, OSError, ValueError) as e:
@@ -57,7 +62,10 @@ class ObjectReader:
             raise FetchFailed(Status.CONNECTION_ERROR, text, retry=True)
         if not body:
             raise FetchFailed(Status.EMPTY, "the object is empty")
-        return Fetched(Status.OK, num_bytes=len(body), body=body)
+        last_modified = http_date(answer.meta["last_modified"])
+        return Fetched(
+            Status.OK, num_bytes=len(body), body=body, etag=answer.meta["e_tag"], last_modified=last_modified
+        )
 
     def _client(self, scheme: str, bucket: str) -> "ObjectStore":
         with self._lock:

@@ -26,6 +26,7 @@ from aistudio.images._retry import backoff_s
 from aistudio.images.host_gate import Gate
 from aistudio.images.host_limits import EXCHANGE_S, Allotment, Exchange, exchange_alone, first_allotment
 from aistudio.images.urls import BadURL, Target, parse_target
+from aistudio.images.validators import Validators
 from aistudio.schema import Status
 from aistudio.secrets import redact
 from aistudio.storable import error_text
@@ -76,17 +77,22 @@ class Downloader:
         if self._failure is not None:
             raise self._failure
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Fetched]]:
+    def stream(
+        self, requests: Sequence[Request], known: Mapping[int, Validators] | None = None
+    ) -> Iterator[tuple[int, Fetched]]:
         """Yields (position in `requests`, outcome) once for each request, in the order in which they complete.
 
         Nothing raises for a bad row. When `fallback_url` is given it is tried once `image_url` has failed for good;
         if both fail, the outcome is the first's and the error tells both. Stopping early (break, close()) cancels
         what is under way. Empty input: nothing is yielded.
 
+        Args:
+            known: by position, what servers called the pictures that are here already: they are asked for news alone.
+
         Raises:
             RuntimeError: the downloader is or was closed.
         """
-        stream = Stream(requests, _WINDOW_FACTOR * self._settings.concurrency)
+        stream = Stream(requests, _WINDOW_FACTOR * self._settings.concurrency, known)
         self._call(self._open, stream)
         try:
             for _ in range(len(requests)):
@@ -195,7 +201,7 @@ class Downloader:
         reserved = await self._budget.reserve(stream)
         kept = 0
         try:
-            outcome = await self._fetch(*stream.requests[index])
+            outcome = await self._fetch(*stream.requests[index], stream.known.get(index))
             kept = outcome.num_bytes or 0
         except Exception as e:  # noqa: BLE001 - a mistake of ours costs the row that it met, and nobody waits for ever
             outcome = Fetched(
@@ -209,16 +215,16 @@ class Downloader:
         stream.held_bytes += kept
         stream.results.put((index, outcome))
 
-    async def _fetch(self, url: str, fallback_url: str | None) -> Fetched:
-        first = await self._fetch_one(url)
+    async def _fetch(self, url: str, fallback_url: str | None, known: Validators | None) -> Fetched:
+        first = await self._fetch_one(url, known)
         if first.status is Status.OK or not fallback_url or fallback_url == url:
             return first
-        second = await self._fetch_one(fallback_url)
+        second = await self._fetch_one(fallback_url, known, own=False)
         if second.status is Status.OK:
             return replace(second, final_url=second.final_url or redact(fallback_url), instead_of=first)
         return replace(first, error=f"{first.error}; fallback_url: {second.status}: {second.error}")
 
-    async def _fetch_one(self, url: str) -> Fetched:
+    async def _fetch_one(self, url: str, known: Validators | None, *, own: bool = True) -> Fetched:
         try:
             target = parse_target(url, self._settings.url_map)
         except BadURL as e:
@@ -226,7 +232,7 @@ class Downloader:
         for attempt in range(self._settings.retries + 1):
             try:
                 async with self._slot(target) as door:
-                    return await self._noted(target, door)
+                    return await self._noted(target, door, _asked(target, url, known, own), own)
             except FetchFailed as e:
                 if not e.retry or attempt == self._settings.retries:
                     return e.outcome(attempt + 1)
@@ -237,24 +243,25 @@ class Downloader:
             await asyncio.sleep(wait)
         raise AssertionError("unreachable: the last try returns")
 
-    async def _try(self, target: Target) -> Fetched:
+    async def _try(self, target: Target, known: Validators | None, own: bool) -> Fetched:
         if target.url is not None:
-            return await self._http.fetch(target.url)
+            return await self._http.fetch(target.url, known, own=own)
         max_bytes = self._settings.max_bytes
         if target.part is not None:
             place = target.path or ""
             return await self._loop.run_in_executor(self._threads, self._parts.read, place, target.part, max_bytes)
         if target.object is not None:
             read = self._s3.read if target.scheme == "s3" else partial(self._objects.read, target.scheme)
-            return await self._loop.run_in_executor(self._threads, read, *target.object, max_bytes)
+            etag = known.etag if known else None
+            return await self._loop.run_in_executor(self._threads, read, *target.object, max_bytes, etag)
         assert target.path is not None
         return await self._loop.run_in_executor(self._threads, read_file, target.path, max_bytes)
 
-    async def _noted(self, target: Target, door: Door) -> Fetched:
+    async def _noted(self, target: Target, door: Door, known: Validators | None, own: bool) -> Fetched:
         """Try, and count what it met for the host's limits."""
         started, gate = self._loop.time(), door.gate
         try:
-            found = await self._try(target)
+            found = await self._try(target, known, own)
         except FetchFailed as e:
             now, asked_for = self._loop.time(), min(e.retry_after_s or 0.0, self._settings.backoff_max_s)
             gate.note(now, now - started, e.status, e.http_status, asked_for, e.error)
@@ -304,3 +311,10 @@ class Downloader:
                 door.set(found.get(name) or known._replace(concurrency=max(1, known.concurrency), dead="", pause_s=0.0))
                 if not door.gate.users and self._doors.get(name) is door:
                     del self._doors[name]  # a run may meet a million hosts
+
+
+def _asked(target: Target, url: str, known: Validators | None, own: bool) -> Validators | None:
+    """What may be asked at a target. HTTP finds out by itself, at each redirect; an object is at its own address."""
+    if known is None or target.url is not None:
+        return known
+    return known if known.final_url == (None if own else redact(url)) else None

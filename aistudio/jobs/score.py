@@ -1,5 +1,6 @@
 """Score a manifest of image URLs: download, decode, encode, one stored Parquet row per manifest row."""
 
+import json
 import shlex
 import sys
 from argparse import ArgumentParser
@@ -21,6 +22,9 @@ def build_parser() -> ArgumentParser:
     parser = conf_parser("score", DESCRIPTION)
     parser.add_argument("--yes", action="store_true", help="really empty the run folder (with start_over: true)")
     parser.add_argument(
+        "--base", metavar="R", help="an earlier run: what of it still holds is not computed again (base)"
+    )
+    parser.add_argument(
         "--probe",
         type=int,
         metavar="N",
@@ -34,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.config import load_config
     from aistudio.errors import ConfigError
 
-    config = load_config(args.conf, args.overrides)
+    base = [] if args.base is None else [f"base={json.dumps(args.base)}"]
+    config = load_config(args.conf, [*args.overrides, *base])
     if config.start_over and not args.yes:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 

@@ -139,6 +139,8 @@ def _checked_conf(args: argparse.Namespace) -> str:
         section, address, inputs = "workers", settings.workers.address, _training_inputs(settings, root)
     else:
         settings = load_config(conf, args.overrides)
+        if settings.base is not None:
+            _refuse_here_only("base", settings.base)
         section, address, inputs = "engine", settings.engine.address, _inputs(settings, root)
     refuse_secrets(leaves(settings.model_dump(mode="json")))
     if address:

@@ -75,6 +75,7 @@ def _report(store: "Store", ledger: "Ledger | str", fingerprint: str) -> int:
     """Print what was found; returns the exit code."""
     from aistudio.pipeline.progress import print_ledger
     from aistudio.runs.examples import examples
+    from aistudio.runs.ledger import taken_over
 
     if isinstance(ledger, str):
         print(f"NOT in order: {ledger}")
@@ -83,6 +84,8 @@ def _report(store: "Store", ledger: "Ledger | str", fingerprint: str) -> int:
     if ledger.complete:
         print(f"verified: {ledger.num_stored:,} rows, each stored once, all files whole")
         print(f"fingerprint {fingerprint}")
+        if taken := taken_over(ledger.reused):
+            print(f"of these, taken over from a base run: {taken}")
         return 0
     print(f"NOT in order: {ledger.num_missing:,} rows missing, {ledger.num_doubled:,} doubled")
     for problem in ledger.problems[:20]:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from aistudio.config import JobConfig
+from aistudio.config import JobConfig, Trust
 from aistudio.errors import AIStudioError
 from aistudio.images.host_limits import Allotment, Report
 from aistudio.pipeline.coordinator import Bookkeeping, Start
@@ -26,6 +26,7 @@ from aistudio.pipeline.reference import reference_folder
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.resume import is_done, store_shard
+from aistudio.scoring.base_rows import NOTHING_KNOWN, BaseRows, Delta, Known
 from aistudio.scoring.canaries import Canaries, WrongNumbersError
 from aistudio.scoring.careful import Care
 from aistudio.scoring.cropping import load_detectors
@@ -49,12 +50,15 @@ class RunContext(NamedTuple):
     fingerprint: str  # of everything that shapes the scores; written into each score file
     retry: tuple[StatusFilter, ...] | None  # None: score; else failed rows of these statuses again (() = all)
     models: PinnedModels
+    delta: Delta | None = None  # what may be taken over from a base run
+    delta_columns: bool = True  # score files have schema.DELTA_FIELDS
 
 
 class _Work(NamedTuple):
     name: str
     rows: pa.Table
     distinct: Distinct
+    known: Known  # of the base run
     previous: pa.Table | None  # stored scores, when only failed rows are scored again
     chosen: np.ndarray | None  # their row numbers
 
@@ -72,6 +76,8 @@ class _Worker:
         self._canaries: Canaries | None = None
         self._first_check = threading.Lock()
         self._checked = False
+        self._base = BaseRows(self.store, run.delta, self._tell_of_base) if run.delta else None
+        self.trust: Trust = run.delta.trust if run.delta else "content"
 
     def load(self) -> None:
         """The models. What they refuse is raised by the first `begin`: Ray makes mere text of a constructor's error."""
@@ -108,11 +114,16 @@ class _Worker:
     def work(self, name: str) -> _Work:
         rows = self.store.read_table(layout.manifest_key(name))
         if self.run.retry is None:
-            return _Work(name, rows, distinct_images(rows), None, None)
+            distinct = distinct_images(rows)
+            known = self._base.of_shard(name, rows, distinct.of_row) if self._base else NOTHING_KNOWN
+            return _Work(name, rows, distinct, known, None, None)
         previous = self.store.read_table(layout.scores_key(name))
         chosen = failed_rows(previous, self.run.retry)
         rows = rows.take(pa.array(chosen))
-        return _Work(name, rows, distinct_images(rows), previous, chosen)
+        return _Work(name, rows, distinct_images(rows), NOTHING_KNOWN, previous, chosen)
+
+    def _tell_of_base(self, problem: str) -> None:
+        self.coordinator.note({"base": problem})
 
     def stored_already(self, name: str) -> pa.Table | None:
         """Summary of a shard whose file an earlier try stored before its worker could report it."""
@@ -128,7 +139,8 @@ class _Worker:
     def scorer(self, batch_size: int) -> ShardScorer:
         """Return a scorer for one shard."""
         canary = self._canaries.next() if self._canaries else None
-        return ShardScorer(self.encoders, self.config.store.embedding_dtype, batch_size, canary)
+        dtype = self.config.store.embedding_dtype
+        return ShardScorer(self.encoders, dtype, batch_size, canary, delta=self.run.delta_columns)
 
     def check_numbers(self) -> None:
         """Before the first shard: the fixed inputs, in the run's own batches. Does not return when they come out wrong.
@@ -175,9 +187,8 @@ class _Worker:
         if work.previous is not None and not work.rows.num_rows:
             return self._report(work.name, defaultdict(float))  # no row to score again: the file stays as it is
         try:
-            table, texts, counts = scorer.score(
-                work.rows, work.distinct, images, lambda c: self.coordinator.progress(work.name, c)
-            )
+            report = lambda c: self.coordinator.progress(work.name, c)  # noqa: E731
+            table, texts, counts = scorer.score(work.rows, work.distinct, images, report, work.known)
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
         except WrongNumbersError as e:
@@ -229,9 +240,10 @@ class FusedWorker(_Worker):
         self.check_numbers()
         (start, care), work = self.begin(name, "score"), self.work(name)
         if not start.careful:
-            images = self.source.images(work.distinct.requests)
+            images = self.source.images(work.distinct.requests, work.known.images, self.trust)
             return self.finish(work, self.scorer(self.encoders.batch_size), images)
-        images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row)
+        base = work.known.images
+        images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row, base, self.trust)
         return self.finish(work, self.scorer(1), images)
 
 
@@ -250,11 +262,13 @@ class FetchWorker(_Worker):
     def fetch(self, name: str) -> pa.Table:
         if self.run.retry is None and is_done(self.store, name):
             return pack_images(name, ())  # stored already: the model's actor sees to the rest
-        (start, care), requests = self.begin(name, "fetch"), self.work(name).distinct.requests
+        (start, care), work = self.begin(name, "fetch"), self.work(name)
+        requests, base = work.distinct.requests, work.known.images
         if start.careful:
-            packed = pack_images(name, self.source.images_one_by_one(requests, care.poison, care.row))
+            images = self.source.images_one_by_one(requests, care.poison, care.row, base, self.trust)
         else:
-            packed = pack_images(name, self.source.images(requests))
+            images = self.source.images(requests, base, self.trust)
+        packed = pack_images(name, images)
         self.coordinator.end(name, "fetch")
         return packed
 
@@ -298,7 +312,8 @@ def _merge(previous: pa.Table, table: pa.Table, chosen: np.ndarray) -> pa.Table:
     """`previous` with the rows at `chosen` replaced by `table`'s, order kept."""
     take = np.arange(previous.num_rows)
     take[chosen] = previous.num_rows + np.arange(len(chosen))
-    both = pa.concat_tables([previous, table.cast(previous.schema.remove_metadata())])
+    table = table.select(previous.column_names).cast(previous.schema.remove_metadata())  # which may be an older one
+    both = pa.concat_tables([previous, table])
     return both.take(pa.array(take))
 
 

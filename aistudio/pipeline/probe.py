@@ -133,7 +133,8 @@ def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
     manifest = ManifestSettings(path=store.path("rows/probe.parquet"), format="parquet")
     # failures are what a probe is there to count
     engine = config.engine.model_copy(update={"shard_rows": shard_rows, "max_failed_share": None, "max_drift": None})
-    return config.model_copy(update={"manifest": manifest, "engine": engine, "output": store.root, "start_over": False})
+    own = {"manifest": manifest, "engine": engine, "output": store.root, "start_over": False, "base": None}
+    return config.model_copy(update=own)
 
 
 def predict(result: Result, sample: Sample, stored_bytes: int) -> Prediction:

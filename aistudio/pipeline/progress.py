@@ -16,7 +16,7 @@ from rich.text import Text
 from aistudio.pipeline.stages import say as say
 from aistudio.pipeline.stages import stage
 from aistudio.run_record import Sources, Timings
-from aistudio.schema import Status
+from aistudio.schema import Reused, Status
 from aistudio.timings import RATE_S, STEADY_S, speed
 
 _STATUSES = tuple(s.value for s in Status)
@@ -110,7 +110,7 @@ class Progress:
         host = self._slowest_host()
         return (
             f"{self._already + done:,}/{self._total:,} rows  {self._rate_text(done)}  "
-            f"ETA {self._eta(done)}  failed: {failed}{host and '  ' + host}"
+            f"ETA {self._eta(done)}  failed: {failed}{_taken_over(counts)}{host and '  ' + host}"
         )
 
     def _slowest_host(self) -> str:
@@ -131,10 +131,18 @@ class Progress:
         failed = [f"{s} {n:,}" for s, n in by_status(counts) if s != "ok"]
         outer = Table.grid()
         outer.add_row(grid)
-        outer.add_row(Text("failed: " + (", ".join(failed) or "none"), style="yellow" if failed else "dim"))
+        outer.add_row(
+            Text("failed: " + (", ".join(failed) or "none") + _taken_over(counts), style="yellow" if failed else "dim")
+        )
         if host := self._slowest_host():
             outer.add_row(Text(host, style="dim"))
         return outer
+
+
+def _taken_over(counts: Mapping[str, float]) -> str:
+    """Rows of finished shards that were taken over from the base run; "" where there are none."""
+    found = [f"{how} {int(n):,}" for how in list(Reused)[1:] if (n := counts.get(f"reused_{how}"))]
+    return f"  reused: {', '.join(found)}" if found else ""
 
 
 def rows_done(counts: Mapping[str, float]) -> int:

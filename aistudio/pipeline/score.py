@@ -25,6 +25,7 @@ from aistudio.pipeline.cluster import check_engine, connect, lacking_package, ou
 from aistudio.pipeline.coordinator import start_coordinator
 from aistudio.pipeline.dataset import dataset
 from aistudio.pipeline.deaths import watch_workers
+from aistudio.pipeline.delta import Base, discard_join, find_base, join_base, open_base
 from aistudio.pipeline.first_look import text_facts
 from aistudio.pipeline.networks import check_network
 from aistudio.pipeline.plan import make_plan, warn_of_memory
@@ -43,7 +44,7 @@ from aistudio.runs.failing import FailureWatch, drawn_first
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.repair import refuse_other_scores
-from aistudio.runs.resume import RowsToDo, refuse_unfinished, rows_to_do, work_list
+from aistudio.runs.resume import RowsToDo, has_delta_columns, refuse_unfinished, rows_to_do, work_list
 from aistudio.runs.shape import fingerprint, run_shape, shaping
 from aistudio.runs.snapshot import find_manifest, load_snapshot
 from aistudio.runs.sources import sources
@@ -68,6 +69,7 @@ class Prepared(NamedTuple):
     record: RunRecord | None  # of an earlier attempt
     record_damaged: bool = False  # there is a run.json that cannot be read
     to_fetch: Sequence[WeightsFile] = ()  # not here yet: pinned, models and shape are empty then
+    base: Base | None = None  # the run that results are taken from
 
 
 class Result(NamedTuple):
@@ -104,6 +106,7 @@ def prepare(config: JobConfig, *, fetch: bool = True, start: bool = False) -> Pr
                 Path(config.output).rmdir()  # a run that is refused, or only planned, leaves no empty folder
     record, damaged = _earlier(store)
     files, columns, identity = _manifest(config, store, record)
+    earlier = open_base(config, resumed=record is not None and not config.start_over)
     if not fetch and (missing := files_to_fetch(config)):
         return Prepared(config, store, files, columns, PinnedModels(), {}, {}, record, damaged, missing)
     if start and (record is None or config.start_over or record.state != "complete"):
@@ -116,7 +119,8 @@ def prepare(config: JobConfig, *, fetch: bool = True, start: bool = False) -> Pr
         refuse_other_scores(store, fingerprint(shape))
     elif record is not None and not config.start_over and (load_snapshot(store) or layout.score_keys(store)):
         run_record.refuse_other_run(record, shape, config.output)
-    return Prepared(config, store, files, columns, pinned, models, shape, record, damaged)
+    base = find_base(earlier, config, shape, models) if earlier else None
+    return Prepared(config, store, files, columns, pinned, models, shape, record, damaged, base=base)
 
 
 def _earlier(store: Store) -> tuple[RunRecord | None, bool]:
@@ -164,9 +168,17 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
             clean_up(prepared, repair)
             stage("reading the manifest")
             snapshot = load_snapshot(store) or new_snapshot(prepared, attempt, plan.num_actors, repair)
+            delta = None
+            if prepared.base is not None and retry is None:
+                stage("joining the manifest with the base run")
+                delta, facts = join_base(
+                    prepared.base, config, prepared.pinned, store, snapshot, attempt, resources.cpus
+                )
+                record = record.model_copy(update={"delta": facts})
             stage("loading the models")
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
-                             attempt, record.fingerprint, retry, prepared.pinned)  # fmt: skip
+                             attempt, record.fingerprint, retry, prepared.pinned, delta,
+                             has_delta_columns(store, snapshot))  # fmt: skip
             texts = text_facts(store, snapshot, prepared.pinned.recall, config)
             record = record.model_copy(update={"texts": texts})
             work = work_list(store, snapshot, retry)
@@ -181,6 +193,8 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
             _record_failure(store, record, None)
             raise
     ledger, record = _close(store, record, config)
+    if ledger.complete:
+        discard_join(store)
     return Result(ledger, record, False, config)
 
 
@@ -202,10 +216,10 @@ def _manifest(
 
 
 def _absolute(config: JobConfig) -> JobConfig:
-    """A local output as an absolute path: workers may run elsewhere."""
-    if in_bucket(config.output):
-        return config
-    return config.model_copy(update={"output": str(Path(config.output).absolute())})
+    """A local output and base as absolute paths: workers may run elsewhere."""
+    places = {name: getattr(config, name) for name in ("output", "base")}
+    local = {name: str(Path(p).absolute()) for name, p in places.items() if p is not None and not in_bucket(p)}
+    return config.model_copy(update=local)
 
 
 def _finished(prepared: Prepared) -> Result | None:

@@ -13,9 +13,10 @@ from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, 
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.pipeline.surroundings import machine_warnings
 from aistudio.run_record import RunRecord
+from aistudio.runs import layout
 from aistudio.runs.examples import examples
 from aistudio.runs.failing import failed_share, too_many
-from aistudio.runs.ledger import Ledger, count_stored
+from aistudio.runs.ledger import Ledger, count_stored, taken_over
 from aistudio.runs.next_command import next_command
 from aistudio.runs.second_thoughts import Change, change_lines, changes, next_for_failures
 from aistudio.runs.shard_writer import AUTO_ROWS
@@ -44,6 +45,8 @@ def print_dry_run(prepared: "Prepared") -> None:
         print(f"  weights     {file.path} is not here: the run would fetch it ({size_mb})")
     for line in dry_run_lines(prepared):
         print(line)
+    for line in prepared.base.lines() if prepared.base else ():
+        print(f"  base        {line}; trust: {config.trust}")
     print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")
@@ -104,6 +107,8 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
         _print_speed(record)
     for column, methods in ledger.crops.items():
         print(f"{column}: {', '.join(f'{method} {n:,}' for method, n in sorted(methods.items()))} row(s)")
+    for line in delta_lines(ledger, record):
+        print(line)
     _print_texts(ledger, record)
     if ledger.complete:
         print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")
@@ -127,6 +132,21 @@ def _print_speed(record: RunRecord) -> None:
             print(f"slowest host: {value}")
         elif fact == "wrong_workers":
             print(f"workers replaced because their numbers were wrong: {value}")
+
+
+def delta_lines(ledger: Ledger, record: RunRecord) -> list[str]:
+    """What was taken from the base run, and what of it is gone; [] of a run without a base."""
+    delta = record.delta
+    if delta.base is None:
+        return []
+    lines = [f"taken over from {delta.base}: {taken_over(ledger.reused) or 'no row'}"]
+    if delta.pictures:
+        lines.append(f"its pictures were scored anew: {delta.pictures}")
+    if delta.gone:
+        lines.append(f"rows of it that are gone: {delta.gone:,}, listed in {layout.GONE}")
+    if problem := record.facts.get("base"):
+        lines.append(f"warning: some of it could not be read: {problem}")
+    return lines
 
 
 def speed_line(found: Speed, *, again: bool = False) -> str:

@@ -50,7 +50,7 @@ class RayTasks:
                     return
                 yield ray.get(running.pop(0))
         except ray.exceptions.RayError as e:
-            raise cluster.our_error(e) or AIStudioError(f"aggregation failed under Ray: {e}") from None
+            raise cluster.our_error(e) or AIStudioError(f"a task over stored files failed under Ray: {e}") from None
 
 
 @contextmanager

@@ -112,12 +112,17 @@ def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         ("fingerprint", _short(run.fingerprint)),
     ]
     cropped = [(column, _joined(methods)) for column, methods in run.crops.items()]
+    delta = [
+        *run.delta.as_json().items(),
+        *((f"rows reused: {how}", n) for how, n in run.reused.items() if how != "no"),
+    ]
     when = [("started", run.started_at), ("finished", run.finished_at), ("attempt", run.attempt or None)]
     where = [(k, _joined(v)) for k, v in run.host.as_json().items()]
     groups: list[tuple[str, Sequence[tuple[str, Any]]]] = [("Data", data)]
     groups += [(_role(role), _model(model)) for role, model in run.models.items()]
     groups += [
         ("Cropped to the object (rows)", cropped),
+        ("From the base run", [(k, _short(v) if k == "fingerprint" else v) for k, v in delta]),
         ("When", when),
         ("Where", where),
         ("Versions", list(run.versions.items())),
@@ -152,7 +157,7 @@ def _role(role: str) -> str:
 
 def _model(model: ModelFacts) -> list[tuple[str, Any]]:
     shown = {k: v for k, v in model.as_json().items() if not isinstance(v, dict | list)}
-    return [(k, _short(v) if k == "fingerprint" else v) for k, v in shown.items()]
+    return [(k, _short(v) if k.endswith("fingerprint") else v) for k, v in shown.items()]
 
 
 def _short(digest: object) -> str | None:

@@ -7,6 +7,9 @@ manifest/<shard>.parquet    candidate rows of a shard
 rejected/<group>-<n>.parquet  manifest lines that could not be parsed
 texts/<shard>.parquet       the shard's distinct texts and their vectors
 scores/<shard>.parquet      one row for each candidate row; its presence means that the shard is done
+delta/_index.json           what of the base run is this run's (delta_join.py); written last, removed at the end
+delta/<step>/<n>[-<m>].parquet  the join that says it: base, new, joined while it is made, matches for the workers
+gone_rows/<part>.parquet    rows of the base run that are not in this run's manifest
 metrics/[<name>/]<file>     what an aggregation computed; without a name: the run's first one
 selection/<bucket>.parquet  chosen images
 selection_csv/<bucket>.csv  the same as CSV, if asked for
@@ -25,6 +28,8 @@ MANIFEST = "manifest/"
 REJECTED = "rejected/"
 TEXTS = "texts/"
 SCORES = "scores/"
+DELTA = "delta/"
+GONE = "gone_rows/"
 METRICS = "metrics/"
 SELECTION = "selection/"
 SELECTION_CSV = "selection_csv/"
@@ -33,6 +38,7 @@ SEARCHES = "searches/"
 REPORT = "report/"
 
 MANIFEST_INDEX = f"{MANIFEST}_index.json"
+DELTA_INDEX = f"{DELTA}_index.json"
 REPORT_INDEX = f"{REPORT}index.html"
 COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
 
@@ -40,8 +46,15 @@ COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
 # a crash in between leaves a folder that is still refused or resumed for what it is. ATTEMPTS stays: an older attempt
 # that is alive must see itself fenced off.
 _SELECTED = (SELECTION, SELECTION_CSV, SELECTION_ABOUT)
-EMPTIED = (SCORES, TEXTS, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, MANIFEST_INDEX, MANIFEST, RUN)
-WRITTEN_BY_WORKERS = (MANIFEST, SCORES, TEXTS, REJECTED)  # where a killed process may leave half-written files
+EMPTIED = (SCORES, TEXTS, DELTA, GONE, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, MANIFEST_INDEX, MANIFEST, RUN)
+WRITTEN_BY_WORKERS = (
+    MANIFEST,
+    SCORES,
+    TEXTS,
+    REJECTED,
+    DELTA,
+    GONE,
+)  # where a killed process may leave half-written files
 
 _ATTEMPT = re.compile(re.escape(ATTEMPTS) + r"(\d{6,})\.json")
 _PARQUET = ".parquet"
@@ -76,6 +89,21 @@ def texts_key(shard: str) -> str:
 def scores_key(shard: str) -> str:
     """Return the key of a shard's score file."""
     return f"{SCORES}{shard}{_PARQUET}"
+
+
+def delta_key(step: str, *numbers: int) -> str:
+    """Return the key of a file of the join with the base run: `step` is base, new, joined or matches."""
+    return f"{DELTA}{step}/{'-'.join(f'{n:05d}' for n in numbers)}{_PARQUET}"
+
+
+def delta_prefix(step: str, number: int | None = None) -> str:
+    """Return what the keys of a step of the join begin with, those of its files whose first number is `number`."""
+    return f"{DELTA}{step}/" if number is None else f"{DELTA}{step}/{number:05d}-"
+
+
+def gone_key(part: int) -> str:
+    """Return the key of a part of the list of rows that are gone."""
+    return f"{GONE}{part:05d}{_PARQUET}"
 
 
 def metrics_key(file: str, name: str | None = None) -> str:

@@ -19,13 +19,22 @@ from aistudio.errors import StoreError
 from aistudio.runs import layout
 from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import Snapshot, load_snapshot
-from aistudio.schema import CROP_PREFIX, CROP_TYPE, Status, is_vector_column, vector_matrix, vector_width
+from aistudio.schema import (
+    CROP_PREFIX,
+    CROP_TYPE,
+    Reused,
+    Status,
+    is_vector_column,
+    vector_matrix,
+    vector_width,
+)
 from aistudio.store import Store
 
 _THREADS = 8
 _NAMED = 5  # row ids named in messages
 _KEYS = (layout.scores_key, layout.texts_key, layout.manifest_key)  # of a shard's files
 _PROBLEMS = 50  # kept in memory and run over; the numbers count all of them
+_REUSED = "reused"
 
 
 class Ledger(NamedTuple):
@@ -45,6 +54,7 @@ class Ledger(NamedTuple):
     strangers: Sequence[str] = ()  # keys of files of no shard
     crops: Mapping[str, Mapping[str, int]] = {}  # column of boxes -> method -> ok rows
     reading: Mapping[str, Any] = {}  # what the manifest's lines became (catalogue.Reading); empty in older runs
+    reused: Mapping[str, int] = {}  # rows by schema.Reused; empty in older runs
 
     @property
     def complete(self) -> bool:
@@ -61,6 +71,7 @@ class _ShardCheck(NamedTuple):
     bad_texts: str | None = None  # what is wrong with them
     without_text: int = 0
     crops: Mapping[str, Counter[str]] = {}
+    reused: Mapping[str, int] = {}
 
 
 def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = None) -> Ledger:
@@ -78,6 +89,7 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
         raise StoreError(f"{store.root}: no finished manifest snapshot there; was this run started?")
     done = layout.done_shards(store)
     counts: Counter[str] = Counter()
+    reused: Counter[str] = Counter()
     crops: dict[str, Counter[str]] = {column: Counter() for column in _crop_columns(store, snapshot, done)}
     num_missing = num_doubled = without_text = 0
     problems: list[str] = []
@@ -87,6 +99,7 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
     sample: tuple[int, str] | None = None  # how telling a file is, and its key
     for shard, check in _checks(store, snapshot, done, deep, fingerprint, list(crops)):
         counts.update(check.counts)
+        reused.update(check.reused)
         num_missing += len(check.missing)
         num_doubled += len(check.doubled)
         without_text += check.without_text
@@ -114,7 +127,15 @@ def check_run(store: Store, *, deep: bool = False, fingerprint: str | None = Non
         snapshot.num_rows, stored, snapshot.num_rejected, dict(counts), num_missing, num_doubled, problems,
         damaged=damaged, bad_manifest=bad_manifest, bad_texts=bad_texts, strangers=strangers,
         num_without_text=without_text, reading=snapshot.reading, crops={c: dict(n) for c, n in crops.items()},
+        reused=dict(reused),
     )  # fmt: skip
+
+
+def taken_over(reused: Mapping[str, int]) -> str:
+    """Say how many rows were taken over from the base run, and by what; "" where none was."""
+    found = {how: n for how, n in reused.items() if how != Reused.NO and n}
+    by = ", ".join(f"{n:,} by {how}" for how, n in found.items())
+    return f"{sum(found.values()):,} rows ({by})" if found else ""
 
 
 def check_names(store: Store, snapshot: Snapshot) -> Ledger:
@@ -172,12 +193,13 @@ def _checks(
     store: Store, snapshot: Snapshot, done: set[str], deep: bool, fingerprint: str | None, crops: list[str]
 ) -> Iterator[tuple[Shard, _ShardCheck]]:
     """Checks in shard order, a bounded number at a time."""
+    told = _REUSED not in {name for name, _ in snapshot.passthrough}
     shards = iter(snapshot.shards)
     with ThreadPoolExecutor(_THREADS) as pool:
         while window := list(islice(shards, 8 * _THREADS)):
             yield from zip(
                 window,
-                pool.map(lambda s: _check(store, s, s.name in done, deep, fingerprint, crops), window),
+                pool.map(lambda s: _check(store, s, s.name in done, deep, fingerprint, crops, told), window),
                 strict=True,
             )
 
@@ -202,8 +224,9 @@ def _crop_methods(table: pa.Table, columns: list[str]) -> dict[str, Counter[str]
 
 
 def _check(
-    store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None, crops: list[str]
+    store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None, crops: list[str], told: bool
 ) -> _ShardCheck:
+    """Check one shard. `told`: a column `reused` is ours, not the user's own."""
     try:
         wanted = store.read_table(layout.manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
     except StoreError as e:
@@ -217,7 +240,8 @@ def _check(
     bad_texts = _texts_problem(store, shard, deep)
     key = layout.scores_key(shard.name)
     try:
-        table = store.read_table(key, None if deep else ["row_id", "status", "recall_score", *crops], verify=deep)
+        columns = ["row_id", "status", "recall_score", _REUSED, *crops]
+        table = store.read_table(key, None if deep else columns, verify=deep)
         carried = store.read_metadata(key)[2].get("aistudio.fingerprint") if fingerprint else None
     except StoreError as e:
         return _ShardCheck(Counter(), wanted, [], str(e), True, wrong_size, bad_texts)
@@ -233,7 +257,7 @@ def _check(
         problem = f"{key}: unknown status {sorted(map(str, unknown))}"
     elif strangers := set(found) - set(wanted):
         problem = f"{key}: rows that the manifest does not have: {sorted(strangers)[:_NAMED]}"
-    elif deep and (wrong := vector_problem(table)):
+    elif (told and (wrong := _reused_problem(table))) or (deep and (wrong := vector_problem(table))):
         problem = f"{key}: {wrong}"
     without_text = 0
     if "recall_score" in table.column_names:
@@ -241,8 +265,23 @@ def _check(
     damaged = not wrong_size and bool(problem or missing or doubled)  # else it is compared with the wrong rows
     return _ShardCheck(
         Counter(status), missing, doubled, problem, damaged, wrong_size, bad_texts, without_text,
-        _crop_methods(table, crops),
+        _crop_methods(table, crops), _reused(table) if told else {},
     )  # fmt: skip
+
+
+def _reused(scores: pa.Table) -> Mapping[str, int]:
+    return Counter(scores[_REUSED].to_pylist() if _REUSED in scores.column_names else ())
+
+
+def _reused_problem(scores: pa.Table) -> str | None:
+    """What is wrong with what a score table says of the base run: only rows that went well are taken over."""
+    if _REUSED not in scores.column_names:
+        return None  # of an earlier version
+    reused = scores[_REUSED]
+    if unknown := set(reused.to_pylist()) - {r.value for r in Reused}:
+        return f"{_REUSED}: unknown value {sorted(map(str, unknown))}"
+    wrong = pc.and_(pc.not_equal(scores["status"], Status.OK.value), pc.not_equal(reused, Reused.NO.value))
+    return f"{_REUSED}: failed rows that were taken over" if pc.any(wrong).as_py() else None
 
 
 def _texts_problem(store: Store, shard: Shard, deep: bool) -> str | None:

@@ -139,6 +139,7 @@ def finished(record: RunRecord, ledger: "Ledger", images_from: Sources) -> RunRe
         update={
             "state": state, "finished_at": now(), "rows": rows, "counts": ledger.counts, "sources": images_from,
             "crops": {column: dict(methods) for column, methods in ledger.crops.items()},
+            "reused": dict(ledger.reused),
             "models": models,
         }
     )  # fmt: skip

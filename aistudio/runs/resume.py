@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from aistudio.errors import RunMismatchError
+from aistudio.errors import RunMismatchError, StoreError
 from aistudio.run_record import RunRecord
 from aistudio.runs import layout
 from aistudio.runs.snapshot import Snapshot
-from aistudio.schema import Status
+from aistudio.schema import DELTA_FIELDS, Status
 from aistudio.status_filter import StatusFilter
 from aistudio.store import Store
 
@@ -59,6 +59,23 @@ def rows_to_do(
     wanted_shards = set(work)
     pending = sum(s.rows for s in snapshot.shards if s.name in wanted_shards)
     return RowsToDo(snapshot.num_rows - pending, pending)
+
+
+def has_delta_columns(store: Store, snapshot: Snapshot) -> bool:
+    """Whether the run's score files have schema.DELTA_FIELDS: as those that are stored already, else yes.
+
+    A run that an earlier version began keeps the columns that it began with; so does one whose manifest has columns of
+    these names, from the time when nobody kept them free.
+    """
+    names = {f.name for f in DELTA_FIELDS}
+    if names & {name for name, _ in snapshot.passthrough}:
+        return False
+    for key in layout.score_keys(store):
+        try:
+            return names <= set(store.read_metadata(key)[0].names)
+        except StoreError:
+            continue  # found and told by the ledger
+    return True
 
 
 def refuse_unfinished(store: Store, snapshot: Snapshot | None) -> None:

@@ -47,6 +47,10 @@ class Towers(NamedTuple):
         """Width of each stored vector column."""
         return {column: self.models[tower].dim for column, tower in self.columns.items()}
 
+    def tower_of(self, column: str) -> int:
+        """Return the tower of a model by the column that its vectors have where they are stored for it alone."""
+        return self.rank if column == RANK_EMBEDDING and self.rank is not None else self.columns[column]
+
 
 def find_towers(models: Models) -> Towers:
     """Give each vector column its tower; models whose towers and pixels are equal share one.

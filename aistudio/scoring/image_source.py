@@ -1,24 +1,30 @@
 """Distinct image references of a shard -> downloaded, decoded images, streamed in completion order.
 
+Pictures that a base run knows (base_rows.py) come out as they are there, with its vectors for pixels, once what the run
+trusts has shown that they are the same.
+
 Memory is bounded: the downloader holds back when decoding lags, decoding when the model lags. Nothing here
 knows a model; pixel sizes come in as image specifications.
 """
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from aistudio.config import DetectorSettings, ImageSpec, JobConfig
+from aistudio.config import DetectorSettings, ImageSpec, JobConfig, Trust
 from aistudio.images.crop import Cropper
 from aistudio.images.decode import decode
 from aistudio.images.download import Downloader, Fetched
 from aistudio.images.host_limits import Exchange
-from aistudio.schema import Crop, Status
+from aistudio.images.validators import Validators
+from aistudio.schema import Crop, Reused, Status
 from aistudio.scoring.core_lock import Turn
 from aistudio.scoring.decoding import Decoders, Group
 from aistudio.scoring.isolate import described, raise_if_stopped
@@ -29,7 +35,7 @@ Request = tuple[str, str | None]  # image_url, fallback_url
 OneRow = Callable[[int], AbstractContextManager[None]]
 _MAX_URL = 100_000  # characters of a stored address; signed ones have ten thousand
 _GROUP = 8  # images for one of several decoding threads: waking it costs as much as a small part of one
-_Decode = Callable[[Sequence[Request], Sequence[int]], Iterator["ImageRow"]]  # requests and their numbers
+_Decode = Callable[..., Iterator["ImageRow"]]  # requests, their numbers, again: the second round, with fallbacks
 
 
 class ImageRow(NamedTuple):
@@ -50,6 +56,10 @@ class ImageRow(NamedTuple):
     fetched: bool = False  # bytes came
     used_fallback: bool = False  # and they are the fallback's
     crops: tuple[Crop | None, ...] = ()  # one per specification when ok; None where it does not crop
+    etag: str | None = None
+    last_modified: str | None = None
+    reused: Reused = Reused.NO  # else there are `vectors` and no pixels
+    vectors: tuple[np.ndarray, ...] = ()  # (D,) float32 each, of the base run: by Known.columns (base_rows.py)
 
 
 def storable_row(row: ImageRow) -> ImageRow:
@@ -69,11 +79,15 @@ def storable_row(row: ImageRow) -> ImageRow:
     )
 
 
+Base = Mapping[int, ImageRow]  # by number of the distinct image: as the base run has it
+
+
 class _Job(NamedTuple):
     """One image to decode."""
 
     number: int
     fetched: Fetched
+    base: ImageRow | None = None  # what it is if its bytes are the same
 
 
 class ImageSource:
@@ -106,32 +120,50 @@ class ImageSource:
         self._decoders = Decoders(lambda job: self._decode(job), _too_slow(limit_s), threads, limit_s)
         self._ahead = threads + 1  # groups, per call
 
-    def images(self, requests: Sequence[Request]) -> Iterator[ImageRow]:
+    def images(
+        self, requests: Sequence[Request], base: Base | None = None, trust: Trust = "content"
+    ) -> Iterator[ImageRow]:
         """Every request's outcome, once each, in completion order.
 
         A fallback that the downloader had no reason to try is tried when the first image does not decode.
+
+        Args:
+            base: images that the base run has.
+            trust: what shows that one of them is still the same.
         """
-        return _with_fallbacks(requests, self._many)
+        decoded = partial(self._many, base=base or {}, ask=trust == "validators")
+        return _with_base(requests, base or {}, trust, decoded)
 
     def images_one_by_one(
-        self, requests: Sequence[Request], poison: Collection[int], row: OneRow
+        self,
+        requests: Sequence[Request],
+        poison: Collection[int],
+        row: OneRow,
+        base: Base | None = None,
+        trust: Trust = "content",
     ) -> Iterator[ImageRow]:
         """As `images`, but each image is decoded and consumed inside `row(number)`; those of `poison` are refused."""
 
-        def one_by_one(requests: Sequence[Request], numbers: Sequence[int]) -> Iterator[ImageRow]:
-            for position, fetched in self._downloader.stream(requests):
+        base = base or {}
+
+        def one_by_one(requests: Sequence[Request], numbers: Sequence[int], *, again: bool) -> Iterator[ImageRow]:
+            known = _validators(numbers, base if trust == "validators" and not again else {})
+            for position, fetched in self._downloader.stream(requests, known):
                 number = numbers[position]
                 if number in poison:
                     yield refused(_undecoded(number, fetched))
                     continue
                 with row(number):
-                    yield from self._decoders.rows(self._decoders.submit([_Job(number, fetched)]))
+                    yield from self._decoders.rows(self._decoders.submit([_Job(number, fetched, base.get(number))]))
 
-        return _with_fallbacks(requests, one_by_one)
+        return _with_base(requests, base, trust, one_by_one)
 
-    def _many(self, requests: Sequence[Request], numbers: Sequence[int]) -> Iterator[ImageRow]:
+    def _many(
+        self, requests: Sequence[Request], numbers: Sequence[int], *, base: Base, ask: bool, again: bool
+    ) -> Iterator[ImageRow]:
         ahead: deque[Group[_Job, ImageRow]] = deque()
-        jobs = (_Job(numbers[position], fetched) for position, fetched in self._downloader.stream(requests))
+        arriving = self._downloader.stream(requests, _validators(numbers, base if ask and not again else {}))
+        jobs = (_Job(numbers[at], fetched, base.get(numbers[at])) for at, fetched in arriving)
         while group := list(islice(jobs, self._group)):
             if self._turn is not None:
                 with self._turn:
@@ -162,6 +194,8 @@ class ImageSource:
     def _decoded(self, job: _Job) -> ImageRow:
         started, fetched = time.monotonic(), job.fetched
         row = _undecoded(job.number, fetched)
+        if job.base is not None and (same := _same_picture(row, fetched, job.base)) is not None:
+            return same
         if fetched.status != Status.OK or fetched.body is None:
             return row
         image = decode(fetched.body, self._specs, self._config.images, self._detectors)
@@ -196,19 +230,49 @@ def _undecoded(number: int, fetched: Fetched) -> ImageRow:
         fetched.final_url,
         fetched=fetched.status == Status.OK,
         used_fallback=fetched.instead_of is not None,
+        etag=fetched.etag,
+        last_modified=fetched.last_modified,
     )
+
+
+def _same_picture(row: ImageRow, fetched: Fetched, base: ImageRow) -> ImageRow | None:
+    """The outcome of a picture that is still the base's, by its server's word or by its bytes; None where it is not."""
+    if fetched.status != Status.OK:
+        return None
+    if fetched.not_modified:
+        base = base._replace(reused=Reused.VALIDATORS, fetched=True, used_fallback=row.used_fallback)
+        newer_date = fetched.last_modified or base.last_modified
+        return base._replace(etag=fetched.etag or base.etag, last_modified=newer_date)
+    if fetched.body is None or hashlib.sha256(fetched.body).hexdigest() != base.content_hash:
+        return None
+    decoded = {name: getattr(base, name) for name in ("width", "height", "content_hash", "thumbnail", "crops")}
+    return row._replace(reused=Reused.CONTENT, vectors=base.vectors, **decoded)
+
+
+def _validators(numbers: Sequence[int], base: Base) -> dict[int, Validators]:
+    """What servers called pictures of the base, by position in `numbers`."""
+    known = ((position, base.get(number)) for position, number in enumerate(numbers))
+    return {p: Validators(image.etag, image.last_modified, image.final_url) for p, image in known if image is not None}
 
 
 def refused(image: ImageRow) -> ImageRow:
     """The outcome of a poisonous row: nothing of it is touched."""
     error = "this image killed the process that worked on it twice; it was left alone"
-    return image._replace(status=Status.UNSUPPORTED_IMAGE, error=error, pixels=(), thumbnail=None, fetched=False)
+    image = image._replace(pixels=(), vectors=(), reused=Reused.NO, thumbnail=None, fetched=False)
+    return image._replace(status=Status.UNSUPPORTED_IMAGE, error=error)
 
 
-def _with_fallbacks(requests: Sequence[Request], decoded: _Decode) -> Iterator[ImageRow]:
-    """Outcomes of `decoded`; where bytes came but no image, those of a second round with the fallbacks."""
+def _with_base(requests: Sequence[Request], base: Base, trust: Trust, decoded: _Decode) -> Iterator[ImageRow]:
+    """First the images of the base for which nobody is asked, then the outcomes of all others."""
+    at_once = base if trust == "url" else {}
+    yield from (image._replace(reused=Reused.URL) for image in at_once.values())
+    yield from _with_fallbacks(requests, [n for n in range(len(requests)) if n not in at_once], decoded)
+
+
+def _with_fallbacks(requests: Sequence[Request], numbers: Sequence[int], decoded: _Decode) -> Iterator[ImageRow]:
+    """Outcomes of `decoded` for some requests; where bytes came but no image, of a second round with the fallbacks."""
     failed: dict[int, ImageRow] = {}
-    for image in decoded(requests, range(len(requests))):
+    for image in decoded([requests[n] for n in numbers], numbers, again=False):
         url, fallback = requests[image.number]
         if image.fetched and image.status != Status.OK and not image.used_fallback and fallback not in (None, "", url):
             failed[image.number] = image
@@ -217,7 +281,7 @@ def _with_fallbacks(requests: Sequence[Request], decoded: _Decode) -> Iterator[I
     if not failed:
         return
     second = [(requests[number][1] or "", None) for number in failed]
-    for image in decoded(second, list(failed)):
+    for image in decoded(second, list(failed), again=True):
         fallback = requests[image.number][1] or ""
         if image.status == Status.OK:
             yield image._replace(final_url=image.final_url or redact(fallback), used_fallback=True)

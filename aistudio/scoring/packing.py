@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aistudio.schema import CROP_TYPE, Crop, Status
+from aistudio.schema import CROP_TYPE, Crop, Reused, Status
 from aistudio.scoring.image_source import ImageRow, storable_row
 
 _FIELDS = {
@@ -24,29 +24,40 @@ _FIELDS = {
     "fetched": pa.bool_(),
     "used_fallback": pa.bool_(),
     "crops": pa.list_(CROP_TYPE),
+    "etag": pa.string(),
+    "last_modified": pa.string(),
+    "reused": pa.string(),
 }
 
 
 def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
     """One row: the shard's name, a list column per field, and for each pixel format `pixels_<i>` with its `size_<i>`.
 
-    The pixel columns hold the ok images only, in the order of the field columns.
+    The pixel columns hold the ok images that have pixels only, in the order of the field columns; the columns
+    `vectors_<i>` with their `width_<i>` those of the base run.
     """
     rows = _of_one_shape([storable_row(image) for image in images])
     columns: dict[str, Any] = {"shard": pa.array([shard])}
     for name, kind in _FIELDS.items():
         columns[name] = _one_row(pa.array([_plain(getattr(r, name)) for r in rows], kind))
-    ok = [r for r in rows if r.status == Status.OK]
-    for i in range(len(ok[0].pixels) if ok else 0):
-        stacked = np.stack([r.pixels[i] for r in ok])
-        columns[f"pixels_{i}"] = _one_row(pa.array(stacked.reshape(-1)))
-        columns[f"size_{i}"] = pa.array([stacked.shape[1]])
+    for name, size, arrays in (
+        ("pixels", "size", [r.pixels for r in rows if _has_pixels(r)]),
+        ("vectors", "width", [r.vectors for r in rows if r.vectors]),
+    ):
+        for i in range(len(arrays[0]) if arrays else 0):
+            stacked = np.stack([a[i] for a in arrays])
+            columns[f"{name}_{i}"] = _one_row(pa.array(stacked.reshape(-1)))
+            columns[f"{size}_{i}"] = pa.array([stacked.shape[1]])
     return pa.table(columns)
+
+
+def _has_pixels(row: ImageRow) -> bool:
+    return row.status == Status.OK and row.reused == Reused.NO
 
 
 def _of_one_shape(rows: list[ImageRow]) -> list[ImageRow]:
     """Rows whose pixels are not like those of the first ok row cannot share its tensors: they fail, alone."""
-    shapes = [tuple(p.shape for p in r.pixels) if r.status == Status.OK else None for r in rows]
+    shapes = [tuple(p.shape for p in r.pixels) if _has_pixels(r) else None for r in rows]
     wanted = next((s for s in shapes if s is not None), None)
     error = "internal error: pixels of another shape than those of the shard's other images; please report"
     return [
@@ -62,19 +73,33 @@ def unpack_images(packed: pa.Table) -> tuple[str, Iterator[ImageRow]]:
 
 def _rows(packed: pa.Table) -> Iterator[ImageRow]:
     fields = {name: packed[name].chunk(0).flatten().to_pylist() for name in _FIELDS}
-    tensors = []
-    for name in sorted(n for n in packed.column_names if n.startswith("pixels_")):
-        size = packed[name.replace("pixels", "size")][0].as_py()
-        tensors.append(packed[name].chunk(0).flatten().to_numpy().reshape(-1, size, size, 3))
-    position = 0
+    tensors = [_tensor(packed, f"pixels_{i}").reshape(-1, s, s, 3) for i, s in _sizes(packed, "size")]
+    stored = [_tensor(packed, f"vectors_{i}").reshape(-1, w) for i, w in _sizes(packed, "width")]
+    position = of_base = 0
     for values in zip(*fields.values(), strict=True):
         row = dict(zip(fields, values, strict=True))
         row["crops"] = tuple(box and Crop(**box) for box in row["crops"])
         status = Status(row.pop("status"))
+        row["reused"] = Reused(row["reused"])
         pixels: tuple[np.ndarray, ...] = ()
-        if status == Status.OK:
+        vectors: tuple[np.ndarray, ...] = ()
+        if row["reused"] != Reused.NO:
+            vectors, of_base = tuple(v[of_base] for v in stored), of_base + 1
+        elif status == Status.OK:
             pixels, position = tuple(t[position] for t in tensors), position + 1
-        yield ImageRow(status=status, pixels=pixels, **row)
+        yield ImageRow(status=status, pixels=pixels, vectors=vectors, **row)
+
+
+def _sizes(packed: pa.Table, name: str) -> list[tuple[str, int]]:
+    """Numbers of the tensors whose columns of sizes begin with `name`, and the sizes."""
+    found = (n for n in packed.column_names if n.startswith(f"{name}_"))
+    numbers = sorted((n.removeprefix(f"{name}_") for n in found), key=int)
+    return [(number, packed[f"{name}_{number}"][0].as_py()) for number in numbers]
+
+
+def _tensor(packed: pa.Table, column: str) -> np.ndarray:
+    values: np.ndarray = packed[column].chunk(0).flatten().to_numpy()
+    return values
 
 
 def _one_row(values: pa.Array) -> pa.Array:
@@ -84,4 +109,4 @@ def _one_row(values: pa.Array) -> pa.Array:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [box and box._asdict() for box in value]
-    return str(value) if isinstance(value, Status) else value
+    return str(value) if isinstance(value, Status | Reused) else value

@@ -30,6 +30,7 @@ class PinnedModel(NamedTuple):
     image_spec: ImageSpec
     normalised: bool
     hub_files: tuple[tuple[str, str], ...] = ()  # (hf://org/name@commit/file, sha256)
+    dim: int = 0  # width of its vectors
 
     def facts(self) -> ModelFacts:
         """Describe the model for run.json. Addresses stay out: they may carry keys."""
@@ -39,6 +40,8 @@ class PinnedModel(NamedTuple):
             family=self.config.family,
             fingerprint=self.fingerprint,
             normalised=self.normalised,
+            image_tower_fingerprint=self.image_tower_fingerprint,
+            pixels=self.image_spec.identity(),
             files={file.path: file.sha256 for file in self.config.files if file.sha256} | dict(self.hub_files),
         )
 
@@ -127,7 +130,8 @@ def pin_model(conf: str, config: JobConfig, setting: str) -> PinnedModel:
     info = check_weights(place_files(pinned, cache))
     hub = hub_files(pinned, info.files)
     tower = info.image_tower_fingerprint
-    return PinnedModel(conf, pinned, info.fingerprint, tower, info.image_spec, info.normalised, tuple(hub.items()))
+    files = tuple(hub.items())
+    return PinnedModel(conf, pinned, info.fingerprint, tower, info.image_spec, info.normalised, files, info.dim)
 
 
 def hub_files(cfg: ModelConfig, files: dict[str, str]) -> dict[str, str]:

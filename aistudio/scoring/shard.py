@@ -5,7 +5,7 @@ about a single row raises: model failures become `model_error` rows (isolate.py 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +15,17 @@ import pyarrow.compute as pc
 from aistudio.schema import (
     CANDIDATE_COLUMNS,
     CROP_TYPE,
+    DELTA_FIELDS,
     EMBEDDING,
     OUTCOME_FIELDS,
+    Reused,
     Status,
     has_text,
     score_schema,
     text_schema,
     vector_array,
 )
+from aistudio.scoring.base_rows import NOTHING_KNOWN, Known
 from aistudio.scoring.canaries import POI_NAMES, TEXT, Canary, WrongNumbersError
 from aistudio.scoring.encoders import Encoders
 from aistudio.scoring.image_source import ImageRow, Request, storable_row
@@ -51,12 +54,26 @@ def distinct_images(rows: pa.Table) -> Distinct:
 class ShardScorer:
     """Encodes images in batches, joins the results to the rows, computes scores."""
 
-    def __init__(self, encoders: Encoders, dtype: str, batch_size: int, canary: Canary | None = None) -> None:
-        """`dtype`: stored type of the vectors, "float32" or "float16". `canary`: goes through the models as well."""
+    def __init__(
+        self, encoders: Encoders, dtype: str, batch_size: int, canary: Canary | None = None, *, delta: bool = True
+    ) -> None:
+        """Prepare to score.
+
+        Args:
+            dtype: stored type of the vectors, "float32" or "float16".
+            canary: goes through the models as well.
+            delta: score tables have schema.DELTA_FIELDS; those of runs that earlier versions began have not.
+        """
         self._encoders, self._dtype, self._batch_size, self._canary = encoders, dtype, batch_size, canary
+        self._delta = delta
 
     def score(
-        self, rows: pa.Table, distinct: Distinct, images: Iterable[ImageRow], report: Report
+        self,
+        rows: pa.Table,
+        distinct: Distinct,
+        images: Iterable[ImageRow],
+        report: Report,
+        known: Known = NOTHING_KNOWN,
     ) -> tuple[pa.Table, pa.Table, Counts]:
         """Score a shard.
 
@@ -65,26 +82,31 @@ class ShardScorer:
             distinct: their distinct images.
             images: an ImageRow for each distinct image, in any order.
             report: told the counts so far, at most once a second.
+            known: what the base run has of these rows; its vectors come with the images that are taken over.
 
         Returns:
             score table (schema.score_schema, one row per candidate row, same order),
-            text table (schema.text_schema), counts (rows by status, bytes, seconds by stage).
+            text table (schema.text_schema), counts (rows by status, and by what shows that they
+            are the base's, bytes, seconds by stage).
 
         Raises:
             WrongNumbersError: the canary came out wrong, or an answer that was not finite is so when asked again.
         """
         now = self._encoders.clock
-        batches = _Batches(self._encoders, len(distinct.requests) + 1)  # the last one is the canary's
+        batches = _Batches(self._encoders, len(distinct.requests) + 1, known.columns)  # the last one is the canary's
         weights = np.bincount(distinct.of_row, minlength=len(distinct.requests) + 1)
         counts: Counts = defaultdict(float)
         waiting: list[ImageRow] = []
         clock = reported = now()
         for arrived in images:
             image = storable_row(arrived)
-            counts["bytes"] += image.num_bytes or 0
+            counts["bytes"] += image.num_bytes or 0 if image.reused in (Reused.NO, Reused.CONTENT) else 0
             counts["decode_s"] += image.decode_s
             batches.outcomes[image.number] = image._replace(pixels=())
-            if image.status == Status.OK:
+            if image.status == Status.OK and image.reused != Reused.NO:
+                batches.take_over(image)
+                counts[image.status] += int(weights[image.number])
+            elif image.status == Status.OK:
                 waiting.append(image)
             else:
                 counts[image.status] += int(weights[image.number])
@@ -103,12 +125,14 @@ class ShardScorer:
         if self._canary:
             batches.judge(self._canary)
         started = now()
-        table, texts = self._join(rows, distinct, batches)
+        table, texts = self._join(rows, distinct, batches, known)
         counts["model_s"] += now() - started
         # Only the table knows every row's status: a text or the ranking may have failed after the image went well.
         for status in Status:
             counts.pop(status, None)
         counts.update(Counter(table["status"].to_pylist()))
+        if self._delta:
+            counts.update({f"reused_{how}": n for how, n in Counter(table["reused"].to_pylist()).items()})
         return table, texts, counts
 
     def _encode(self, batches: "_Batches", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
@@ -120,15 +144,16 @@ class ShardScorer:
         for image in images:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])
 
-    def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches") -> tuple[pa.Table, pa.Table]:
+    def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches", known: Known) -> tuple[pa.Table, pa.Table]:
         """Score table and text table of the shard, from what its images gave."""
         ok = np.array([o.status == Status.OK for o in batches.outcomes], bool)[distinct.of_row]
         vectors = [tower[distinct.of_row] for tower in batches.vectors]
-        texts = self._texts(rows, vectors, ok)
+        known = _of_taken_over(known, batches.outcomes, distinct.of_row)
+        texts = self._texts(rows, vectors, ok, known)
         errors = dict(texts.errors)
         for tower in vectors:
             errors |= _too_large(tower, ok, self._dtype)
-        rank = self._rank(rows, vectors, [int(i) for i in np.flatnonzero(ok) if i not in errors], errors)
+        rank = self._rank(rows, vectors, [int(i) for i in np.flatnonzero(ok) if i not in errors], errors, known)
         ok[list(errors)] = False
         columns = {name: rows[name] for name in CANDIDATE_COLUMNS}
         columns |= _outcome_columns(batches.outcomes, distinct.of_row, errors)
@@ -142,7 +167,8 @@ class ShardScorer:
         columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
         columns |= {f.name: rows[f.name] for f in passthrough}
-        schema = score_schema(passthrough, self._encoders.towers.widths, self._dtype, self._encoders.crops)
+        widths, crops = self._encoders.towers.widths, self._encoders.crops
+        schema = score_schema(passthrough, widths, self._dtype, crops, delta=self._delta)
         return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
     def text_table(self, rows: pa.Table) -> pa.Table:
@@ -151,26 +177,33 @@ class ShardScorer:
         if recall is None:
             return text_schema(1).empty_table()
         texts = pc.unique(rows["text"])
-        return _text_table(texts, *self._text_vectors(texts.to_pylist(), recall.dim))
+        return _text_table(texts, *self._text_vectors(texts.to_pylist(), recall.dim, {}))
 
-    def _texts(self, rows: pa.Table, vectors: Sequence[np.ndarray], ok: np.ndarray) -> "_Texts":
+    def _texts(self, rows: pa.Table, vectors: Sequence[np.ndarray], ok: np.ndarray, known: Known) -> "_Texts":
         """Encode the rows' distinct texts and compare each ok row's image with its own."""
         recall = self._encoders.recall
         if recall is None:
             return _Texts(None, np.zeros(len(ok), bool), {}, text_schema(1).empty_table())
         texts = rows["text"].combine_chunks().dictionary_encode()
         of_row, asked = texts.indices.to_numpy(), has_text(texts.dictionary).to_numpy(zero_copy_only=False)
-        text_vectors, failed = self._text_vectors(texts.dictionary.to_pylist(), recall.dim)
+        text_vectors, failed = self._text_vectors(texts.dictionary.to_pylist(), recall.dim, known.texts)
         images = vectors[self._encoders.towers.columns[EMBEDDING]]
         with np.errstate(all="ignore"):  # what is not finite is found below
             scores = row_products(images, text_vectors[of_row])
+        for row, score in known.recall.items():
+            scores[row] = 0 if score is None else score
         errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed} | _not_finite(scores, ok)
         return _Texts(scores, asked[of_row], errors, _text_table(texts.dictionary, text_vectors, failed))
 
-    def _text_vectors(self, texts: Sequence[str], dim: int) -> tuple[np.ndarray, dict[int, str]]:
+    def _text_vectors(
+        self, texts: Sequence[str], dim: int, known: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
         asked = [*texts, TEXT] if self._canary else list(texts)
         vectors, unsteady = np.zeros((len(asked), dim), np.float32), list[int]()
+        there = {i: known[text] for i, text in enumerate(texts) if text in known}
+        for i, vector in there.items():
+            vectors[i] = vector
 
         def encode(chosen: list[int]) -> dict[int, str]:
             found = self._encoders.texts([asked[i] for i in chosen])
@@ -181,19 +214,21 @@ class ShardScorer:
                 unsteady.extend(bad)
             return dict.fromkeys(bad, "the model's vector of the text is not finite")
 
-        errors = in_halves(encode, list(range(len(asked)))).errors
+        errors = in_halves(encode, [i for i in range(len(asked)) if i not in there]).errors
         _refuse_unsteady(unsteady, "a text's vector")
         if self._canary:
             self._canary.judge_text(vectors[-1], errors.pop(len(texts), None))
         return vectors[: len(texts)], errors
 
     def _rank(
-        self, rows: pa.Table, vectors: Sequence[np.ndarray], wanted: list[int], errors: dict[int, str]
+        self, rows: pa.Table, vectors: Sequence[np.ndarray], wanted: list[int], errors: dict[int, str], known: Known
     ) -> np.ndarray | None:
         """Ranking scores of the wanted rows, None without a ranking model; adds failures to `errors`, by row."""
         tower = self._encoders.towers.rank
         if tower is None:
             return None
+        there = {i: score for i, score in known.rank.items() if score is not None}
+        wanted = [i for i in wanted if i not in there]
         images, texts, names = vectors[tower], rows["text"].to_pylist(), rows["poi_names"].to_pylist()
         if self._canary:
             images = np.vstack([images, self._canary.rank_vector(tower)])
@@ -214,6 +249,7 @@ class ShardScorer:
         _refuse_unsteady(unsteady, "a ranking score")
         if self._canary:
             self._canary.judge_rank(float(scores[-1]), errors.pop(rows.num_rows, None))
+        scores[list(there)] = list(there.values())
         return scores[: rows.num_rows]
 
 
@@ -229,8 +265,10 @@ class _Texts(NamedTuple):
 class _Batches:
     """Vectors and outcomes of a shard's distinct images, filled batch by batch."""
 
-    def __init__(self, encoders: Encoders, num_images: int) -> None:
+    def __init__(self, encoders: Encoders, num_images: int, columns: Sequence[str]) -> None:
+        """`columns`: of the vectors of images that are taken over."""
         self._encoders = encoders
+        self._of_base = [encoders.towers.tower_of(column) for column in columns]
         missing = ImageRow(-1, Status.MODEL_ERROR, "the image never arrived (a fault of the pipeline)")
         self.outcomes: list[ImageRow] = [missing] * num_images
         self.vectors = [np.zeros((num_images, model.dim), np.float32) for model in encoders.towers.models]
@@ -244,6 +282,12 @@ class _Batches:
             self.outcomes[image.number] = image._replace(status=Status.MODEL_ERROR, error=error, pixels=())
         _refuse_unsteady(self._unsteady, "an image's vector")
         return halving.out_of_memory
+
+    def take_over(self, image: ImageRow) -> None:
+        """Take an image of the base run with its vectors."""
+        for tower, vector in zip(self._of_base, image.vectors, strict=True):
+            self.vectors[tower][image.number] = vector
+        self.outcomes[image.number] = image._replace(vectors=())
 
     def judge(self, canary: Canary) -> None:
         """Compare what the last image gave. Raises WrongNumbersError."""
@@ -262,6 +306,15 @@ class _Batches:
             for stored, vectors in zip(self.vectors, towers, strict=True):
                 stored[image.number] = vectors[i]
         return {positions[i]: "the model's vector is not finite" for i in bad}
+
+
+def _of_taken_over(known: Known, outcomes: Sequence[ImageRow], of_row: np.ndarray) -> Known:
+    """The base's scores of rows whose image was taken over; those of others are of another picture."""
+
+    def kept(scores: Mapping[int, float | None]) -> dict[int, float | None]:
+        return {row: score for row, score in scores.items() if outcomes[of_row[row]].reused != Reused.NO}
+
+    return known._replace(recall=kept(known.recall), rank=kept(known.rank))
 
 
 def _finite(towers: Sequence[np.ndarray], i: int) -> bool:
@@ -305,13 +358,14 @@ def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) ->
 def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: dict[int, str]) -> dict[str, pa.Array]:
     """Outcomes of the rows' images, but `model_error` where `errors` (by row) says that the rest of a row failed."""
     take = pa.array(of_row)
-    fields = [f for f in OUTCOME_FIELDS if f.name not in ("recall_score", "rank_score")]
+    fields = [f for f in (*OUTCOME_FIELDS, *DELTA_FIELDS) if f.name not in ("recall_score", "rank_score")]
     columns = {f.name: pa.array([_plain(getattr(o, f.name)) for o in outcomes], f.type).take(take) for f in fields}
     if errors:
         hit = pa.array(np.isin(np.arange(len(of_row)), list(errors)))
         told = pa.array([errors.get(i) for i in range(len(of_row))], pa.string())
         columns["status"] = pc.if_else(hit, Status.MODEL_ERROR.value, columns["status"])
         columns["error"] = pc.if_else(hit, told, columns["error"])
+        columns["reused"] = pc.if_else(hit, Reused.NO.value, columns["reused"])
     return columns
 
 
@@ -322,4 +376,4 @@ def _boxes(outcomes: Sequence[ImageRow], spec: int) -> pa.Array:
 
 
 def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Status) else value
+    return str(value) if isinstance(value, Status | Reused) else value

@@ -14,6 +14,7 @@ MOST_NUMBERS = 12  # numbers of a column that are choices; more are a range
 SAMPLE = 20_000  # rows that tell whether a column has few values
 SKIPPED = (
     "row_id", "item_id", "content_hash", "status", "error", "image_url", "fallback_url", "final_url", "http_status",
+    "etag", "last_modified", "reused",
     "source_file", "source_line", "image_position",
 )  # fmt: skip
 LAST = (*(field.name for field in OUTCOME_FIELDS), "manifest_width", "manifest_height")  # behind the user's own columns

@@ -99,6 +99,7 @@ def test_the_command_is_checked_here_before_anything_is_sent(tmp_path, monkeypat
     )
     for wrong, message in [
         (("--set", "output=reports/run"), "output: reports/run would lie in a temporary folder"),
+        (("--set", "base=reports/run"), "base: reports/run would lie in a temporary folder"),
         (("--set", "manifest.path=data/m.csv"), "manifest.path: data/m.csv is not shipped"),
         (("--set", "engine.address=ray://x"), "engine.address: a submitted job runs on the cluster"),
         (("--set", "engine.shard_row=9"), "did you mean shard_rows"),

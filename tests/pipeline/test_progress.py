@@ -53,3 +53,11 @@ def test_the_line_names_the_host_that_holds_the_run_up():
     assert "slowest" not in Progress(dict, total=10, already=0, out=out)._line({"ok": 3.0})
     broken = Progress(dict, total=10, already=0, out=out, held_up=lambda: str(1 / 0))
     assert broken._line({"ok": 3.0}).endswith("failed: none")
+
+
+def test_the_line_says_how_many_rows_were_taken_over():
+    line = Progress(dict, total=10, already=0, out=io.StringIO())._line(
+        {"ok": 9.0, "reused_no": 2, "reused_url": 1_234}
+    )
+    assert "failed: none  reused: url 1,234" in line
+    assert "reused" not in Progress(dict, total=10, already=0, out=io.StringIO())._line({"ok": 9.0, "reused_no": 9})

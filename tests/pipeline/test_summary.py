@@ -8,7 +8,7 @@ from aistudio.config import parse_config
 from aistudio.pipeline.progress import where_time_went
 from aistudio.pipeline.score import Result
 from aistudio.pipeline.summary import exit_code, print_summary, reading_lines
-from aistudio.run_record import RunRecord, SilentHost, Sources, TextFacts, Timings, Work
+from aistudio.run_record import DeltaFacts, RunRecord, SilentHost, Sources, TextFacts, Timings, Work
 from aistudio.runs.ledger import Ledger
 from aistudio.runs.record import without_secrets
 from aistudio.runs.sources import sources
@@ -148,3 +148,13 @@ def test_what_the_lines_of_the_manifest_became():
         warning.startswith("warning: 1 records") and "m.csv lines 4 to 6" in warning and "manifest.quoting" in warning
     )
     assert reading_lines(Reading(3, 3)._asdict()) == ["manifest: 3 lines read: 3 became rows, 0 rejected"]
+
+
+def test_what_was_taken_from_a_base_and_what_is_gone_is_told(tmp_path, capsys):
+    delta = DeltaFacts(base="/runs/a", trust="validators", gone=2, matched=240)
+    record = run_of().model_copy(update={"delta": delta, "facts": {"base": "00000-000001: damaged"}})
+    reused = {"no": 10, "validators": 1_200, "content": 40}
+    out, _ = told(capsys, tmp_path, record, reused=reused)
+    assert "taken over from /runs/a: 1,240 rows (1,200 by validators, 40 by content)\n" in out
+    assert "rows of it that are gone: 2, listed in gone_rows/\n" in out and "could not be read: 00000-000001" in out
+    assert "taken over" not in told(capsys, tmp_path, run_of(), reused={"no": 250})[0]

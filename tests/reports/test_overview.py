@@ -3,7 +3,7 @@
 import pytest
 
 from aistudio.reports import overview
-from aistudio.run_record import RowTotals, RunRecord, Timings
+from aistudio.run_record import DeltaFacts, RowTotals, RunRecord, Timings
 
 
 def test_explain_names_k_and_knows_when_it_does_not_know():
@@ -78,3 +78,12 @@ def test_an_empty_record_gives_empty_facts():
     )
     assert facts["Data"] == [("command", "score --conf x")]
     assert facts["Recall model"] == [("fingerprint", "f" * 16 + "…")]
+
+
+def test_what_came_from_a_base_run_is_a_group_of_facts():
+    assert "From the base run" not in dict(overview.facts(RunRecord()))
+    delta = DeltaFacts(base="/runs/a", fingerprint="f" * 64, trust="url", matched=9, gone=2)
+    groups = dict(overview.facts(RunRecord(delta=delta, reused={"no": 3, "url": 7})))
+    found = dict(groups["From the base run"])
+    assert found["base"] == "/runs/a" and found["gone"] == "2" and found["rows reused: url"] == "7"
+    assert found["fingerprint"] == f"{'f' * 16}…" and "rows reused: no" not in found

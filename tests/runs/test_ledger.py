@@ -144,3 +144,36 @@ def test_what_is_stored_so_far_is_counted_within_a_time_limit(store):
     assert (so_far.num_manifest, so_far.num_stored, so_far.counts) == (10, 6, {"ok": 6})
     hurried = count_stored(store, limit_s=0)
     assert (hurried.num_stored, hurried.num_counted) == (6, 0)
+
+
+def with_reused(store: Store, shard: str, row_ids: list[str], statuses: list[str], reused: list[str]) -> None:
+    table = pa.table({"row_id": row_ids, "status": statuses, "reused": reused})
+    store.write_table(f"scores/{shard}.parquet", table, {"aistudio.fingerprint": PRINT})
+
+
+def test_what_came_from_a_base_is_counted(store):
+    with_reused(store, "00000-000001", ["4", "5", "6", "7"], ["ok"] * 4, ["url", "no", "content", "url"])
+    ledger = check_run(store)
+    assert ledger.complete and ledger.reused == {"url": 2, "no": 1, "content": 1}  # other files are an older version's
+    assert ledger.counts == {"ok": 10}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "reused", "named"),
+    [
+        (["ok", "ok"], ["url", "hearsay"], "reused: unknown value ['hearsay']"),
+        (["ok", "timeout"], ["url", "content"], "reused: failed rows that were taken over"),
+    ],
+)
+def test_rows_that_say_what_cannot_be_are_damaged(store, statuses, reused, named):
+    with_reused(store, "00000-000002", ["8", "9"], statuses, reused)
+    ledger = check_run(store)
+    assert ledger.damaged == ["00000-000002"] and any(named in p for p in ledger.problems)
+
+
+def test_a_column_of_the_users_own_called_reused_says_nothing(store):
+    index = store.read_json(layout.MANIFEST_INDEX)
+    store.write_json(layout.MANIFEST_INDEX, index | {"passthrough": [["reused", "string"]]})
+    with_reused(store, "00000-000002", ["8", "9"], ["ok", "timeout"], ["second hand", "url"])
+    ledger = check_run(store)
+    assert ledger.complete and ledger.reused == {}

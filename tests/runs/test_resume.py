@@ -6,7 +6,15 @@ import pytest
 from aistudio.errors import RunMismatchError
 from aistudio.run_record import RunRecord
 from aistudio.runs import layout
-from aistudio.runs.resume import RowsToDo, is_done, refuse_unfinished, rows_to_do, store_shard, work_list
+from aistudio.runs.resume import (
+    RowsToDo,
+    has_delta_columns,
+    is_done,
+    refuse_unfinished,
+    rows_to_do,
+    store_shard,
+    work_list,
+)
 from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import Snapshot
 from aistudio.status_filter import parse_status
@@ -61,3 +69,18 @@ def test_only_a_finished_run_is_retried(store):
     for name in NAMES:
         store_shard(store, name, scores(), scores(), {})
     refuse_unfinished(store, SNAPSHOT)
+
+
+def test_a_run_keeps_the_columns_that_it_began_with(store):
+    assert has_delta_columns(store, SNAPSHOT)
+    old = pa.table({"row_id": ["a"], "status": ["ok"]})
+    store.write_table(layout.scores_key(NAMES[0]), old)
+    assert not has_delta_columns(store, SNAPSHOT)
+    new = old.append_column("etag", [["e"]]).append_column("last_modified", [["d"]]).append_column("reused", [["no"]])
+    store.write_table(layout.scores_key(NAMES[0]), new)
+    assert has_delta_columns(store, SNAPSHOT)
+    own = SNAPSHOT.model_copy(update={"passthrough": [("etag", "string")]})  # from when that name was the user's
+    assert not has_delta_columns(store, own)
+    store.write_bytes(layout.scores_key(NAMES[0]), b"broken")
+    store.write_table(layout.scores_key(NAMES[1]), old)
+    assert not has_delta_columns(store, SNAPSHOT)

@@ -151,7 +151,7 @@ CONFIG = {"manifest": {"path": "-", "format": "csv"}, "output": "-", "models": {
 
 
 class FakeDownloader:
-    def stream(self, requests):
+    def stream(self, requests, known=None):
         for i in range(len(requests)):
             yield i, Fetched(Status.OK, body=b"x" * (i + 1), num_bytes=i + 1)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aistudio.schema import Status
+from aistudio.schema import Reused, Status
 from aistudio.scoring.image_source import ImageRow
 from aistudio.scoring.packing import pack_images, unpack_images
 
@@ -63,3 +63,28 @@ def test_unpacked_pixels_are_views():
     packed = pack_images("s", [image(0, rng)])
     (back,) = unpack_images(packed)[1]
     assert not back.pixels[0].flags.owndata
+
+
+def test_images_of_a_base_run_travel_with_vectors_instead_of_pixels():
+    rng = np.random.default_rng(0)
+    vectors = [tuple(rng.normal(size=d).astype(np.float32) for d in (4, 3)) for _ in range(2)]
+    taken = [
+        ImageRow(n, Status.OK, content_hash="ab", etag='"v"', last_modified="d", reused=how, vectors=vectors[i])
+        for i, (n, how) in enumerate([(1, Reused.URL), (3, Reused.CONTENT)])
+    ]
+    rows = [image(2, rng), taken[0], ImageRow(0, Status.TIMEOUT, "late"), image(4, rng), taken[1]]
+    found = list(unpack_images(pack_images("s", rows))[1])
+    for a, b in zip(rows, found, strict=True):
+        assert a._replace(pixels=(), vectors=()) == b._replace(pixels=(), vectors=())
+        for field in ("pixels", "vectors"):
+            pairs = list(zip(getattr(a, field), getattr(b, field), strict=True))
+            assert all(x.tobytes() == y.tobytes() and x.dtype == y.dtype for x, y in pairs)
+    alone = list(unpack_images(pack_images("s", taken))[1])
+    assert [r.vectors[1].tobytes() for r in alone] == [v[1].tobytes() for v in vectors]
+
+
+def test_more_than_ten_pixel_formats_keep_their_order():
+    rng = np.random.default_rng(0)
+    sizes = tuple(range(4, 16))
+    (back,) = unpack_images(pack_images("s", [image(0, rng, sizes)]))[1]
+    assert tuple(p.shape[0] for p in back.pixels) == sizes

@@ -8,7 +8,8 @@ import pytest
 
 from aistudio.config import ImageSpec
 from aistudio.runs.resume import store_shard
-from aistudio.schema import CANDIDATE_FIELDS, Status
+from aistudio.schema import CANDIDATE_FIELDS, Reused, Status
+from aistudio.scoring.base_rows import Known
 from aistudio.scoring.encoders import Models, find_towers
 from aistudio.scoring.image_source import ImageRow
 from aistudio.scoring.shard import ShardScorer, distinct_images, row_products
@@ -199,3 +200,82 @@ def test_an_inner_product_does_not_notice_the_rows_around_it(width):
             assert row_products(a[part], b[part]).tobytes() == whole[part].tobytes()
     assert row_products(a[::-1], b[::-1])[::-1].tobytes() == whole.tobytes()
     assert row_products(a[:0], b[:0]).shape == (0,)
+
+
+class Counted(FakeEncoders):
+    """Counts what the models are asked for."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.asked = {"image": 0, "text": 0, "rank": 0}
+        self.fail = lambda kind, items: self.asked.__setitem__(kind, self.asked[kind] + len(items))
+
+
+def of_base(number, reused, value=7.0):
+    vectors = (np.array([value, 0, 0, 0], np.float32),)
+    return ImageRow(number, Status.OK, num_bytes=10, thumbnail=b"b", etag='"e"', reused=reused, vectors=vectors)
+
+
+def known_of(rows, rank=(), **changes):
+    texts = {text: np.array([0.5, 0, 0, 0], np.float32) for text in changes.pop("texts", ())}
+    return Known(("embedding",), {}, texts, changes.pop("recall", {}), dict(rank))
+
+
+def test_rows_of_the_base_need_no_model_where_all_is_known():
+    rows, encoders = rows_of(["a", "b"], ["x", "y"]), Counted()
+    images = [of_base(0, Reused.URL), of_base(1, Reused.VALIDATORS, 8.0)]
+    known = known_of(rows, [(0, 3.0), (1, 4.0)], texts=["x", "y"])
+    scorer = ShardScorer(encoders, "float32", 4)
+    table, texts, counts = scorer.score(rows, distinct_images(rows), images, lambda c: None, known)
+    assert encoders.asked == {"image": 0, "text": 0, "rank": 0}
+    assert table["embedding"].to_pylist() == [[7, 0, 0, 0], [8, 0, 0, 0]]
+    assert table["recall_score"].to_pylist() == [3.5, 4.0] and table["rank_score"].to_pylist() == [3, 4]
+    assert table["reused"].to_pylist() == ["url", "validators"] and table["etag"].to_pylist() == ['"e"'] * 2
+    assert texts["embedding"].to_pylist() == [[0.5, 0, 0, 0]] * 2
+    assert counts["reused_url"] == 1 and counts["reused_no"] == 0 and counts["bytes"] == 0 and counts["ok"] == 2
+
+
+def test_another_text_costs_the_text_tower_and_the_head_alone():
+    rows, encoders = rows_of(["a", "b"], ["x", "new"]), Counted()
+    images = [of_base(0, Reused.CONTENT), of_base(1, Reused.CONTENT)]
+    known = known_of(rows, [(0, 3.0)], texts=["x"])
+    scorer = ShardScorer(encoders, "float32", 4)
+    table, _, counts = scorer.score(rows, distinct_images(rows), images, lambda c: None, known)
+    assert encoders.asked == {"image": 0, "text": 1, "rank": 1}
+    assert table["recall_score"].to_pylist() == [3.5, 7] and table["rank_score"].to_pylist() == [3, 70]
+    assert counts["bytes"] == 20  # that were fetched to be compared
+
+
+def test_scores_of_a_changed_picture_are_never_the_bases():
+    rows, encoders = rows_of(["a", "b"]), Counted()
+    known = known_of(rows, [(0, 3.0), (1, 4.0)], texts=["text"], recall={0: 5.0, 1: 6.0})
+    scorer = ShardScorer(encoders, "float32", 4)
+    images = [image(0), of_base(1, Reused.URL)]
+    table, _, _ = scorer.score(rows, distinct_images(rows), images, lambda c: None, known)
+    assert encoders.asked == {"image": 1, "text": 0, "rank": 1}
+    assert table["rank_score"].to_pylist() == [10, 4] and table["recall_score"].to_pylist() == [0.5, 6]
+    assert table["reused"].to_pylist() == ["no", "url"]
+
+
+def test_a_row_whose_text_fails_is_not_taken_over():
+    def fail(what, items):
+        if what == "text" and "evil" in items:
+            raise ValueError("cannot be tokenised")
+
+    rows = rows_of(["a", "b"], ["good", "evil"])
+    images = [of_base(0, Reused.URL), of_base(1, Reused.URL)]
+    scorer = ShardScorer(FakeEncoders(fail=fail), "float32", 4)
+    table, _, counts = scorer.score(rows, distinct_images(rows), images, lambda c: None, known_of(rows))
+    assert table["status"].to_pylist() == ["ok", "model_error"] and table["reused"].to_pylist() == ["url", "no"]
+    assert table["embedding"].to_pylist()[1] is None and counts["reused_url"] == 1
+
+
+def test_a_run_that_an_earlier_version_began_keeps_its_columns():
+    rows = rows_of(["a"])
+    new, old = (
+        ShardScorer(FakeEncoders(), "float32", 4, delta=d).score(rows, distinct_images(rows), [image(0)], dict)
+        for d in (True, False)
+    )
+    extra = ["etag", "last_modified", "reused"]
+    assert [n for n in new[0].column_names if n not in extra] == old[0].column_names
+    assert set(extra) <= set(new[0].column_names) and new[0]["reused"].to_pylist() == ["no"]
