@@ -103,6 +103,11 @@ class _Worker:
         """Tell the run's coordinator what the image hosts answered, take what this worker may ask of them."""
         return self.coordinator.hosts(self.process, reports)
 
+    def note_cache(self, source: ImageSource) -> None:
+        """Tell the coordinator why the byte cache could not be used, where it could not."""
+        if source.cache_problem is not None:
+            self.coordinator.note({"byte_cache": source.cache_problem})
+
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
         """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
         if self.refusal is not None:
@@ -228,11 +233,19 @@ class FusedWorker(_Worker):
             return
         turn = self.encoders.turn if run.plan.torch_threads == 1 else None
         self.source = ImageSource(
-            self.config, run.models.specs, turn, self.encoders.batch_size, self.detectors, self.exchange
+            self.config,
+            run.models.specs,
+            turn,
+            self.encoders.batch_size,
+            self.detectors,
+            self.exchange,
+            anew=run.retry is not None,
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
+        found = pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
+        self.note_cache(self.source)
+        return found
 
     def shard(self, name: str) -> pa.Table:
         if (stored := self.stored_already(name)) is not None:
@@ -254,10 +267,15 @@ class FetchWorker(_Worker):
         super().__init__(run)
         self.load_detectors()
         if self.refusal is None:
-            self.source = ImageSource(self.config, run.models.specs, detectors=self.detectors, exchange=self.exchange)
+            self.source = ImageSource(
+                self.config, run.models.specs, detectors=self.detectors, exchange=self.exchange,
+                anew=run.retry is not None,
+            )  # fmt: skip
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
+        found = pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
+        self.note_cache(self.source)
+        return found
 
     def fetch(self, name: str) -> pa.Table:
         if self.run.retry is None and is_done(self.store, name):

@@ -102,6 +102,8 @@ class ShardScorer:
             image = storable_row(arrived)
             counts["bytes"] += image.num_bytes or 0 if image.reused in (Reused.NO, Reused.CONTENT) else 0
             counts["decode_s"] += image.decode_s
+            if image.cache is not None:
+                counts[f"cache_{image.cache}"] += 1
             batches.outcomes[image.number] = image._replace(pixels=())
             if image.status == Status.OK and image.reused != Reused.NO:
                 batches.take_over(image)
