@@ -13,6 +13,7 @@ from tests.pipeline.test_poison import write_manifest
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 NUM = 20
+PATIENT = {"timeout_s": 60, "read_timeout_s": 60}  # a loaded test machine must not cost a request
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def stored(config) -> pd.DataFrame:
 
 @pytest.mark.parametrize("plan", ["fused", "staged"])
 def test_another_run_asks_no_host_and_stores_the_same(plan, manifest, tmp_path, make_config, image_server, capsys):
-    download = {"cache": str(tmp_path / "cache"), "cache_max_age_s": None}
+    download = PATIENT | {"cache": str(tmp_path / "cache"), "cache_max_age_s": None}
     engine = {"plan": plan, "device": "cpu"}
-    plain = make_config(manifest, output=str(tmp_path / "plain"), engine=engine)
+    plain = make_config(manifest, output=str(tmp_path / "plain"), engine=engine, download=PATIENT)
     score(prepare(plain))
     first = make_config(manifest, output=str(tmp_path / "one"), engine=engine, download=download)
     found = score(prepare(first)).record
@@ -47,7 +48,7 @@ def test_another_run_asks_no_host_and_stores_the_same(plan, manifest, tmp_path, 
 
 def test_retry_fetches_again_what_the_cache_has(manifest, tmp_path, make_config, image_server):
     image_server.add("p/3.jpg", draw_jpeg(3)[:-600])  # begins as a picture, and ends early
-    config = make_config(manifest, download={"cache": str(tmp_path / "cache"), "cache_max_age_s": None})
+    config = make_config(manifest, download=PATIENT | {"cache": str(tmp_path / "cache"), "cache_max_age_s": None})
     assert score(prepare(config)).ledger.counts == {"ok": NUM - 1, "truncated_image": 1, "http_error": 1}
     image_server.add("p/3.jpg", draw_jpeg(3))
     found = score(prepare(config), retry=(parse_status("truncated_image"),))
@@ -58,7 +59,7 @@ def test_retry_fetches_again_what_the_cache_has(manifest, tmp_path, make_config,
 
 def test_a_cache_that_cannot_be_used_costs_no_row_and_is_said(manifest, tmp_path, make_config, capsys):
     (tmp_path / "file").write_text("in the way")
-    config = make_config(manifest, download={"cache": str(tmp_path / "file")})
+    config = make_config(manifest, download=PATIENT | {"cache": str(tmp_path / "file")})
     result = score(prepare(config))
     assert result.ledger.counts["ok"] == NUM and result.record.timings.cache_failed == NUM
     print_summary(result, open_store(config.output), config.output)
