@@ -45,7 +45,8 @@ def list_runs(store: Store) -> list[Found]:
     for entry in entries:
         sizes[_root_of(entry.key, roots)].append(entry.size)
     found = [_look_at(store, root, sizes[root]) for root in roots]
-    return sorted(found, key=lambda r: (r.changed_at is None, r.changed_at or datetime.now(UTC), r.path))
+    unknown = datetime.max.replace(tzinfo=UTC)  # last
+    return sorted(found, key=lambda r: (r.changed_at or unknown, r.path))
 
 
 def _root_of(key: str, roots: set[str]) -> str | None:
