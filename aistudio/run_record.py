@@ -65,7 +65,11 @@ class Timings(Part):
     steady_s: Number | None = None  # between the first finished rows and the last
     num_rows: int | None = None  # that the attempt gave an outcome
     images_per_s: Number | None = None  # of the steady work; None: too little of it
-    num_bytes: int = 0  # of images downloaded
+    num_bytes: int = 0  # of images downloaded, or found in the byte cache (download.cache)
+    cache_hit: int = 0  # images that the byte cache had, without a request
+    cache_same: int = 0  # that it had, and the server said so
+    cache_miss: int = 0  # that were fetched, and are kept now
+    cache_failed: int = 0  # that were fetched, or confirmed, and could not be kept
     decode_s: Number = 0
     model_s: Number = 0
     wait_s: Number = 0

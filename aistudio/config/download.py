@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from aistudio.config.base import Settings
+from aistudio.places import is_relative, resolve_place
 
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.1
 
@@ -25,6 +26,14 @@ def _fields(headers: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"{first} and {name} are the same header field; keep one")
         _field_value(value)
     return headers
+
+
+def _shared_place(place: str) -> str:
+    """A place that means the same in every process: nobody knows the working directory of a worker."""
+    found = place if place.startswith("~") else resolve_place(place)
+    if is_relative(found):
+        raise ValueError(f"{place}: expected an absolute path, one that begins with ~, or a bucket")
+    return found
 
 
 class HostSettings(Settings):
@@ -53,3 +62,6 @@ class DownloadSettings(Settings):
     trust_env_proxy: bool = True  # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY
     allow_private_addresses: bool = False  # loopback, link-local and private ranges
     url_map: dict[str, str] = {}  # prefix -> replacement, longest prefix first; http(s)://, s3://, file://
+    cache: Annotated[str, AfterValidator(_shared_place)] | None = None  # folder or bucket that keeps fetched bytes
+    cache_max_bytes: int = Field(10_000_000_000, ge=1_000_000)  # more: what was not asked for longest goes
+    cache_max_age_s: float | None = Field(0.0, ge=0)  # younger: no request; older: asked for news; null: never

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aistudio.errors import StoreError
+from aistudio.evaluation.text_hashes import Hashes, text_hashes
 from aistudio.metrics.distributions import compare_counts, compare_values
 from aistudio.metrics.significance import holm
 from aistudio.run_record import ModelFacts
@@ -29,8 +29,6 @@ SURE = 0.01  # of p, corrected by Holm
 LISTED = 100_000  # new and gone items that are named, each
 _BINS = 40
 _COLUMNS = ("row_id", "item_id", "image_url", "text", "status", "content_hash", *SCORES)
-
-Hashes = NDArray[np.uint64]  # 64 bits: of 10 million texts two are alike with a chance of 3 in a million
 
 
 @dataclass
@@ -126,10 +124,10 @@ def _read(store: Store) -> _Rows:
         table = store.read_table(key, _COLUMNS, verify=True)
         for entry in pc.value_counts(table["status"]).to_pylist():
             statuses[entry["values"]] = statuses.get(entry["values"], 0) + entry["counts"]
-        parts["items"].append(_hashes(table["item_id"]))
-        parts["pictures"].append(_hashes(pc.binary_join_element_wise(table["item_id"], table["image_url"], "\x1f")))
-        parts["texts"].append(_hashes(table["text"]))
-        parts["contents"].append(_hashes(table["content_hash"]))
+        parts["items"].append(text_hashes(table["item_id"]))
+        parts["pictures"].append(text_hashes(pc.binary_join_element_wise(table["item_id"], table["image_url"], "\x1f")))
+        parts["texts"].append(text_hashes(table["text"]))
+        parts["contents"].append(text_hashes(table["content_hash"]))
         ok = pc.equal(table["status"], Status.OK.value)
         parts["ok"].append(ok.to_numpy(zero_copy_only=False))
         for column in SCORES:
@@ -140,13 +138,6 @@ def _read(store: Store) -> _Rows:
         whole["items"], whole["pictures"], whole["texts"], whole["contents"], whole["ok"], statuses,
         {c: whole[c] for c in SCORES},
     )  # fmt: skip
-
-
-def _hashes(column: pa.ChunkedArray) -> Hashes:
-    """64 bits for each text, 0 for null."""
-    texts = pc.fill_null(column, "").to_numpy(zero_copy_only=False).astype(object)
-    found: Hashes = pd.util.hash_array(texts, categorize=False)
-    return np.where(column.is_null().to_numpy(zero_copy_only=False), np.uint64(0), found)
 
 
 def _models(earlier: Store, now: Store) -> tuple[set[str], list[str]]:
@@ -205,7 +196,7 @@ def _named(store: Store, wanted: Hashes) -> list[dict[str, Any]]:
         return []
     for key in layout.score_keys(store):
         table = store.read_table(key, ["row_id", "item_id", "text", "status"])
-        for row in table.filter(pa.array(np.isin(_hashes(table["item_id"]), wanted))).to_pylist():
+        for row in table.filter(pa.array(np.isin(text_hashes(table["item_id"]), wanted))).to_pylist():
             if row["item_id"] not in found and len(found) >= LISTED:
                 continue
             item = found.setdefault(

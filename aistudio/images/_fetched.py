@@ -28,6 +28,7 @@ class Fetched:
     etag: str | None = None  # that the server gave, where it is one (validators.py)
     last_modified: str | None = None  # likewise, as HTTP writes it
     not_modified: bool = False  # the picture is still the one that the request's validators name
+    cache: str | None = None  # what the byte cache did: hit, same (its server said so), miss, failed; None: not asked
 
     def __post_init__(self) -> None:
         if self.error is not None:

@@ -17,6 +17,7 @@ from types import TracebackType
 
 from aistudio.config import DownloadSettings, StoreSettings
 from aistudio.images._blocking import S3Reader, read_file
+from aistudio.images._cached import CachedFetches
 from aistudio.images._fetched import Fetched, FetchFailed
 from aistudio.images._flow import Budget, Door, Request, Stream
 from aistudio.images._http import HttpClient
@@ -56,8 +57,14 @@ class Downloader:
         *,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         exchange: Exchange | None = None,
+        anew: bool = False,
     ) -> None:
-        """`exchange`: takes reports by host, gives allotments (none: it cannot be asked); None: this process alone."""
+        """Start the thread.
+
+        Args:
+            exchange: takes reports by host, gives allotments (none: it cannot be asked); None: this process alone.
+            anew: no picture is answered from the byte cache (download.cache); what is fetched is kept there.
+        """
         self._settings = settings
         self._exchange = exchange or exchange_alone(settings)
         self._budget = Budget(max_waiting_bytes)
@@ -65,6 +72,8 @@ class Downloader:
         self._objects = ObjectReader(store)
         self._parts = PartReader(store)
         self._threads = ThreadPoolExecutor(min(_BLOCKING_THREADS, settings.concurrency), "images-blocking")
+        cached = settings.cache is not None
+        self._cached = CachedFetches(settings, store, self._threads, anew=anew) if cached else None
         self._streams: set[Stream] = set()
         self._doors: dict[str, Door] = {}
         self._closed = False
@@ -107,6 +116,11 @@ class Downloader:
         finally:
             with suppress(RuntimeError):  # closed meanwhile: nothing is left to end
                 self._call(self._end, stream)
+
+    @property
+    def cache_problem(self) -> str | None:
+        """Why the byte cache could not be read or written, the last time that it could not."""
+        return None if self._cached is None else self._cached.problem
 
     def close(self) -> None:
         """Cancels what is under way and ends the thread; streams still being consumed raise RuntimeError."""
@@ -229,6 +243,15 @@ class Downloader:
             target = parse_target(url, self._settings.url_map)
         except BadURL as e:
             return FetchFailed(Status.BAD_URL, str(e)).outcome()
+        if self._cached is None or target.path is not None:
+            return await self._tries(target, url, known, own)
+        # What the cache knows was given by this very address, whether that is the row's own or its fallback.
+        mine = _asked(target, url, known, own)
+        return await self._cached.fetch(
+            target, mine, lambda asked: self._tries(target, url, asked, own or asked is not mine)
+        )
+
+    async def _tries(self, target: Target, url: str, known: Validators | None, own: bool) -> Fetched:
         for attempt in range(self._settings.retries + 1):
             try:
                 async with self._slot(target) as door:

@@ -19,6 +19,7 @@ VERBS = {
     "search": "items like items, pictures like a picture or a text",
     "serve": "a search page and a JSON API over stored runs",
     "compare": "is run B better than run A?",
+    "runs": "the runs in a folder: state, rows, size, age; prune old ones",
     "verify": "prove from the stored files that every row has exactly one outcome",
     "retry": "score the failed rows of a finished run again",
     "weights": "fetch, verify and list model weights",

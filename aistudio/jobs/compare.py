@@ -1,7 +1,8 @@
 """Is run B better than run A? Prints paired differences with intervals and corrected p-values."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from aistudio.jobs.common import add_set
@@ -14,33 +15,45 @@ Writes metrics/compare_<name of A>.json into B. Settings are those of A with --s
 --runs R --name N M compares two aggregations of one run: somebody else's scores with the run's own, for one.
 
 Runs whose metrics were computed from different things (qrels, kind or sample of queries, gallery, items) are refused,
-exit code 2; --recompute aggregates both again as A's settings say, over the images that are ok in both."""
+exit code 2; --recompute aggregates both again as A's settings say, over the images that are ok in both.
+
+--selections A B shows instead which items' chosen images changed from A's selection to B's, and why: a page with the
+pictures of both, and every change as Parquet and CSV, in B/selection_changes/<name of A>/ or --into a folder."""
 
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="aistudio compare", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--runs", required=True, nargs="+", metavar="R", help="A B [C ...]: run folders, the first is compared with"
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--runs", nargs="+", metavar="R", help="A B [C ...]: run folders, the first is compared with")
+    asked.add_argument(
+        "--selections", nargs=2, metavar=("A", "B"), help="two runs: what is chosen otherwise in B than in A, and why"
     )
     parser.add_argument(
         "--name", metavar="N", nargs="+",
         help="compare the aggregations N (default: each run's first one); of two names the second is that in B",
     )  # fmt: skip
     parser.add_argument("--recompute", action="store_true", help="aggregate both again, alike, before comparing")
+    parser.add_argument("--into", metavar="FOLDER", help="write the page of --selections here, not into B")
     add_set(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    return _selections(args) if args.selections else _metrics(args)
+
+
+def _metrics(args: Namespace) -> int:
     from aistudio.errors import ConfigError
     from aistudio.evaluation.compare import compare
     from aistudio.runs.record import stored_settings
     from aistudio.store import open_store
 
     first, *others = args.runs
+    if args.into:
+        raise ConfigError("--into is where --selections writes its page; with --runs leave it out")
     if not others and len(args.name or ()) != 2:
         raise ConfigError(f"--runs {first}: one run alone cannot be compared; give A B [C ...], or --name N M")
     if args.name and args.recompute:
@@ -54,6 +67,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         b = open_store(other, stored_settings(other, args.overrides).store)
         _print(compare(a, b, settings.metrics, name=name, name_b=name_b, recompute=args.recompute))
     return 0
+
+
+def _selections(args: Namespace) -> int:
+    from aistudio.errors import ConfigError
+    from aistudio.pipeline.changes import write_changes
+    from aistudio.runs.record import stored_settings
+    from aistudio.store import open_store
+
+    if args.name or args.recompute:
+        raise ConfigError("--name and --recompute belong to --runs: a run has one selection")
+    settings = [stored_settings(run, args.overrides) for run in args.selections]
+    a, b = (open_store(run, s.store) for run, s in zip(args.selections, settings, strict=True))
+    if a.root == b.root:
+        raise ConfigError(f"--selections {a.root} {b.root}: the same run twice; a run has one selection")
+    found = write_changes(a, b, settings[1].report, args.into)
+    print(f"A  {a.root}\nB  {b.root}\n\n{found.changes.answer}\n")
+    for note in found.changes.notes:
+        print(f"note: {note}\n")
+    _print_reasons(found.changes.reasons)
+    print(f"table: {found.tables[0]}" + (f" and {len(found.tables) - 1:,} more" if len(found.tables) > 1 else ""))
+    print(f"page: {Path(found.page).resolve().as_uri() if found.is_local else found.page}")
+    return 0
+
+
+def _print_reasons(reasons: dict[tuple[str, str], int]) -> None:
+    from aistudio.reports.changes import reason_rows
+
+    rows = reason_rows(reasons)
+    for row in rows:
+        print(f"  {row['side']:<22}  {row['words']:<40}{row['images']:>10,}")
+    if rows:
+        print()
 
 
 def _print(result: dict[str, Any]) -> None:

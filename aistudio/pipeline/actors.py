@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,8 @@ from aistudio.scoring.pinned_models import PinnedModels
 from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images
 from aistudio.status_filter import StatusFilter, failed_rows
 from aistudio.store import open_store
+
+_T = TypeVar("_T")
 
 
 class RunContext(NamedTuple):
@@ -75,7 +77,7 @@ class _Worker:
         self.refusal: AIStudioError | None = None
         self._canaries: Canaries | None = None
         self._first_check = threading.Lock()
-        self._checked = False
+        self._tried_out = self._checked = False
         self._base = BaseRows(self.store, run.delta, self._tell_of_base) if run.delta else None
         self.trust: Trust = run.delta.trust if run.delta else "content"
 
@@ -102,6 +104,11 @@ class _Worker:
     def exchange(self, reports: Mapping[str, Report]) -> Mapping[str, Allotment]:
         """Tell the run's coordinator what the image hosts answered, take what this worker may ask of them."""
         return self.coordinator.hosts(self.process, reports)
+
+    def note_cache(self, source: ImageSource) -> None:
+        """Tell the coordinator why the byte cache could not be used, where it could not."""
+        if source.cache_problem is not None:
+            self.coordinator.note({"byte_cache": source.cache_problem})
 
     def begin(self, name: str, stage: str) -> tuple[Start, Care]:
         """Take up a stage of a shard. Raises FencedError when a newer attempt owns the run, or what loading refused."""
@@ -131,8 +138,11 @@ class _Worker:
             return None
         if not self.store.exists(layout.texts_key(name)):  # lost since: the images need not be fetched for it
             self.begin(name, "texts")
+            self.try_out()
             rows = self.store.read_table(layout.manifest_key(name))
-            self.store.write_table(layout.texts_key(name), self.scorer(1).text_table(rows))
+            texts = self._believed(lambda: self.scorer(1).text_table(rows))
+            self.check_numbers()
+            self.store.write_table(layout.texts_key(name), texts)
         status = self.store.read_table(layout.scores_key(name), ["status"])["status"]
         return self._report(name, defaultdict(float, Counter(status.to_pylist())))
 
@@ -142,29 +152,48 @@ class _Worker:
         dtype = self.config.store.embedding_dtype
         return ShardScorer(self.encoders, dtype, batch_size, canary, delta=self.run.delta_columns)
 
+    def try_out(self) -> None:
+        """Before the first shard: the fixed inputs, in the run's own batches. What they gave is judged later."""
+        with self._first_check:
+            if self._tried_out or self.refusal is not None or not self.config.engine.canaries:
+                return
+            self._tried_out = True
+            canaries = Canaries(self.coordinator.right, self.run.models.specs, self.config.engine.precision)
+            size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
+            self._attempt(lambda: canaries.try_out(self.encoders, size, recall=self.encoders.recall is not None))
+            self._canaries = canaries
+
     def check_numbers(self) -> None:
-        """Before the first shard: the fixed inputs, in the run's own batches. Does not return when they come out wrong.
+        """Before the first commit: judge what `try_out` was given. Does not return when it is wrong.
+
+        Waits for what plain float32 gives, which may take a large model a while.
 
         Raises:
             AIStudioError: too many workers' numbers were wrong.
         """
         with self._first_check:
-            if self._checked:
-                return
-            self._checked = True
-            if not self.config.engine.canaries or (right := self.coordinator.right()) is None:
-                return
-            canaries = Canaries(right, self.run.models.specs, self.config.engine.precision)
-            size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
-            try:
-                canaries.check(self.encoders, size, self.encoders.towers.rank)
-            except WrongNumbersError as e:
-                self.give_up(e)
-            except BaseException as e:  # noqa: BLE001 - a batch that is too large, say: the shard's own canary will tell
-                raise_if_stopped(e)
-                if is_lost(e):
-                    os._exit(1)
-            self._canaries = canaries
+            canaries, checked, self._checked = self._canaries, self._checked, True
+            if canaries is not None and not checked:
+                rank = self.encoders.towers.rank
+                self._believed(lambda: self._attempt(lambda: canaries.check(self.encoders, rank)))
+
+    def _believed(self, work: Callable[[], _T]) -> _T:
+        """Do what finds out whether the numbers are right; end the process if not. Raises as `give_up`."""
+        try:
+            return work()
+        except WrongNumbersError as e:
+            self.give_up(e)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        """Do what may fail without harm: a batch that is too large, say; the shard's own canary will tell."""
+        try:
+            work()
+        except WrongNumbersError:
+            raise
+        except BaseException as e:  # noqa: BLE001 - see above
+            raise_if_stopped(e)
+            if is_lost(e):
+                os._exit(1)
 
     def give_up(self, error: WrongNumbersError) -> NoReturn:
         """End this process, so that Ray starts another one for its shards.
@@ -188,11 +217,12 @@ class _Worker:
             return self._report(work.name, defaultdict(float))  # no row to score again: the file stays as it is
         try:
             report = lambda c: self.coordinator.progress(work.name, c)  # noqa: E731
-            table, texts, counts = scorer.score(work.rows, work.distinct, images, report, work.known)
+            table, texts, counts = self._believed(
+                lambda: scorer.score(work.rows, work.distinct, images, report, work.known)
+            )
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
-        except WrongNumbersError as e:
-            self.give_up(e)
+        self.check_numbers()
         if self.refusal is not None:  # another thread of this process found its numbers wrong meanwhile
             raise self.refusal
         started = time.perf_counter()
@@ -228,16 +258,24 @@ class FusedWorker(_Worker):
             return
         turn = self.encoders.turn if run.plan.torch_threads == 1 else None
         self.source = ImageSource(
-            self.config, run.models.specs, turn, self.encoders.batch_size, self.detectors, self.exchange
+            self.config,
+            run.models.specs,
+            turn,
+            self.encoders.batch_size,
+            self.detectors,
+            self.exchange,
+            anew=run.retry is not None,
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
+        found = pa.concat_tables([self.shard(name) for name in batch["shard"].to_pylist()])
+        self.note_cache(self.source)
+        return found
 
     def shard(self, name: str) -> pa.Table:
         if (stored := self.stored_already(name)) is not None:
             return stored
-        self.check_numbers()
+        self.try_out()
         (start, care), work = self.begin(name, "score"), self.work(name)
         if not start.careful:
             images = self.source.images(work.distinct.requests, work.known.images, self.trust)
@@ -254,10 +292,15 @@ class FetchWorker(_Worker):
         super().__init__(run)
         self.load_detectors()
         if self.refusal is None:
-            self.source = ImageSource(self.config, run.models.specs, detectors=self.detectors, exchange=self.exchange)
+            self.source = ImageSource(
+                self.config, run.models.specs, detectors=self.detectors, exchange=self.exchange,
+                anew=run.retry is not None,
+            )  # fmt: skip
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
+        found = pa.concat_tables([self.fetch(name) for name in batch["shard"].to_pylist()])
+        self.note_cache(self.source)
+        return found
 
     def fetch(self, name: str) -> pa.Table:
         if self.run.retry is None and is_done(self.store, name):
@@ -287,7 +330,7 @@ class EncodeWorker(_Worker):
         name, images = unpack_images(packed)
         if (stored := self.stored_already(name)) is not None:
             return stored
-        self.check_numbers()
+        self.try_out()
         (start, care), work = self.begin(name, "encode"), self.work(name)
         if start.careful:
             return self.finish(work, self.scorer(1), care.over(images))

@@ -133,8 +133,9 @@ def _probe_config(config: JobConfig, store: Store, num_rows: int) -> JobConfig:
     manifest = ManifestSettings(path=store.path("rows/probe.parquet"), format="parquet")
     # failures are what a probe is there to count
     engine = config.engine.model_copy(update={"shard_rows": shard_rows, "max_failed_share": None, "max_drift": None})
-    own = {"manifest": manifest, "engine": engine, "output": store.root, "start_over": False, "base": None}
-    return config.model_copy(update=own)
+    download = config.download.model_copy(update={"cache": None})  # what the network gives is what is measured
+    own = {"manifest": manifest, "engine": engine, "download": download, "output": store.root}
+    return config.model_copy(update=own | {"start_over": False, "base": None})
 
 
 def predict(result: Result, sample: Sample, stored_bytes: int) -> Prediction:

@@ -3,6 +3,8 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+
 from aistudio.errors import ConfigError
 from aistudio.places import require_place
 from aistudio.reports.page import PAGES
@@ -11,7 +13,7 @@ from aistudio.store import Store, open_store
 
 _WRITERS = 8  # small files written at once: on S3 a PUT is mostly waiting
 _INDEX = "index.html"
-_FOLDERS = ("assets/", "data/", "thumbs/")
+_FOLDERS = ("assets/", "data/", "thumbs/", "changes/", "changes_csv/")
 _MARK = "assets/app.js"  # tells a report from any other folder with an index.html
 
 
@@ -20,15 +22,16 @@ class ReportPlace:
 
     Args:
         run: the run.
-        into: folder or s3:// prefix; None: the run's own report/.
+        into: folder or s3:// prefix; None: the run's own `folder`.
+        folder: with a slash at its end; everything in it belongs to the report.
 
     Raises:
         ConfigError: `into` holds something else than a report.
     """
 
-    def __init__(self, run: Store, into: str | None = None) -> None:
+    def __init__(self, run: Store, into: str | None = None, folder: str = layout.REPORT) -> None:
         self.store = run if into is None else open_store(require_place("--into", into), run.settings)
-        self._prefix = layout.REPORT if into is None else ""
+        self._prefix = folder if into is None else ""
         self._written: set[str] = set()
         self._pool = ThreadPoolExecutor(_WRITERS)
         self._writes: list[Future[bool]] = []
@@ -41,12 +44,16 @@ class ReportPlace:
     @property
     def index(self) -> str:
         """Path of index.html."""
-        return self.store.path(f"{self._prefix}{_INDEX}")
+        return self.path(_INDEX)
 
     @property
     def folder(self) -> str:
         """Path of the report's folder."""
         return self.store.path(self._prefix).rstrip("/")
+
+    def path(self, path: str) -> str:
+        """Where a file of the report lies."""
+        return self.store.path(f"{self._prefix}{path}")
 
     def size(self) -> int:
         """Bytes of all files of the report."""
@@ -56,6 +63,11 @@ class ReportPlace:
         """Write a file; in the background."""
         self._written.add(f"{self._prefix}{path}")
         self._writes.append(self._pool.submit(self.store.write_bytes, f"{self._prefix}{path}", data))
+
+    def put_table(self, path: str, table: pa.Table) -> None:
+        """Write a table as Parquet; in the background."""
+        self._written.add(f"{self._prefix}{path}")
+        self._writes.append(self._pool.submit(self.store.write_table, f"{self._prefix}{path}", table))
 
     def finish(self, index: bytes) -> None:
         """Wait for all files, write index.html last, so that it opens onto a whole report; clear what is left over."""

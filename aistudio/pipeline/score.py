@@ -264,7 +264,8 @@ def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
         facts, pace = ray.get([coordinator.facts.remote(), coordinator.pace.remote()], timeout=10)
         ray.kill(coordinator)
     seconds = {k: round(v, 2) for k, v in counts.items() if k.endswith("_s")}
-    spent = {"num_bytes": int(counts["bytes"]), **seconds}
+    cached = {k: int(n) for k, n in counts.items() if k.startswith("cache_")}
+    spent = {"num_bytes": int(counts["bytes"]), **cached, **seconds}
     return Measured(facts, measured(wall_s, pace, rows_done(counts)).model_copy(update=spent), progress.timeline)
 
 

@@ -12,7 +12,7 @@ from aistudio.pipeline.first_look import dry_run_lines
 from aistudio.pipeline.plan import Plan, Resources, local_resources, make_plan, memory_warning
 from aistudio.pipeline.progress import duration, print_ledger, where_time_went
 from aistudio.pipeline.surroundings import machine_warnings
-from aistudio.run_record import RunRecord
+from aistudio.run_record import RunRecord, Timings
 from aistudio.runs import layout
 from aistudio.runs.examples import examples
 from aistudio.runs.failing import failed_share, too_many
@@ -125,6 +125,8 @@ def _print_speed(record: RunRecord) -> None:
     last = record.work[-1]
     print(speed_line(speed(last.timings), again=last.kind == "retry"))
     print(where_time_went(last.timings, record.sources))
+    if cached := cache_line(last.timings, record.facts.get("byte_cache")):
+        print(cached)
     for fact, value in record.facts.items():
         if fact.startswith("batch_size") or fact == "canaries":
             print(f"{fact}: {value}")
@@ -159,6 +161,19 @@ def speed_line(found: Speed, *, again: bool = False) -> str:
     if found.images_per_s is None:
         return f"{line}, too short to tell a rate"
     return f"{line} at {found.images_per_s:.1f} images/s"
+
+
+def cache_line(timings: Timings, problem: str | None) -> str | None:
+    """What came from the byte cache; None of a run without one."""
+    had, same, missed, failed = timings.cache_hit, timings.cache_same, timings.cache_miss, timings.cache_failed
+    total = had + same + missed + failed
+    if not total:
+        return None
+    asked = f", {same:,} more after its server was asked" if same else ""
+    line = f"byte cache: {had:,} of {total:,} images without a request{asked}"
+    if failed:
+        line += f"; warning: {failed:,} could not be kept" + (f" ({problem})" if problem else "")
+    return line
 
 
 def _print_texts(ledger: Ledger, record: RunRecord) -> None:

@@ -27,6 +27,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
     "map": "Map",
     "compare": "Compare",
     "drift": "Drift",
+    "changes": "Changed images",
     "survey": "Survey",
     "training": "Training",
     "grid": "Grid",

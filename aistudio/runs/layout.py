@@ -9,11 +9,12 @@ texts/<shard>.parquet       the shard's distinct texts and their vectors
 scores/<shard>.parquet      one row for each candidate row; its presence means that the shard is done
 delta/_index.json           what of the base run is this run's (delta_join.py); written last, removed at the end
 delta/<step>/<n>[-<m>].parquet  the join that says it: base, new, joined while it is made, matches for the workers
-gone_rows/<part>.parquet    rows of the base run that are not in this run's manifest
+gone/<part>.parquet         rows of the base run that are not in this run's manifest
 metrics/[<name>/]<file>     what an aggregation computed; without a name: the run's first one
 selection/<bucket>.parquet  chosen images
 selection_csv/<bucket>.csv  the same as CSV, if asked for
 selection.json              what the selection went by
+selection_changes/<run>/    what an earlier run had selected otherwise: a page, its files, changes/ and changes_csv/
 searches/<name>/<file>      queries and results of a search
 report/<path>               the HTML report
 """
@@ -29,11 +30,12 @@ REJECTED = "rejected/"
 TEXTS = "texts/"
 SCORES = "scores/"
 DELTA = "delta/"
-GONE = "gone_rows/"
+GONE = "gone/"
 METRICS = "metrics/"
 SELECTION = "selection/"
 SELECTION_CSV = "selection_csv/"
 SELECTION_ABOUT = "selection.json"
+SELECTION_CHANGES = "selection_changes/"
 SEARCHES = "searches/"
 REPORT = "report/"
 
@@ -45,7 +47,7 @@ COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
 # Emptied when a run starts over, in this order: run.json goes last and the snapshot's index before its shards, so that
 # a crash in between leaves a folder that is still refused or resumed for what it is. ATTEMPTS stays: an older attempt
 # that is alive must see itself fenced off.
-_SELECTED = (SELECTION, SELECTION_CSV, SELECTION_ABOUT)
+_SELECTED = (SELECTION, SELECTION_CSV, SELECTION_ABOUT, SELECTION_CHANGES)
 EMPTIED = (SCORES, TEXTS, DELTA, GONE, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, MANIFEST_INDEX, MANIFEST, RUN)
 WRITTEN_BY_WORKERS = (
     MANIFEST,
@@ -119,6 +121,11 @@ def comparison_key(other: str, name: str | None = None) -> str:
 def selection_key(bucket: int, suffix: str) -> str:
     """Return the key of a bucket of chosen images; `suffix` is `parquet` or `csv`, each in a folder of its own."""
     return f"{SELECTION if suffix == 'parquet' else SELECTION_CSV}{bucket:05d}.{suffix}"
+
+
+def selection_changes_folder(other: str) -> str:
+    """Return the folder, with a slash at its end, of what changed in the selection since a run called `other`."""
+    return f"{SELECTION_CHANGES}{other}/"
 
 
 def search_key(name: str, file: str) -> str:

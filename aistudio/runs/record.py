@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from aistudio.config import JobConfig, parse_config
+from aistudio.config import JobConfig, StoreSettings, parse_config
 from aistudio.errors import ConfigError, RunMismatchError, StoreError
 from aistudio.places import require_place
 from aistudio.run_record import FORMAT_VERSION, Host, ModelFacts, RowTotals, RunRecord, Sources, State
@@ -174,6 +174,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def opening_settings(overrides: Sequence[str] = ()) -> StoreSettings:
+    """Settings that open a place before anything is known of it: `--set store.…`. Raises ConfigError: a wrong one."""
+    opening = [item for item in overrides if item.startswith("store.")]
+    base = {"manifest": {"path": "-", "format": "csv"}, "output": "-", "models": {"recall": "-"}}
+    return parse_config(base, "--set", opening).store
+
+
 def stored_settings(run: str, overrides: Sequence[str] = ()) -> JobConfig:
     """The configuration that a run folder was made with, `output` being where it lies now.
 
@@ -184,9 +191,7 @@ def stored_settings(run: str, overrides: Sequence[str] = ()) -> JobConfig:
         ConfigError: no run there, or a wrong override.
     """
     run = require_place("--run", run)
-    opening = [item for item in overrides if item.startswith("store.")]
-    base = {"manifest": {"path": "-", "format": "csv"}, "output": run, "models": {"recall": "-"}}
-    store = open_store(run, parse_config(base, "--set", opening).store)
+    store = open_store(run, opening_settings(overrides))
     record = load_run(store)
     if record is None:
         raise ConfigError(f"{run}: no run.json there; is this a run folder?")

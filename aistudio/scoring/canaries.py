@@ -2,12 +2,15 @@
 
 A flipped bit in a weight or a faulty accelerator raises no error; the scores are merely wrong. So each shard's last
 batch also carries a fixed picture, its texts a fixed text, its ranking both, and the answers are compared with those
-that plain float32 gave once, in a process of its own. A shard whose canary is wrong is not stored.
+that plain float32 gave once, in a process of its own. A shard whose canary is wrong is not stored. Those answers may
+still be in the making while a worker's first shard is encoded; it waits for them before it stores anything.
 """
 
 import hashlib
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import NamedTuple, Protocol
 
@@ -79,43 +82,53 @@ def ask(models: Models, specs: Sequence[ImageSpec], rank: int | None, *, recall:
     return Answers(tuple(towers), text, scores)
 
 
-class Canary(NamedTuple):
-    """The check of one shard: one of the fixed pictures, and what is right for it."""
+@dataclass(frozen=True)
+class Canary:
+    """The check of one shard: one of the fixed pictures, and what is right for it.
+
+    `answers` gives what is right, perhaps after a wait; None: nobody knows, and nothing is judged.
+    """
 
     number: int
     pixels: tuple[np.ndarray, ...]
-    right: Answers
+    answers: Callable[[], Answers | None]
     tolerance: float
 
     def row(self, number: int) -> ImageRow:
         """Return the picture as one more image of a shard."""
         return ImageRow(number, Status.OK, pixels=self.pixels)
 
-    def rank_vector(self, tower: int) -> np.ndarray:
+    def rank_vector(self, tower: int) -> np.ndarray | None:
         """Return the right vector (D,) of the picture, so that the ranking is judged apart from its tower."""
-        vector: np.ndarray = self.right.images[tower][self.number]
-        return vector
+        right = self.answers()
+        return None if right is None else right.images[tower][self.number]
 
     def judge_image(self, vectors: Sequence[np.ndarray], error: str | None) -> None:
         """Compare each tower's vector (D,) of the picture. Raises WrongNumbersError."""
+        if (known := self.answers()) is None:
+            return
         if error is not None:
             raise WrongNumbersError(f"an image tower failed for a fixed picture: {error}")
-        for tower, (vector, right) in enumerate(zip(vectors, self.right.images, strict=True)):
+        for tower, (vector, right) in enumerate(zip(vectors, known.images, strict=True)):
             self._judge(vector, right[self.number], f"image tower {tower + 1}")
 
     def judge_text(self, vector: np.ndarray, error: str | None) -> None:
         """Compare the text tower's vector (D,) of the fixed text. Raises WrongNumbersError."""
+        if (known := self.answers()) is None:
+            return
         if error is not None:
             raise WrongNumbersError(f"the text tower failed for a fixed text: {error}")
-        assert self.right.text is not None
-        self._judge(vector, self.right.text, "the text tower")
+        assert known.text is not None
+        self._judge(vector, known.text, "the text tower")
 
     def judge_rank(self, score: float, error: str | None) -> None:
         """Compare the ranking score of the picture with the fixed text. Raises WrongNumbersError."""
+        if (known := self.answers()) is None:
+            return
         if error is not None:
             raise WrongNumbersError(f"the ranking failed for a fixed picture: {error}")
-        assert self.right.rank is not None
-        right = float(self.right.rank[self.number])
+        assert known.rank is not None
+        right = float(known.rank[self.number])
         if not abs(score - right) <= _RANK_SLACK * self.tolerance * max(1.0, abs(right)):
             raise WrongNumbersError(f"the ranking gives {score:g} where plain float32 gives {right:g}")
 
@@ -132,31 +145,52 @@ class Canary(NamedTuple):
 class Canaries:
     """The canaries of one worker: they take turns."""
 
-    def __init__(self, right: Answers, specs: Sequence[ImageSpec], precision: str) -> None:
-        self._right, self._pictures, self._tolerance = right, pictures(specs), _TOLERANCE[precision]
+    def __init__(self, answers: Callable[[], Answers | None], specs: Sequence[ImageSpec], precision: str) -> None:
+        """`answers`: asked once, when they are needed; may take its time. None: nothing is judged."""
+        self._ask, self._pictures, self._tolerance = answers, pictures(specs), _TOLERANCE[precision]
+        self._lock = threading.Lock()
+        self._given: list[Answers | None] = []
+        self._first: tuple[list[np.ndarray], np.ndarray | None] | None = None
         self._next = 0
+
+    def answers(self) -> Answers | None:
+        """Return what is right, waiting for it."""
+        with self._lock:
+            if not self._given:
+                self._given.append(self._ask())
+            return self._given[0]
 
     def next(self) -> Canary:
         """Return the next shard's."""
         self._next = (self._next + 1) % NUM_PICTURES
-        return Canary(self._next, self._pictures[self._next], self._right, self._tolerance)
+        return Canary(self._next, self._pictures[self._next], self.answers, self._tolerance)
 
-    def check(self, models: Models, batch_size: int, rank: int | None) -> None:
-        """Send the fixed inputs through models before their first shard, `batch_size` pictures at once.
+    def try_out(self, models: Models, batch_size: int, *, recall: bool) -> None:
+        """Send the fixed inputs through models before their first shard, `batch_size` pictures at once. Never waits.
+
+        Args:
+            recall: there is a recall model.
+        """
+        batch = [self._pictures[i % NUM_PICTURES] for i in range(max(batch_size, NUM_PICTURES))]
+        self._first = models.encode(batch), models.texts([TEXT])[0] if recall else None
+
+    def check(self, models: Models, rank: int | None) -> None:
+        """Judge what `try_out` was given, and the ranking, before anything is stored; waits for the answers.
 
         Raises:
             WrongNumbersError: an answer is not what plain float32 gives.
         """
-        batch = [self._pictures[i % NUM_PICTURES] for i in range(max(batch_size, NUM_PICTURES))]
-        towers = models.encode(batch)
-        for i in range(len(batch)):
-            canary = Canary(i % NUM_PICTURES, (), self._right, self._tolerance)
-            canary.judge_image([tower[i] for tower in towers], None)
-        if self._right.text is not None:
-            canary.judge_text(models.texts([TEXT])[0], None)
-        if self._right.rank is not None and rank is not None:
-            vector = canary.rank_vector(rank)[None]
-            canary.judge_rank(float(models.rank(vector, [TEXT], [POI_NAMES])[0]), None)
+        if (right := self.answers()) is None or self._first is None:
+            return
+        (towers, text), self._first = self._first, None
+        cases = [Canary(number, (), self.answers, self._tolerance) for number in range(NUM_PICTURES)]
+        for i in range(len(towers[0])):
+            cases[i % NUM_PICTURES].judge_image([tower[i] for tower in towers], None)
+        if text is not None:
+            cases[0].judge_text(text, None)
+        if right.rank is not None and rank is not None:
+            vector = right.images[rank][:1]
+            cases[0].judge_rank(float(models.rank(vector, [TEXT], [POI_NAMES])[0]), None)
 
 
 def answers_key(fingerprints: Sequence[str]) -> str:

@@ -55,6 +55,7 @@ class ImageRow(NamedTuple):
     decode_s: float = 0.0
     fetched: bool = False  # bytes came
     used_fallback: bool = False  # and they are the fallback's
+    cache: str | None = None  # as of Fetched
     crops: tuple[Crop | None, ...] = ()  # one per specification when ok; None where it does not crop
     etag: str | None = None
     last_modified: str | None = None
@@ -105,16 +106,19 @@ class ImageSource:
         batch_size: int = 1,
         detectors: Mapping[DetectorSettings, Cropper] | None = None,
         exchange: Exchange | None = None,
+        *,
+        anew: bool = False,
     ) -> None:
         """Start downloading and decoding threads.
 
         Args:
             detectors: what crops for specifications with `crop: model` (scoring/cropping.py).
             exchange: agrees on each host's limits with the other workers (images/host_limits.py).
+            anew: fetches what the byte cache has, too.
         """
         self._config, self._specs, self._turn, self._detectors = config, tuple(specs), turn, detectors or {}
         self._group = batch_size if turn is not None else _GROUP
-        self._downloader = Downloader(config.download, config.store, exchange=exchange)
+        self._downloader = Downloader(config.download, config.store, exchange=exchange, anew=anew)
         threads = config.engine.decode_threads if turn is None else 1
         limit_s = config.images.decode_timeout_s
         self._decoders = Decoders(lambda job: self._decode(job), _too_slow(limit_s), threads, limit_s)
@@ -176,6 +180,11 @@ class ImageSource:
         while ahead:
             yield from self._decoders.rows(ahead.popleft())
 
+    @property
+    def cache_problem(self) -> str | None:
+        """Why the byte cache could not be read or written, the last time that it could not."""
+        return self._downloader.cache_problem
+
     def close(self) -> None:
         self._downloader.close()
         self._decoders.close()
@@ -232,6 +241,7 @@ def _undecoded(number: int, fetched: Fetched) -> ImageRow:
         used_fallback=fetched.instead_of is not None,
         etag=fetched.etag,
         last_modified=fetched.last_modified,
+        cache=fetched.cache,
     )
 
 

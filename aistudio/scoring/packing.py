@@ -23,6 +23,7 @@ _FIELDS = {
     "decode_s": pa.float64(),
     "fetched": pa.bool_(),
     "used_fallback": pa.bool_(),
+    "cache": pa.string(),
     "crops": pa.list_(CROP_TYPE),
     "etag": pa.string(),
     "last_modified": pa.string(),

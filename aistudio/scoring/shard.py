@@ -4,6 +4,7 @@ The same `ShardScorer` serves every plan; where the images come from is the call
 about a single row raises: model failures become `model_error` rows (isolate.py finds them).
 """
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -66,6 +67,8 @@ class ShardScorer:
         """
         self._encoders, self._dtype, self._batch_size, self._canary = encoders, dtype, batch_size, canary
         self._delta = delta
+        self._canary_text: tuple[np.ndarray, str | None] | None = None  # what the text tower gave, and its error
+        self._waited_s = 0.0  # for the right answers, before this worker's first commit
 
     def score(
         self,
@@ -102,6 +105,8 @@ class ShardScorer:
             image = storable_row(arrived)
             counts["bytes"] += image.num_bytes or 0 if image.reused in (Reused.NO, Reused.CONTENT) else 0
             counts["decode_s"] += image.decode_s
+            if image.cache is not None:
+                counts[f"cache_{image.cache}"] += 1
             batches.outcomes[image.number] = image._replace(pixels=())
             if image.status == Status.OK and image.reused != Reused.NO:
                 batches.take_over(image)
@@ -122,11 +127,9 @@ class ShardScorer:
             waiting.append(self._canary.row(len(distinct.requests)))
             batches.outcomes[-1] = waiting[-1]._replace(pixels=())
         self._encode(batches, waiting, weights, counts)
-        if self._canary:
-            batches.judge(self._canary)
         started = now()
         table, texts = self._join(rows, distinct, batches, known)
-        counts["model_s"] += now() - started
+        counts["model_s"] += now() - started - self._waited_s
         # Only the table knows every row's status: a text or the ranking may have failed after the image went well.
         for status in Status:
             counts.pop(status, None)
@@ -150,6 +153,7 @@ class ShardScorer:
         vectors = [tower[distinct.of_row] for tower in batches.vectors]
         known = _of_taken_over(known, batches.outcomes, distinct.of_row)
         texts = self._texts(rows, vectors, ok, known)
+        self._judge(batches)
         errors = dict(texts.errors)
         for tower in vectors:
             errors |= _too_large(tower, ok, self._dtype)
@@ -172,12 +176,30 @@ class ShardScorer:
         return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
     def text_table(self, rows: pa.Table) -> pa.Table:
-        """Return the text table of a shard (schema.text_schema) without scoring it; see `score`."""
+        """Return the text table of a shard (schema.text_schema) without scoring it; see `score`, which raises alike."""
         recall = self._encoders.recall
         if recall is None:
             return text_schema(1).empty_table()
         texts = pc.unique(rows["text"])
-        return _text_table(texts, *self._text_vectors(texts.to_pylist(), recall.dim, {}))
+        vectors, errors = self._text_vectors(texts.to_pylist(), recall.dim, {})
+        self._judge(None)
+        return _text_table(texts, vectors, errors)
+
+    def _judge(self, batches: "_Batches | None") -> None:
+        """Compare what the towers gave for the canary, as late as can be: what is right may not be known before.
+
+        Raises:
+            WrongNumbersError: it is wrong.
+        """
+        if self._canary is None:
+            return
+        started = time.perf_counter()
+        self._canary.answers()
+        self._waited_s = time.perf_counter() - started
+        if batches is not None:
+            batches.judge(self._canary)
+        if self._canary_text is not None:
+            self._canary.judge_text(*self._canary_text)
 
     def _texts(self, rows: pa.Table, vectors: Sequence[np.ndarray], ok: np.ndarray, known: Known) -> "_Texts":
         """Encode the rows' distinct texts and compare each ok row's image with its own."""
@@ -217,7 +239,7 @@ class ShardScorer:
         errors = in_halves(encode, [i for i in range(len(asked)) if i not in there]).errors
         _refuse_unsteady(unsteady, "a text's vector")
         if self._canary:
-            self._canary.judge_text(vectors[-1], errors.pop(len(texts), None))
+            self._canary_text = vectors[-1], errors.pop(len(texts), None)
         return vectors[: len(texts)], errors
 
     def _rank(
@@ -230,8 +252,9 @@ class ShardScorer:
         there = {i: score for i, score in known.rank.items() if score is not None}
         wanted = [i for i in wanted if i not in there]
         images, texts, names = vectors[tower], rows["text"].to_pylist(), rows["poi_names"].to_pylist()
-        if self._canary:
-            images = np.vstack([images, self._canary.rank_vector(tower)])
+        right = self._canary.rank_vector(tower) if self._canary else None
+        if right is not None:
+            images = np.vstack([images, right])
             texts, names, wanted = [*texts, TEXT], [*names, POI_NAMES], [*wanted, rows.num_rows]
         scores, unsteady = np.zeros(len(texts), np.float32), list[int]()
 
@@ -247,7 +270,7 @@ class ShardScorer:
 
         errors |= in_halves(rank, wanted).errors
         _refuse_unsteady(unsteady, "a ranking score")
-        if self._canary:
+        if self._canary and right is not None:
             self._canary.judge_rank(float(scores[-1]), errors.pop(rows.num_rows, None))
         scores[list(there)] = list(there.values())
         return scores[: rows.num_rows]

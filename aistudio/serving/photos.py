@@ -123,7 +123,7 @@ def visitors_download(download: DownloadSettings, settings: ServeSettings) -> Do
     return download.model_copy(
         update={
             "allow_private_addresses": False, "headers": {}, "url_map": {}, "trust_env_proxy": False,
-            "retries": TRIES, "max_bytes": min(download.max_bytes, settings.max_upload_bytes),
+            "cache": None, "retries": TRIES, "max_bytes": min(download.max_bytes, settings.max_upload_bytes),
             "timeout_s": min(download.timeout_s, FETCH_TIMEOUT_S), "concurrency": 8, "per_host_concurrency": 2,
         }
     )  # fmt: skip

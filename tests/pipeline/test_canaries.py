@@ -1,13 +1,17 @@
 """A worker whose numbers are wrong: found before it stores anything, replaced, named; the run's numbers are right."""
 
+import time
+
 import pandas as pd
 import pytest
+import ray
 import torch
 
 from aistudio.errors import AIStudioError
 from aistudio.pipeline import dataset as dataset_module
+from aistudio.pipeline import score as score_module
 from aistudio.pipeline.actors import EncodeWorker, FusedWorker
-from aistudio.pipeline.reference import reference_folder
+from aistudio.pipeline.reference import make_reference, reference_folder
 from aistudio.pipeline.score import prepare, score
 from aistudio.runs import layout
 from aistudio.store import open_store
@@ -104,3 +108,37 @@ def test_kept_answers_that_are_damaged_are_made_again_and_none_are_asked_for_wit
     kept.write_bytes(whole[:100])
     result = score(prepare(config.model_copy(update={"output": str(tmp_path / "two")})))
     assert result.ledger.complete and "canaries" not in result.record.facts and kept.read_bytes() == whole
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_first_shard_is_scored_before_the_reference_is_there_and_stored_after(
+    wrong, manifest, tmp_path, make_config, cache, monkeypatch
+):
+    """The reference is made only after a worker has begun; had that waited for it, the run would have no canaries."""
+    begun, lives = tmp_path / "begun", tmp_path / "lives"
+
+    class Telling(worker_that_goes_wrong(FusedWorker, lives, 0, 1 if wrong else 0)):
+        def scorer(self, batch_size):
+            begun.touch()
+            return super().scorer(batch_size)
+
+    def late(settings, models):
+        until = time.monotonic() + 60
+        while not begun.exists():
+            if time.monotonic() > until:
+                raise TimeoutError("no worker began")
+            time.sleep(0.05)
+        time.sleep(1)
+        if stored := layout.score_keys(open_store(settings["output"])):
+            raise RuntimeError(f"stored before anything was checked: {stored}")
+        return make_reference(settings, models)
+
+    def ask_for_reference(config, models):
+        return ray.remote(num_cpus=0)(late).remote(config.model_dump(mode="json"), models)
+
+    monkeypatch.setattr(dataset_module, "FusedWorker", Telling)
+    monkeypatch.setattr(score_module, "ask_for_reference", ask_for_reference)
+    config = make_config(manifest, engine=cache)
+    found = score(prepare(config))
+    assert found.ledger.complete and begun.exists() and "canaries" not in found.record.facts
+    assert ("wrong_workers" in found.record.facts) == wrong == lives.exists()

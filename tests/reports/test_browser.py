@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aistudio.config import ReportSettings
+from aistudio.pipeline.changes import write_changes
 from aistudio.pipeline.report import write_report_to
 from aistudio.pipeline.report_place import ReportPlace
 from aistudio.store import open_store
@@ -314,3 +315,41 @@ def test_the_drift_page_answers_with_figures(report, page):
     page.wait_for_selector("[data-figure=drift-recall_score] svg")
     assert page.locator(".strip img").count() == 9
     assert page.locator("text=Nothing moved noticeably").count() == 1 and page.problems == []
+
+
+@pytest.fixture(scope="module")
+def changes(tmp_path_factory):
+    """The page of changed selections of two hostile runs; the earlier one is so old that it has no thumbnails."""
+    folder = tmp_path_factory.mktemp("nights")
+    runs = []
+    for name, seed in (("before", 1), ("now", 2)):
+        runs.append(open_store(str(folder / name)))
+        write_run(runs[-1], 40, 6, hostile=name == "now", metrics=False, seed=seed)
+        for entry in runs[-1].list("scores/") if name == "before" else []:
+            runs[-1].write_table(entry.key, runs[-1].read_table(entry.key).drop_columns(["thumbnail"]))
+    return Path(write_changes(*runs, ReportSettings(queries_per_page=10)).page).resolve().as_uri()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_changed_selections_are_shown_with_pictures_and_reasons(page, changes, width):
+    page.set_viewport_size({"width": width, "height": 850})
+    page.goto(changes)
+    page.wait_for_selector(".tile")
+    assert "items have other chosen images" in page.locator(".answer").inner_text()
+    assert page.locator("main table tbody tr").count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.select_option("select[name=facet]", label="Gone items")
+    _until(page, "document.querySelector('.item .tile .none') !== null")
+    assert page.locator(".tile.hit").count() == 0 and page.locator(".tile.miss").count() > 5
+    page.locator(".tile").first.click()
+    page.wait_for_selector("dialog[open]")
+    assert "item gone" in page.locator("dialog .fields").inner_text()
+    page.keyboard.press("Escape")
+    page.select_option("select[name=facet]", label="New items")
+    _until(page, "document.querySelector('.item .tile.hit') !== null")
+    page.wait_for_selector(".tile.hit img")
+    for i in range(4):
+        page.locator(".tile").nth(i).click()
+        page.keyboard.press("Escape")
+    assert page.evaluate("window.__pwned") is None and page.problems == []
+    assert page.locator("main script, main [onerror], main [onload]").count() == 0

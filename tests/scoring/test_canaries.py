@@ -1,5 +1,7 @@
 """Canaries: fixed inputs beside a shard's own, judged by plain float32's answers."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,7 +27,14 @@ SPECS = (ImageSpec(size=8),)
 
 def canaries(encoders=None, precision="float32") -> Canaries:
     encoders = encoders or FakeEncoders()
-    return Canaries(ask(encoders, SPECS, encoders.towers.rank, recall=True), SPECS, precision)
+    right = ask(encoders, SPECS, encoders.towers.rank, recall=True)
+    return Canaries(lambda: right, SPECS, precision)
+
+
+def check(found, encoders, batch_size):
+    """What a worker does before its first commit."""
+    found.try_out(encoders, batch_size, recall=True)
+    found.check(encoders, 0)
 
 
 def score(encoders, canary, urls="abc"):
@@ -71,12 +80,12 @@ class Skewed(FakeEncoders):
 def test_each_model_that_is_wrong_is_noticed_before_and_with_a_shard(which):
     good = canaries()
     with pytest.raises(WrongNumbersError, match=which):
-        good.check(Skewed(which), 4, 0)
+        check(good, Skewed(which), 4)
     with pytest.raises(WrongNumbersError, match=which):
         score(Skewed(which), good.next())
     for _ in range(NUM_PICTURES):
         score(Skewed("none"), good.next())
-    good.check(Skewed("none"), 4, 0)
+    check(good, Skewed("none"), 4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -124,17 +133,15 @@ def test_a_model_that_fails_for_the_fixed_picture_is_wrong():
 
 
 def test_what_a_precision_explains_is_let_through():
-    right = ask(FakeEncoders(), SPECS, 0, recall=True)
-
     class Rounded(FakeEncoders):
         def encode(self, pixels):
             return [v * np.float32(1.01) for v in super().encode(pixels)]
 
     off = Rounded()
-    Canaries(right, SPECS, "bfloat16").check(off, 1, 0)
-    Canaries(right, SPECS, "float16").check(off, 1, 0)
+    check(canaries(precision="bfloat16"), off, 1)
+    check(canaries(precision="float16"), off, 1)
     with pytest.raises(WrongNumbersError, match=r"0\.0001 is the most"):
-        Canaries(right, SPECS, "float32").check(off, 1, 0)
+        check(canaries(), off, 1)
 
 
 @pytest.mark.parametrize("ranking", [True, False])
@@ -155,3 +162,51 @@ def test_answers_that_are_none_are_not_read():
 
 def test_other_models_have_answers_of_their_own():
     assert answers_key(["a", "b"]) == answers_key(["a", "b"]) != answers_key(["a", "c"])
+
+
+def in_a_thread(work):
+    """Begin `work`; gives its outcome, an exception or what it returns, when asked for."""
+    pool = ThreadPoolExecutor(1)
+    found = pool.submit(work)
+    pool.shutdown(wait=False)
+    return found
+
+
+@pytest.mark.parametrize("which", ["none", "image", "text", "ranking"])
+def test_a_shard_is_encoded_while_the_right_answers_are_still_in_the_making(which):
+    """Only the end of the shard waits for them, and is judged by them."""
+    known, asked = threading.Event(), threading.Event()
+    right = ask(FakeEncoders(), SPECS, 0, recall=True)
+
+    def answers():
+        asked.set()
+        assert known.wait(30)
+        return right
+
+    late, encoders = Canaries(answers, SPECS, "float32"), Skewed(which)
+    late.try_out(encoders, 4, recall=True)  # does not ask
+    assert not asked.is_set()
+    shard = in_a_thread(lambda: score(encoders, late.next()))
+    assert asked.wait(30) and not shard.done()
+    assert sum(encoders.sizes) == 4 + 3 + 1  # tried out, the shard's pictures, the canary: all encoded by now
+    known.set()
+    if which == "none":
+        table, _, counts = shard.result(30)
+        assert table.equals(score(FakeEncoders(), None)[0]) and counts["model_s"] < 30
+        late.check(encoders, 0)
+    else:
+        with pytest.raises(WrongNumbersError, match=which):
+            shard.result(30)
+
+
+def test_without_right_answers_nothing_is_judged():
+    unknown = Canaries(lambda: None, SPECS, "float32")
+    check(unknown, Skewed("image"), 4)
+    table, _, _ = score(Skewed("image"), unknown.next())
+    assert table["status"].to_pylist() == ["ok"] * 3
+
+
+def test_a_text_table_alone_is_judged_too():
+    scorer = ShardScorer(Skewed("text"), "float32", 2, canaries().next())
+    with pytest.raises(WrongNumbersError, match="text"):
+        scorer.text_table(rows_of(["a"]))
