@@ -4,6 +4,7 @@ from aistudio.config.base import Settings
 from aistudio.config.download import DownloadSettings
 from aistudio.config.engine import EngineSettings
 from aistudio.config.images import ImagesSettings
+from aistudio.config.log import LogSettings
 from aistudio.config.manifest import ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.models import ModelsSettings
@@ -29,4 +30,5 @@ class JobConfig(Settings):
     report: ReportSettings = ReportSettings()
     search: SearchSettings = SearchSettings()
     serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
     start_over: bool = False  # together with --yes: empties a run folder made with other settings
