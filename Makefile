@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo serve test test-all check bench readers train wheel lock docs clean
+.PHONY: demo serve test test-all check bench readers leg-oldest leg-newest train wheel lock docs clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
@@ -36,6 +36,12 @@ bench: $(READY)  ## images per second beside the limit and what else one would u
 
 readers: $(READY)  ## which Parquet readers read a run with failed rows, each in an environment of its own (needs a package index)
 	$(BIN)/python benchmarks/readers.py
+
+leg-oldest: $(READY)  ## part of the suite with the lowest versions of pandas, pyarrow, Pillow, pydantic, aiohttp, ... (a package index)
+	scripts/leg.sh oldest
+
+leg-newest: $(READY)  ## the same with the newest versions that the index has
+	scripts/leg.sh newest
 
 train: $(READY)  ## the demo's models again, from nothing, into reports/training
 	$(BIN)/python -m jobs.train --nice 10 --conf conf/train/demo_recall.yaml

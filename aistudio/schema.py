@@ -227,12 +227,21 @@ def with_list_vectors(table: pa.Table) -> pa.Table:
 
     Other columns stay as they are. Files of both layouts can be put together then.
     """
-    for position, field in enumerate(table.schema):
-        if pa.types.is_fixed_size_list(field.type) and is_vector(field.type):
-            dtype = "float16" if pa.types.is_float16(field.type.value_type) else "float32"
-            new = vector_field(field.name, field.type.list_size, dtype)
+    for position, (field, new) in enumerate(zip(table.schema, list_vector_schema(table.schema), strict=True)):
+        if new.type != field.type:
             table = table.set_column(position, new, table[field.name].cast(new.type))
     return table
+
+
+def list_vector_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that `with_list_vectors` gives a table of this schema, without the file's own metadata."""
+    fields = []
+    for field in schema:
+        if pa.types.is_fixed_size_list(field.type) and is_vector(field.type):
+            dtype = "float16" if pa.types.is_float16(field.type.value_type) else "float32"
+            field = vector_field(field.name, field.type.list_size, dtype)
+        fields.append(field)
+    return pa.schema(fields)
 
 
 def vector_width(field: pa.Field) -> int | None:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from aistudio.api._images import Image, images_of
-from aistudio.api._rows import Rows, rows_of
 from aistudio.api._vectors import Vectors
 from aistudio.config import JobConfig
 from aistudio.errors import ConfigError, StoreError
 from aistudio.run_record import RunRecord
 from aistudio.runs import layout
 from aistudio.runs.record import recorded, stored_settings
-from aistudio.schema import vector_width, with_list_vectors
+from aistudio.schema import list_vector_schema, vector_width
 from aistudio.search.held import Where
+from aistudio.search.rows import Rows, rows_of
 from aistudio.search.searcher import Found
 from aistudio.search.vectors import vector_column
 from aistudio.store import open_store
@@ -72,7 +72,7 @@ class Run:
     @property
     def schema(self) -> pa.Schema:
         """The columns of the rows with their Arrow types."""
-        return with_list_vectors(self._store.read_metadata(self._files[0][1])[0].empty_table()).schema.remove_metadata()
+        return list_vector_schema(self._store.read_metadata(self._files[0][1])[0])
 
     @property
     def num_rows(self) -> int:

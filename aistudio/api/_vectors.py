@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aistudio.api._rows import Rows
 from aistudio.errors import StoreError
 from aistudio.schema import vector_matrix
 from aistudio.search.gallery import unit_rows
+from aistudio.search.rows import Rows
 
 
 class VectorBatch(NamedTuple):

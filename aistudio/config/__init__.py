@@ -9,6 +9,7 @@ from aistudio.config.download import DownloadSettings, HostSettings
 from aistudio.config.engine import EngineSettings
 from aistudio.config.images import ImagesSettings
 from aistudio.config.job import JobConfig, Trust
+from aistudio.config.log import LogSettings
 from aistudio.config.manifest import DatasetFormat, ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.model_text import is_model_text
@@ -40,6 +41,7 @@ __all__ = [
     "ImageSpec",
     "ImagesSettings",
     "JobConfig",
+    "LogSettings",
     "ManifestSettings",
     "MetricsSettings",
     "ModelConfig",

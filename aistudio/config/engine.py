@@ -15,7 +15,7 @@ class EngineSettings(Settings):
     plan: Literal["auto", "fused", "staged"] = "auto"  # fused: CPU; staged: pixels go to GPU actors
     num_actors: int | Literal["auto"] = "auto"  # model actors
     shards_in_flight: int = Field(3, ge=1)  # per actor: hides one shard's slow downloads behind another's compute
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the models; auto: cuda when the actors are given GPUs
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # of the models; auto: cuda, else mps (a Mac's), else cpu
     num_gpus_per_actor: float = Field(1.0, gt=0)
     num_fetchers: int | Literal["auto"] = "auto"  # download + decode actors of the staged plan
     decode_threads: int = Field(2, ge=1)  # per fetcher; model actors with one core decode between their batches

@@ -6,6 +6,7 @@ from aistudio.config.base import Settings
 from aistudio.config.download import DownloadSettings
 from aistudio.config.engine import EngineSettings
 from aistudio.config.images import ImagesSettings
+from aistudio.config.log import LogSettings
 from aistudio.config.manifest import ManifestSettings
 from aistudio.config.metrics import MetricsSettings
 from aistudio.config.models import ModelsSettings
@@ -35,4 +36,5 @@ class JobConfig(Settings):
     serve: ServeSettings = ServeSettings()
     base: str | None = None  # an earlier run, local or in a bucket: what of it still holds is not computed again
     trust: Trust = "validators"  # what shows that a picture is the base's: address, ETag and date, or bytes
+    log: LogSettings = LogSettings()
     start_over: bool = False  # together with --yes: empties a run folder made with other settings

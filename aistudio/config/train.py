@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from aistudio.config.base import Cutoffs, Settings
 from aistudio.config.download import DownloadSettings
 from aistudio.config.images import ImagesSettings
+from aistudio.config.log import LogSettings
 from aistudio.config.store import StoreSettings
 from aistudio.config.train_composer import ComposerSettings
 from aistudio.config.train_data import AugmentSettings, DataSettings
@@ -104,7 +105,7 @@ class TrainSettings(Settings):
     ema_decay: float | None = Field(None, gt=0, lt=1)  # average the weights; null: not
     freeze_batch_norm: bool = False  # running statistics stay as they are; for small batches on pretrained towers
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the forward pass; losses are float32
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, else mps (a Mac's), else cpu
     threads: int | None = Field(None, ge=1)  # of torch on a CPU; null: its own choice
     channels_last: bool = True
     compile: bool = False
@@ -115,6 +116,7 @@ class TrainSettings(Settings):
     download: DownloadSettings = DownloadSettings()
     images: ImagesSettings = ImagesSettings()
     store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _length(self) -> Self:
@@ -141,7 +143,8 @@ class TrainSettings(Settings):
 
 
 _SHAPES_NOTHING = {
-    "output", "name", "workers", "download", "store", "threads", "device", "log_every_steps", "checkpoint_every_steps",
+    "output", "name", "workers", "download", "store", "log", "threads", "device", "log_every_steps",
+    "checkpoint_every_steps",
 }  # fmt: skip
 
 

@@ -141,8 +141,11 @@ class HttpClient:
         except UnusableProxy as e:
             raise FetchFailed(Status.CONNECTION_ERROR, str(e)) from None
         session = self._direct if proxy is None or self._proxied is None else self._proxied
-        url, auth = self._netrc.sign_in(url)
-        return session.get(url, headers=headers, allow_redirects=False, proxy=proxy, auth=auth)
+        url, authorization = self._netrc.sign_in(url)
+        if authorization is not None:  # instead of what download.headers says
+            others = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+            headers = others | {"Authorization": authorization}
+        return session.get(url, headers=headers, allow_redirects=False, proxy=proxy)
 
     async def _finish(self, response: aiohttp.ClientResponse, final_url: str | None) -> Fetched:
         code = response.status

@@ -1,11 +1,11 @@
 """Credentials of image hosts from netrc, for URLs whose own were taken out before they were stored (`http://***@h/x`)."""
 
+import base64
 import netrc
 import os
 from contextlib import suppress
 from pathlib import Path
 
-import aiohttp
 from yarl import URL
 
 from aistudio.images._fetched import FetchFailed
@@ -24,8 +24,8 @@ class Netrc:
             self._path = self._path.expanduser()
         self._entries: netrc.netrc | None = None
 
-    def sign_in(self, url: URL) -> tuple[URL, aiohttp.BasicAuth | None]:
-        """The URL to ask for and how to sign in there; URLs without the mark come back as they are.
+    def sign_in(self, url: URL) -> tuple[URL, str | None]:
+        """The URL to ask for and its header `Authorization`; URLs without the mark come back as they are, None.
 
         Raises:
             FetchFailed: (bad_url) credentials are needed and netrc has none for the host.
@@ -45,4 +45,14 @@ class Netrc:
                 "the URL's user and password are not stored; put them into ~/.netrc of the machines that download: "
                 f"machine {url.host} login USER password PASSWORD",
             )
-        return url.with_user(None), aiohttp.BasicAuth(entry[0], entry[2] or "")
+        return url.with_user(None), _basic(entry[0], entry[2] or "")
+
+
+def _basic(user: str, password: str) -> str:
+    """RFC 7617: in Latin-1, as servers have always taken it, where the characters allow."""
+    both = f"{user}:{password}"
+    try:
+        data = both.encode("latin-1")
+    except UnicodeEncodeError:
+        data = both.encode()
+    return f"Basic {base64.b64encode(data).decode()}"

@@ -5,12 +5,13 @@ and says so. White objects on white, shadows and busy backgrounds are the limits
 models/detector.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from aistudio.config import ImageSpec
 from aistudio.errors import ConfigError
 from aistudio.schema import Crop
 
@@ -33,6 +34,10 @@ _WHITE = np.array([0.95047, 1.0, 1.08883])
 _LINEAR = np.where(np.arange(256) <= 10, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4)
 
 
+_NEEDS_OPENCV = (
+    "crop: grabcut needs OpenCV, which is not installed here: pip install 'aistudio-catalogue[opencv]', or use "
+    "crop: border"
+)
 Cropper = Callable[[np.ndarray], tuple[np.ndarray, Crop]]  # (H, W, 3) uint8 -> the pixels to resize, and their box
 
 
@@ -80,9 +85,7 @@ def crop_by_grabcut(rgb: np.ndarray) -> Crop:
     try:
         import cv2
     except ImportError:
-        raise ConfigError(
-            "crop: grabcut needs OpenCV; pip install opencv-python-headless, or use crop: border"
-        ) from None
+        raise ConfigError(_NEEDS_OPENCV) from None
     small = np.ascontiguousarray(_shrunk(rgb, GRABCUT_PX)[:, :, ::-1])
     h, w = small.shape[:2]
     x, y = round(w * (1 - GRABCUT_CENTRE) / 2), round(h * (1 - GRABCUT_CENTRE) / 2)
@@ -99,6 +102,20 @@ def crop_by_grabcut(rgb: np.ndarray) -> Crop:
     box = _box(foreground)
     filled = float(foreground[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].mean()) if box else 0.0
     return _crop(box, (h, w), (height, width), "grabcut", filled)
+
+
+def refuse_croppers(specs: Iterable[ImageSpec]) -> None:
+    """Refuse models whose crop cannot be made here. Raises ConfigError: OpenCV is not installed."""
+    if any(spec.crop == "grabcut" for spec in specs) and not _has_opencv():
+        raise ConfigError(_NEEDS_OPENCV)
+
+
+def _has_opencv() -> bool:
+    try:
+        import cv2
+    except ImportError:
+        return False
+    return hasattr(cv2, "grabCut")
 
 
 def cropper(method: str) -> Cropper:

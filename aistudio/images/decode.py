@@ -10,7 +10,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -85,7 +84,7 @@ def decode(
         return Decoded(e.status, e.error, e.width, e.height, digest)
     except MemoryError:
         return Decoded(Status.IMAGE_TOO_LARGE, "not enough memory to decode it", width, height, digest)
-    except (cv2.error, OSError) as e:  # sides that OpenCV or the thumbnail's encoder does not take
+    except (OSError, ValueError) as e:  # sides that are not resized, or that the thumbnail's encoder does not take
         return Decoded(Status.UNSUPPORTED_IMAGE, f"it cannot be resized: {error_text(e)}", width, height, digest)
     boxes = tuple(crops[s.crop, s.detector][1] if s.crop != "none" else None for s in specs)
     return Decoded(Status.OK, None, width, height, digest, pixels, thumbnail, boxes)

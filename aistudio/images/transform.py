@@ -4,12 +4,13 @@ Pixels stay uint8 here; division, mean and standard deviation are applied where 
 """
 
 from collections.abc import Callable
+from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from aistudio.config import ImageSpec
+from aistudio.images.opencv import bilinear, opencv
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _CROPPED = "_center_crop"
@@ -23,8 +24,8 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
 
     Args:
         rgb: uint8 (H, W, 3) or a PIL image of mode RGB; at least 1 x 1 pixel.
-        spec: `opencv_bilinear` is cv2.resize INTER_LINEAR, bit for bit, not antialiased, aspect not kept (the
-            published recall and ranking weights); `pil_*_center_crop` brings the shortest edge to
+        spec: `opencv_bilinear` is cv2.resize INTER_LINEAR, bit for bit and without OpenCV too, not antialiased, aspect
+            not kept (the published recall and ranking weights); `pil_*_center_crop` brings the shortest edge to
             `resize_shortest` (or `size`) and crops the centre, as CLIP's image processor; `torchvision_*_center_crop`
             does the same as torchvision's Resize and CenterCrop, which halve an odd margin in another way;
             `pil_bicubic` and `pil_bilinear` squash with antialiasing.
@@ -33,7 +34,7 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
         ValueError: `resize_shortest` is smaller than `size`, so that there is nothing to crop from.
     """
     if spec.resize == "opencv_bilinear":
-        return _opencv(np.asarray(rgb), spec.size, cv2.INTER_LINEAR)
+        return bilinear(np.asarray(rgb), spec.size)
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
     library, kernel = spec.resize.removesuffix(_CROPPED).split("_")
     if spec.resize.endswith(_CROPPED):
@@ -45,31 +46,34 @@ def resize(rgb: np.ndarray | Image.Image, spec: ImageSpec) -> np.ndarray:
 
 
 def shrink(rgb: np.ndarray, longer_px: int) -> np.ndarray:
-    """`rgb` (uint8, (H, W, 3)) with its longer side at most `longer_px`, area-averaged; smaller ones are returned."""
+    """`rgb` (uint8, (H, W, 3)) with its longer side at most `longer_px`, area-averaged; smaller ones are returned.
+
+    For pictures that people look at: without OpenCV pixels differ a little. Raises OSError for sides that OpenCV does
+    not take.
+    """
     height, width = rgb.shape[:2]
     longest = max(height, width)
     if longest <= longer_px:
         return rgb
     size = max(1, round(width * longer_px / longest)), max(1, round(height * longer_px / longest))
-    _one_thread()
+    cv2 = opencv()
+    if cv2 is None:
+        return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+    try:
+        return _area(cv2, rgb, size, longest // longer_px)
+    except cv2.error as e:
+        raise OSError(str(e)) from None
+
+
+def _area(cv2: Any, rgb: np.ndarray, size: tuple[int, int], times: int) -> np.ndarray:
+    """OpenCV's area average, `times` as small or a little more."""
+    height, width = rgb.shape[:2]
     # First by a power of two, which is several times as fast; for it a few pixels at the edge may be left out.
-    factor = 1 << max(0, (longest // longer_px).bit_length() - 1)
+    factor = 1 << max(0, times.bit_length() - 1)
     if factor > 1 and min(height, width) >= factor:
         whole = rgb[: height - height % factor, : width - width % factor]
         rgb = cv2.resize(whole, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
-
-
-def _opencv(rgb: np.ndarray, size: int, interpolation: int) -> np.ndarray:
-    _one_thread()
-    return np.asarray(cv2.resize(rgb, (size, size), interpolation=interpolation))
-
-
-def _one_thread() -> None:
-    # Decoding already runs one image per thread; OpenCV's pool on top would only fight over the cores. Set here, not
-    # at import, so that importing this file changes nothing in the process.
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)
 
 
 def _half_down(margin: int) -> int:

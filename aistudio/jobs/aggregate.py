@@ -43,21 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.evaluation.aggregate import aggregate
     from aistudio.evaluation.place import first_name
     from aistudio.pipeline.mapping import mapper_for
+    from aistudio.pipeline.tracking import check_tracking, track
     from aistudio.runs import layout
     from aistudio.runs.next_command import next_command
     from aistudio.runs.record import recorded, stored_settings
+    from aistudio.runs.tracked import tracked_run
     from aistudio.store import open_store
 
     config = stored_settings(args.run, args.overrides)
     store = open_store(args.run, config.store)
+    check_tracking(config.log)
     with mapper_for(sum(e.size for e in store.list(layout.SCORES)), config.engine) as mapper:
         if args.scores is not None:
-            return _judge(args, config, store, mapper)
+            code = _judge(args, config, store, mapper)
+            track(config.log, lambda: tracked_run(store))
+            return code
         result = aggregate(store, config.metrics, mapper, name=args.name)
     paper = PAPER_NAMES if config.report.paper or config.manifest.format in PAPER_FORMATS else {}
     _print(result["metrics"], result["about"], config.metrics.confidence, paper)
     if (warning := recorded(store).texts.warning) and result["about"].get("query") == "text":
         print(f"\nwarning: {warning}")
+    track(config.log, lambda: tracked_run(store))
     name = result["about"]["name"]
     shown = () if name == first_name(store) else ("--name", name)  # what the report would not show of itself
     print(f"\nwritten to {args.run}/metrics/{name}/    next: {next_command('report', args.run, config.store, *shown)}")

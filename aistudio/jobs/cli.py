@@ -17,6 +17,7 @@ VERBS = {
     "report": "HTML report of a run",
     "select": "the best images of each item, from stored scores",
     "search": "items like items, pictures like a picture or a text",
+    "export": "hand a run on to FAISS, LanceDB, WebDataset, NumPy or Hugging Face",
     "serve": "a search page and a JSON API over stored runs",
     "compare": "is run B better than run A?",
     "runs": "the runs in a folder: state, rows, size, age; prune old ones",

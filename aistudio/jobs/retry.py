@@ -30,11 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_stopped, print_summary
+    from aistudio.pipeline.tracking import check_tracking, track
     from aistudio.runs.record import settings_to_score_again
+    from aistudio.runs.tracked import tracked_run
     from aistudio.status_filter import parse_status
 
     wanted = tuple(parse_status(text) for text in args.status)
     config = settings_to_score_again(args.run, args.overrides)
+    check_tracking(config.log)
     prepared = prepare(config)
     try:
         result = score(prepared, retry=wanted)
@@ -42,4 +45,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_stopped(prepared.store, f"python -m aistudio retry {shlex.join(sys.argv[1:] if argv is None else argv)}")
         return 1
     print_summary(result, prepared.store, config.output)
+    track(config.log, lambda: tracked_run(prepared.store))
     return exit_code(result)

@@ -36,7 +36,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.config import load_config
-    from aistudio.errors import ConfigError
+    from aistudio.errors import AIStudioError, ConfigError
 
     base = [] if args.base is None else [f"base={json.dumps(args.base)}"]
     config = load_config(args.conf, [*args.overrides, *base])
@@ -48,9 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.pipeline.probe import check_drift, print_probe
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
+    from aistudio.pipeline.tracking import check_tracking, track
+    from aistudio.runs.tracked import tracked_run
 
     if args.probe is not None and (args.probe < 1 or not args.dry_run):
         raise ConfigError("--probe N (1 or more) goes with --dry-run")
+    check_tracking(config.log)
     if args.dry_run:
         prepared = prepare(config, fetch=args.probe is not None)
         print_dry_run(prepared)
@@ -66,5 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print_stopped(prepared.store, command)
             return 1
+        except AIStudioError:
+            track(config.log, lambda: tracked_run(prepared.store))
+            raise
     print_summary(result, prepared.store, config.output)
+    track(config.log, lambda: tracked_run(prepared.store))
     return exit_code(result)

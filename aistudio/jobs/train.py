@@ -33,8 +33,11 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.config import load_trainings
+    from aistudio.pipeline.tracking import check_tracking
 
     runs = load_trainings(args.conf, args.overrides)
+    for run in runs:
+        check_tracking(run.settings.log)
     if args.nice:
         os.nice(args.nice)
     command = f"python -m aistudio train {shlex.join(sys.argv[1:] if argv is None else argv)}"
@@ -84,14 +87,20 @@ def _own_command(command: str, run: "GridRun") -> str:
 
 
 def _finished(settings: "TrainSettings", command: str) -> "Finished":
-    from aistudio.training import programs
+    from aistudio.pipeline.tracking import track
+    from aistudio.runs.tracked import tracked_training
+    from aistudio.training import layout, programs
     from aistudio.training.team import Team
 
     if settings.workers.num_workers == 1:
-        return programs.train(settings, Team(), _say, command)
-    from aistudio.pipeline.train import train_on_workers
+        found = programs.train(settings, Team(), _say, command)
+    else:
+        from aistudio.pipeline.train import train_on_workers
 
-    return train_on_workers(settings, _say, command)
+        found = train_on_workers(settings, _say, command)
+    output = settings.output.rstrip("/")
+    track(settings.log, lambda: tracked_training(found.record, output, f"{output}/{layout.REPORT}index.html"))
+    return found
 
 
 def _say(text: str) -> None:

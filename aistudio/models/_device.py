@@ -28,6 +28,11 @@ def ready_device(device: str, precision: str) -> tuple[torch.device, torch.dtype
         ConfigError: unknown precision; no such GPU here; a GPU that lacks the precision.
     """
     place, dtype = torch.device(device), torch_dtype(precision)
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            f"engine.device is {device}, but torch {torch.__version__} finds no Apple GPU (Metal) on this node; "
+            "set engine.device: cpu"
+        )
     if place.type != "cuda":
         return place, dtype
     if not torch.cuda.is_available():

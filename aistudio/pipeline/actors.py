@@ -20,6 +20,7 @@ import ray
 from aistudio.config import JobConfig, Trust
 from aistudio.errors import AIStudioError
 from aistudio.images.host_limits import Allotment, Report
+from aistudio.images.opencv import opencv
 from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.reference import reference_folder
@@ -338,11 +339,10 @@ class EncodeWorker(_Worker):
 
 
 def _limit_threads(num_threads: int) -> None:
-    import cv2
     import torch
 
     torch.set_num_threads(num_threads)
-    cv2.setNumThreads(1)
+    opencv()  # where there is one, it gets one thread
 
 
 def _forget_what_stays() -> None:

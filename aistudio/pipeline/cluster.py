@@ -141,9 +141,12 @@ def cluster_resources(settings: EngineSettings) -> Resources:
 
 
 def _autoscaler_limits() -> dict[str, float]:
-    from ray._private.state import state  # where Ray Data asks too; there is no public door
+    try:
+        from ray._private.state import state  # where Ray Data asks too; there is no public door
 
-    told = state.get_max_resources_from_cluster_config()
+        told = state.get_max_resources_from_cluster_config()
+    except (ImportError, AttributeError):  # another Ray: the launcher's file is asked alone
+        told = None
     if told:
         return dict(told)
     try:

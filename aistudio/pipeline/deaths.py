@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 import ray
-from ray._private.state import state  # the public way wants the dashboard, which a batch job does without
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
@@ -78,7 +77,11 @@ def deaths_allowed(plan: Plan) -> int:
 
 
 def num_worker_deaths() -> int:
-    """How often workers of this job were started anew after a death."""
+    """How often workers of this job were started anew after a death; 0 where this Ray does not tell."""
+    try:
+        from ray._private.state import state  # the public way wants the dashboard, which a batch job does without
+    except ImportError:
+        return 0
     job = ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))
     actors = state.actor_table(None, job_id=job).values()
     return sum(int(actor["NumRestarts"]) for actor in actors if _OURS.search(actor["ActorClassName"]))

@@ -5,6 +5,8 @@ actor. `staged` (GPU): CPU actors download and decode, pixels travel as one tens
 """
 
 import math
+import os
+import platform
 import sys
 from typing import NamedTuple
 
@@ -53,7 +55,7 @@ class Plan(NamedTuple):
     """Everything that the engine is asked for."""
 
     kind: str  # "fused" or "staged"
-    device: str  # "cpu" or "cuda"
+    device: str  # "cpu", "cuda" or "mps"
     num_actors: int  # model actors, when the cluster has grown as far as it can
     cpus_per_actor: float
     gpus_per_actor: float
@@ -134,13 +136,29 @@ def make_plan(settings: EngineSettings, resources: Resources, weights_bytes: int
         cpus = _ENCODE_CPUS
     fetcher_cpus = _fetcher_cpus(most)
     _refuse_impossible(num_actors * gpus, cpus * num_actors + fetcher_cpus * fetchers, most)
-    device = settings.device if settings.device != "auto" else ("cuda" if gpus else "cpu")
+    device = _device(settings, gpus)
     batch = settings.batch_size if settings.batch_size != "auto" else (0 if device == "cuda" else _CPU_BATCH)
     threads = _threads(most, num_actors) if kind == "fused" else 1
     return Plan(
         kind, device, num_actors, cpus, gpus, fetchers, threads, batch, settings.shards_in_flight,
         min(least, num_actors), min(min_fetchers, fetchers), fetcher_cpus,
     )  # fmt: skip
+
+
+def _device(settings: EngineSettings, gpus: float) -> str:
+    """Choose where models run: on CUDA, else on a Mac's GPU, else on the CPU."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if gpus else "mps" if _metal(settings) else "cpu"
+
+
+def _metal(settings: EngineSettings) -> bool:
+    """Whether this is a Mac with a GPU that a local run would use."""
+    if platform.system() != "Darwin" or settings.address or os.environ.get("RAY_ADDRESS"):
+        return False
+    import torch
+
+    return bool(torch.backends.mps.is_available())
 
 
 def needed_bytes(plan: Plan, weights_bytes: int) -> int:
@@ -168,6 +186,8 @@ def warn_of_memory(plan: Plan, resources: Resources, weights_bytes: int) -> None
 def _fused(settings: EngineSettings, has: Resources, weights_bytes: int) -> int:
     if settings.num_actors != "auto":
         return settings.num_actors
+    if settings.device == "mps" or (settings.device == "auto" and _metal(settings)):
+        return 1  # a Mac has one GPU
     return max(1, min(int(has.cpus), _room_for(has, _ACTOR_BYTES + weights_bytes)))
 
 

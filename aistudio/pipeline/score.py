@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 from aistudio.catalogue import Columns
 from aistudio.config import JobConfig, WeightsFile
 from aistudio.errors import AIStudioError, FailingRowsError, ManifestError, OutputError, StoreError
+from aistudio.images.crop import refuse_croppers
 from aistudio.pipeline import early_ray
 from aistudio.pipeline.actors import RunContext
 from aistudio.pipeline.cluster import check_engine, connect, lacking_package, our_error, wait_for_room
@@ -113,6 +114,7 @@ def prepare(config: JobConfig, *, fetch: bool = True, start: bool = False) -> Pr
         early_ray.begin(config.engine)
         stage("checking the weights, starting Ray")
     pinned = pin_models(config)
+    refuse_croppers(pinned.specs)
     models = pinned.facts()
     shape = run_shape(config, identity, models, pinned.poi_table.sha256 if pinned.poi_table else None)
     if record is None and not config.start_over:

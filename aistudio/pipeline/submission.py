@@ -44,6 +44,18 @@ each node first; several GB), or install them where Ray runs (docs/cluster.md), 
 code, submit from the folder that holds it (--working-dir)."""
 
 
+def _use_token() -> None:
+    """Have a token that is there used without a word about the mode, as Ray's own `ray job submit` does.
+
+    A Ray that has this elsewhere uses a token where RAY_AUTH_MODE=token says so.
+    """
+    try:
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+    except ImportError:
+        return
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
 class JobServer:
     """A cluster's job server.
 
@@ -55,11 +67,9 @@ class JobServer:
     _tail = ""  # the end of the log that was followed
 
     def __init__(self, address: str) -> None:
-        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
         from ray.job_submission import JobSubmissionClient
 
-        # Ray's own `ray job submit` does this too: a token that is there is used without a word about the mode.
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        _use_token()
         self.address = address
         with self._explained():
             self._client = JobSubmissionClient(address)

@@ -1,18 +1,20 @@
 """The folder of prepared training data on this machine: locked while in use, bounded, the oldest removed first."""
 
 import contextlib
-import fcntl
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from aistudio.config.train_data import DataSettings
 from aistudio.errors import ConfigError, StoreError
 
 INDEX = "index.json"  # written last: a data set without it is unfinished
-BUILT, USED = ".building", ".used"  # lock files: who makes a data set holds the one, who reads it shares the other
+BUILT = ".building"  # end of a lock file: held by who makes a data set, and for a moment by who begins to read it
+USED = ".used"  # end of the lock files of its readers, each of which holds one of its own
 
 
 def cache_root(settings: DataSettings) -> Path:
@@ -28,7 +30,7 @@ class Cache:
 
     def __init__(self, settings: DataSettings) -> None:
         self.root, self._max_bytes = cache_root(settings), int(settings.cache_max_gb * 1e9)
-        self._held: list[IO[bytes]] = []
+        self._held: list[BaseFileLock] = []
 
     def folder(self, fingerprint: str) -> Path:
         """Return where a data set lies, or will lie."""
@@ -44,11 +46,10 @@ class Cache:
         folder = self.folder(fingerprint)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = folder.with_suffix(BUILT).open("ab")
+            lock = FileLock(folder.with_suffix(BUILT)).acquire()
         except OSError as e:
             raise StoreError(f"{self.root}: cannot be written: {e.strerror or e}; set data.cache") from None
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             if (folder / INDEX).is_file():
                 yield None
                 return
@@ -59,9 +60,10 @@ class Cache:
     def use(self, fingerprint: str) -> Path:
         """Keep a data set from being removed as long as this process lives; returns its folder."""
         folder = self.folder(fingerprint)
-        lock = folder.with_suffix(USED).open("ab")
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        self._held.append(lock)
+        own = FileLock(folder.with_suffix(f".{uuid.uuid4().hex}{USED}"))
+        with FileLock(folder.with_suffix(BUILT)):  # nobody removes it now
+            own.acquire()
+        self._held.append(own)
         with contextlib.suppress(OSError):
             os.utime(folder)  # newest now
         return folder
@@ -69,7 +71,8 @@ class Cache:
     def close(self) -> None:
         """Let go of every data set."""
         for lock in self._held:
-            lock.close()
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
         self._held.clear()
 
     def make_room(self, building: Path) -> None:
@@ -93,14 +96,16 @@ class Cache:
 
 
 def _remove_unused(folder: Path) -> bool:
-    with folder.with_suffix(BUILT).open("ab") as built, folder.with_suffix(USED).open("ab") as used:
-        try:
-            for lock in (built, used):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False  # in use, or in the making
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
+    """Remove a data set unless it is in use or in the making."""
+    try:
+        with FileLock(folder.with_suffix(BUILT)).acquire(timeout=0):
+            for path in folder.parent.glob(f"{folder.name}.*{USED}"):
+                with FileLock(path).acquire(timeout=0):  # free where its reader has ended without a word
+                    path.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+    except (Timeout, OSError):
+        return False
 
 
 def _size(folder: Path) -> int:

@@ -36,11 +36,13 @@ def model_here(conf: str, settings: TrainSettings, say: bool) -> ModelConfig:
 
 
 def choose_device(setting: str) -> torch.device:
-    """Return the device; auto: a GPU if there is one. Raises ConfigError for a GPU that is not there."""
-    found = torch.cuda.is_available()
-    if setting == "cuda" and not found:
-        raise ConfigError(f"device: cuda, but torch {torch.__version__} sees no GPU here; set device: cpu")
-    return torch.device("cuda" if found and setting != "cpu" else "cpu")
+    """Return the device; auto: CUDA, else Metal, else the CPU. Raises ConfigError for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if setting == "auto":
+        return torch.device(next(name for name, found in there.items() if found))
+    if not there[setting]:
+        raise ConfigError(f"device: {setting}, but torch {torch.__version__} sees no GPU here; set device: cpu")
+    return torch.device(setting)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     <folder>/blobs/<sha256>    whole files, named by what is in them
     <folder>/parts/            unfinished downloads; the next process goes on with them
-    <folder>/locks/            one per file; held by flock, so a process that dies lets go
+    <folder>/locks/            one per file; held by filelock, so a process that dies lets go
     <folder>/addresses/        for files without a known checksum: what an address gave, and in which version
     <folder>/used/             when each whole file was used last, as an empty file's time (pruning.py)
     <folder>/views/            folders of links, for models that want their files side by side under their own names
@@ -12,7 +12,6 @@ Which of a model's files come from here is _placing.py's.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,10 +19,11 @@ import shutil
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from aistudio.config import StoreSettings, WeightsFile
 from aistudio.errors import WeightsError
@@ -217,19 +217,15 @@ class WeightsCache:
 
     @contextlib.contextmanager
     def _lock(self, name: str, file: WeightsFile) -> Iterator[None]:
-        deadline = time.monotonic() + LOCK_LIMIT_S
-        with (self.folder / "locks" / name).open("a") as f:
-            while True:
-                try:
-                    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise WeightsError(
-                            f"{shown_address(file.url or file.path)}: another process has been fetching it for "
-                            f"{LOCK_LIMIT_S:,.0f} s ({f.name})"
-                        ) from None
-                    time.sleep(LOCK_POLL_S)
+        path = self.folder / "locks" / name
+        try:
+            lock = FileLock(path).acquire(timeout=LOCK_LIMIT_S, poll_interval=LOCK_POLL_S)
+        except Timeout:
+            raise WeightsError(
+                f"{shown_address(file.url or file.path)}: another process has been fetching it for "
+                f"{LOCK_LIMIT_S:,.0f} s ({path})"
+            ) from None
+        with lock:
             yield
 
 

@@ -1,6 +1,5 @@
 """Makes a node's cache of weights smaller: whole files that no run has used for a while, and what belongs to them."""
 
-import fcntl
 import json
 import shutil
 import time
@@ -8,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 DAY_S = 86_400.0
 STALE_PART_S = DAY_S  # an unfinished download that nobody has gone on with
@@ -70,16 +71,11 @@ def _unlocked(lock: Path) -> Iterator[bool]:
     """Hold a file's lock for the block, where nobody else does."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
-    except OSError:
+        held = FileLock(lock).acquire(timeout=0)
+    except (Timeout, OSError):
         yield False
         return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
+    with held:
         yield True
 
 

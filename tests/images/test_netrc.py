@@ -55,3 +55,12 @@ def test_without_a_file_or_with_a_broken_one(netrc):
 def test_other_urls_are_left_alone(netrc):
     for text in ("http://h.example/x", "http://u:p@h.example/x"):
         assert Netrc().sign_in(URL(text)) == (URL(text), None)
+
+
+@pytest.mark.parametrize(("password", "sent"), [("pä", b"me:p\xe4"), ("密", "me:密".encode()), ("", b"me:")])
+def test_other_alphabets(netrc, password, sent):
+    """Latin-1 where it will do, as servers have always taken it; else UTF-8 (RFC 7617)."""
+    netrc.write_text(f'machine h.example login me password "{password}"\n', encoding="utf-8")
+    url, authorization = Netrc().sign_in(URL("http://***@h.example/x", encoded=True))
+    assert str(url) == "http://h.example/x"
+    assert authorization == f"Basic {base64.b64encode(sent).decode()}"

@@ -1,14 +1,17 @@
 """Batches, neighbours, repeats and precision do not change a row."""
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from aistudio.config import ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.models import load_model
 from aistudio.models._encode import BoundedCache, ImageRunner, LoadOptions
+from aistudio.models._lookup import lookup_in
 from tests.models import tiny_golden
 
 
@@ -143,3 +146,13 @@ def test_compile_goes_through_torchs_compiler_and_changes_nothing(
     assert not graphs
     np.testing.assert_allclose(load_model(tiny["recall"], compile=True).encode_images(images), plain, atol=1e-6)
     assert graphs
+
+
+def test_bytes_are_looked_up_exactly_with_and_without_opencv(monkeypatch):
+    table = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    pixels.flags.writeable = False  # as Arrow gives them
+    want = np.stack([table.numpy()[c][pixels[..., c]] for c in range(3)], axis=-1)
+    assert (lookup_in(table)(pixels).numpy() == want).all()
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert (lookup_in(table)(pixels).numpy() == want).all()

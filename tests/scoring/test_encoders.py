@@ -211,7 +211,7 @@ def test_an_actors_share_of_its_gpu(resources, settings, share):
 
 
 def test_a_model_actors_threads_hold_in_its_other_threads_too():
-    import cv2
+    cv2 = pytest.importorskip("cv2")
     import torch
 
     before = torch.get_num_threads(), cv2.getNumThreads()

@@ -1,6 +1,5 @@
 """`aistudio weights prune`: what is not used goes, what is used, locked or not ours stays."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from aistudio.config import StoreSettings, WeightsFile
 from aistudio.errors import ConfigError
@@ -49,8 +49,7 @@ def test_unfinished_downloads_go_after_a_day_unless_somebody_is_at_it(tmp_path):
         path = tmp_path / "parts" / name
         path.write_bytes(b"123")
         os.utime(path, (time.time() - age_s,) * 2)
-    with (tmp_path / "locks/b").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(tmp_path / "locks/b"):
         assert [r.path.name for r in prune(tmp_path, 90)] == ["a.part"]
     assert [r.path.name for r in prune(tmp_path, 90)] == ["b.part"]
 

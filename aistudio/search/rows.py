@@ -66,7 +66,7 @@ class Rows:
 
         Raises as iterating does, and StoreError for vectors of several widths in one batch.
         """
-        from aistudio.api._torch import to_tensors  # loads torch
+        from aistudio.search.tensors import to_tensors  # loads torch
 
         for batch in self:
             yield to_tensors(batch)
