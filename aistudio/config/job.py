@@ -19,6 +19,9 @@ class JobConfig(Settings):
 
     manifest: ManifestSettings
     output: str
+    """Folder of the run, local or in a bucket; where one is already, the same settings resume it. Example:
+    `s3://shop/scores/2026-11`
+    """
     models: ModelsSettings
     download: DownloadSettings = DownloadSettings()
     images: ImagesSettings = ImagesSettings()
@@ -29,4 +32,5 @@ class JobConfig(Settings):
     report: ReportSettings = ReportSettings()
     search: SearchSettings = SearchSettings()
     serve: ServeSettings = ServeSettings()
-    start_over: bool = False  # together with --yes: empties a run folder made with other settings
+    start_over: bool = False
+    """Empties a run folder that was made with other settings, together with `--yes` on the command line."""
