@@ -60,7 +60,7 @@ def pages() -> dict[str, str]:
 
 
 def settings_page() -> str:
-    """All settings: default, unit, meaning, example, by section."""
+    """All settings: default with its unit, meaning, example, by section."""
     parts = ["# Settings", "Of a job's conf file (`aistudio score --conf FILE`), a training's and a model's. Any of a job's or a "
              "training's can be given on the command line: `--set download.timeout_s=5`. The default is in the table; a setting "
              "without one must be given.\n"]  # fmt: skip
@@ -87,13 +87,18 @@ def _section(title: str, model: type[Settings], prefix: str, without: type[Setti
             continue
         unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
         meaning, example = meaning_of(field, meanings.get(name, ""))
-        cells = (f"`{prefix}{name}`", _default(field), unit, _cell(meaning), _cell(example))
+        default = f"{_default(field)} {unit}".rstrip()
+        cells = (
+            f"`{prefix}{name}`",
+            default,
+            _cell(meaning) + (f"<br>For example {_cell(example)}" if example else ""),
+        )
         rows.append(f"| {' | '.join(cells)} |")
         by_name = ".NAME" if get_origin(inner) is dict else ""
         nested += [(f"{prefix}{name}{by_name}", part, None) for part in get_args(inner) if part in PARTS]
     head = ["", f"## {title}", ""] if not prefix else ["", f"### {title}", ""]
     about = [] if prefix == "" or not model.__doc__ else [inspect.cleandoc(model.__doc__).split("\n\n")[0], ""]
-    table = ["| setting | default | unit | meaning | example |", "|---|---|---|---|---|", *rows] if rows else []
+    table = ["| setting | default | meaning |", "|---|---|---|", *rows] if rows else []
     lines = [*head, *about, *table]
     for name, part, same in nested:
         lines += _section(f"`{name}`", part, f"{name}.", same)
