@@ -41,7 +41,9 @@ def of_a_file(name: str) -> bool:
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
     """(verb, its long options) of each command in a page, continued lines joined, comments left out."""
-    found = re.findall(r"^(?:\$ )?(?:python -m )?aistudio ([a-z0-9_]+)([^\n]*)", text.replace("\\\n", " "), re.MULTILINE)
+    found = re.findall(
+        r"^(?:\$ )?(?:python -m )?aistudio ([a-z0-9_]+)([^\n]*)", text.replace("\\\n", " "), re.MULTILINE
+    )
     return [(verb, re.findall(r"(?<!\S)(--[a-z][a-z-]*)", line.split(" # ")[0])) for verb, line in found]
 
 
