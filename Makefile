@@ -12,11 +12,14 @@ demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 serve: $(READY)  ## a page to search the demo's pictures with; RUN=folder takes another run
 	$(BIN)/python -m jobs.serve --run $(or $(RUN),reports/demo/sights)
 
-test: $(READY)  ## every test that needs no GPU, network or cloud account
-	$(BIN)/python -m pytest -q --durations=10
+# Tests of a file stay in one process, for they share what is slow to make; each process has a Ray of its own.
+JOBS ?= 2
+test: $(READY)  ## every test that needs no GPU, network or cloud account, in JOBS processes
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 
 # Campaigns draw at random and are short here; each tells in its file how to run it longer.
 test-all: test  ## the tests, then short campaigns: mutated images, odd tables, malformed requests, kills of trainings and of runs
+	AISTUDIO_TEST_WORKERS=real $(BIN)/python -m pytest -q tests/pipeline/test_score.py  # with workers that Ray starts itself
 	$(BIN)/python benchmarks/fuzz_images.py --count 300 --max-seconds 60
 	$(BIN)/python benchmarks/fuzz_tables.py --tables 40
 	$(BIN)/python benchmarks/serve_fuzz.py --minutes 1

@@ -15,8 +15,8 @@ from torchvision.models.efficientnet import MBConv
 
 from aistudio.config import ImageSpec, load_model_config
 from aistudio.models import load_model
-from aistudio.models._bert import BertTokenizer
 from aistudio.models._checkpoint import read_state_dict, save_weights
+from aistudio.models._wordpiece import BertTokenizer
 from aistudio.models.align import AlignArch, AlignModel, published_names, state_dict_published
 
 BRANCH_GAIN = 0.3  # of the last norm in each block; at 1 a change of 1e-7 in the pixels turns vectors by 0.05

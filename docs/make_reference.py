@@ -3,27 +3,44 @@
 python docs/make_reference.py            # into docs/; `make docs` does it first
 """
 
+import ast
 import importlib
 import inspect
 import io
 import re
 import sys
+import textwrap
 import tokenize
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from aistudio import schema
-from aistudio.config import JobConfig, ModelConfig, Settings, TrainSettings
+from aistudio.config import DetectorSettings, HostSettings, JobConfig, ModelConfig, Settings, TrainSettings
 from aistudio.config.train import TASKS
+from aistudio.config.train_data import DrawnData, RolesSettings
 from aistudio.jobs.cli import VERBS
 from aistudio.runs import layout
 from aistudio.runs.second_thoughts import next_for_failures
 
 DOCS = Path(__file__).resolve().parent
 MADE = "<!-- Made by docs/make_reference.py from the code; do not edit. -->\n\n"
-UNITS = {"_s": "s", "_bytes": "bytes", "_px": "px", "_gb": "GB", "_share": "share", "_rows": "rows"}
+# Sections that may be there or not; a manifest's settings stand at the job's.
+PARTS = (DetectorSettings, DrawnData, HostSettings, RolesSettings)
+UNITS = {
+    "_per_s": "1/s",
+    "_s": "s",
+    "_mib": "MiB",
+    "_degrees": "°",
+    "_chars": "letters",
+    "_bytes": "bytes",
+    "_px": "px",
+    "_gb": "GB",
+    "_share": "share",
+    "_rows": "rows",
+}
 
 
 def main() -> None:
@@ -43,7 +60,7 @@ def pages() -> dict[str, str]:
 
 
 def settings_page() -> str:
-    """All settings: default, unit, meaning, by section."""
+    """All settings: default with its unit, meaning, example, by section."""
     parts = ["# Settings", "Of a job's conf file (`aistudio score --conf FILE`), a training's and a model's. Any of a job's or a "
              "training's can be given on the command line: `--set download.timeout_s=5`. The default is in the table; a setting "
              "without one must be given.\n"]  # fmt: skip
@@ -56,25 +73,41 @@ def settings_page() -> str:
 
 
 def _section(title: str, model: type[Settings], prefix: str, without: type[Settings] | None = None) -> list[str]:
-    rows, nested = [], []
+    """A table of a class's settings, then those of the classes within it; what `without` has just so is left out."""
+    rows: list[str] = []
+    nested: list[tuple[str, type[Settings], type[Settings] | None]] = []
     meanings = comments(model)
     for name, field in model.model_fields.items():
-        if without is not None and name in without.model_fields:
+        known = without.model_fields.get(name) if without else None
+        if known and (known.annotation, known.default) == (field.annotation, field.default):
             continue
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            nested.append((f"{prefix}{name}", inner))
+        if is_settings(inner):
+            nested.append((f"{prefix}{name}", inner, known.annotation if known else None))
             continue
         unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
-        cells = (f"`{prefix}{name}`", _default(field), unit, _cell(meanings.get(name, "") or _values(field)))
+        meaning, example = meaning_of(field, meanings.get(name, ""))
+        default = f"{_default(field)} {unit}".rstrip()
+        cells = (
+            f"`{prefix}{name}`",
+            default,
+            _cell(meaning) + (f"<br>For example {_cell(example)}" if example else ""),
+        )
         rows.append(f"| {' | '.join(cells)} |")
+        by_name = ".NAME" if get_origin(inner) is dict else ""
+        nested += [(f"{prefix}{name}{by_name}", part, None) for part in get_args(inner) if part in PARTS]
     head = ["", f"## {title}", ""] if not prefix else ["", f"### {title}", ""]
     about = [] if prefix == "" or not model.__doc__ else [inspect.cleandoc(model.__doc__).split("\n\n")[0], ""]
-    table = ["| setting | default | unit | meaning |", "|---|---|---|---|", *rows] if rows else []
+    table = ["| setting | default | meaning |", "|---|---|---|", *rows] if rows else []
     lines = [*head, *about, *table]
-    for name, inner in nested:
-        lines += _section(f"`{name}`", inner, f"{name}.")
+    for name, part, same in nested:
+        lines += _section(f"`{name}`", part, f"{name}.", same)
     return lines
+
+
+def is_settings(kind: Any) -> bool:
+    """Whether a setting's type is a class of settings."""
+    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
 def _default(field: FieldInfo) -> str:
@@ -85,12 +118,29 @@ def _default(field: FieldInfo) -> str:
     return f"`{text}`" if text else '`""`'
 
 
-def _values(field: FieldInfo) -> str:
-    """What it may be, where nobody has said what it means."""
-    kind = field.annotation
-    text = kind.__name__ if isinstance(kind, type) else re.sub(r"\b(typing|aistudio\.[\w.]+)\.", "", str(kind))
-    text = text.replace("NoneType", "null").replace("None", "null")
-    return "" if " at 0x" in text else text  # a validator's address says nothing, and differs each time
+def meaning_of(field: FieldInfo, text: str) -> tuple[str, str]:
+    """Return what a setting means, its possible values included, and an example; each may be empty."""
+    meaning, _, example = text.partition("Example: ")
+    meaning = meaning.strip().rstrip(".")
+    if re.match(r"[a-z]+ ", meaning):  # names and lists of them stay as they are written
+        meaning = meaning[0].upper() + meaning[1:]
+    choices = list(dict.fromkeys(_choices(field.annotation)))
+    if missing := [c for c in choices if f"`{c}`" not in meaning]:
+        meaning = f"{meaning}; " if meaning else ""
+        meaning += ("one of " if missing == choices else "also ") + ", ".join(f"`{c}`" for c in missing)
+    return (f"{meaning}." if meaning else ""), example.strip().rstrip(".")
+
+
+def _choices(kind: Any) -> list[str]:
+    """The texts that a setting may be, where they are listed."""
+    if get_origin(kind) is Literal:
+        found: list[str] = []
+        for value in get_args(kind):
+            found += _choices(value) if get_origin(value) is Literal else [str(value)]
+        return found
+    if get_origin(kind) in (Union, UnionType, Annotated, list):
+        return [choice for part in get_args(kind) for choice in _choices(part)]
+    return []
 
 
 def _cell(text: str) -> str:
@@ -98,18 +148,31 @@ def _cell(text: str) -> str:
 
 
 def comments(model: type[Settings]) -> dict[str, str]:
-    """Return what the comments of a settings class say of each field: on its line, else right above it."""
+    """Return what a settings class says of each field: below it, else in a comment on its line or right above."""
     found: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if owner is not Settings and isinstance(owner, type) and issubclass(owner, Settings):
-            found |= _comments_of(inspect.getsource(owner))
+            source = textwrap.dedent(inspect.getsource(owner))
+            found |= _comments_of(source) | _texts_below(source)
+    return found
+
+
+def _texts_below(source: str) -> dict[str, str]:
+    """Texts that stand below a field, as docstrings do."""
+    (owner,) = ast.parse(source).body
+    assert isinstance(owner, ast.ClassDef)
+    found = {}
+    for field, below in zip(owner.body, owner.body[1:], strict=False):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
     return found
 
 
 def _comments_of(source: str) -> dict[str, str]:
     found: dict[str, str] = {}
     field, above, depth = "", [], 0
-    for token in tokenize.generate_tokens(io.StringIO(inspect.cleandoc(source)).readline):
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
         depth += (
             {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token.string, 0) if token.type == tokenize.OP else 0
         )

@@ -10,6 +10,14 @@ from tests.image_server import ImageServer
 pytest_plugins = ["tests.tiny_jobs"]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a node keeps between runs lies with the tests, not in the developer's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AISTUDIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests talk to 127.0.0.1 alone; a proxy of the developer's machine must not get in between."""

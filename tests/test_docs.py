@@ -1,15 +1,23 @@
-"""The reference pages are those of today's code, both ways, and every command in the docs exists."""
+"""The docs are true both ways: what they name exists, and what exists is in them."""
 
+import importlib
 import re
 import runpy
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from aistudio.config import JobConfig, ModelConfig, Settings
 from aistudio.jobs.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = runpy.run_path(str(ROOT / "docs/make_reference.py"))["pages"]()
+REFERENCE = runpy.run_path(str(ROOT / "docs/make_reference.py"))
+PAGES = REFERENCE["pages"]()
+SITE = sorted((ROOT / "docs").glob("*.md"))
+OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+KNOWN = set(re.findall(r"^\| `([\w.]+)`", PAGES["settings.md"], re.MULTILINE))
+SECTIONS = sorted(name for name, field in JobConfig.model_fields.items() if REFERENCE["is_settings"](field.annotation))
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
@@ -17,16 +25,102 @@ def test_a_page_that_is_made_is_up_to_date(name):
     assert (ROOT / "docs" / name).read_text("utf-8") == PAGES[name], f"docs/{name}: run `make docs`"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*SITE, *OTHERS], ids=lambda p: p.name)
 def test_every_command_and_setting_on_a_page_exists(path):
     text = path.read_text("utf-8")
     for verb in re.findall(r"^(?:python -m )?aistudio ([a-z0-9_]+)", text, re.MULTILINE):
         assert verb in VERBS
-    known = set(re.findall(r"^\| `([\w.]+)`", PAGES["settings.md"], re.MULTILINE))
-    for setting in re.findall(r"--set ((?:download|engine|images|metrics|report|search|select|store)\.\w+)=", text):
-        assert setting in known, setting
+    named = re.findall(rf"(?:--set |`)((?:{'|'.join(SECTIONS)})\.[a-z_]+)[=:`]", text)
+    assert not [name for name in named if name not in KNOWN and not of_a_file(name)]
+
+
+def of_a_file(name: str) -> bool:
+    """search.md and the like."""
+    return name.rpartition(".")[2] in ("md", "py", "json", "html", "yaml", "parquet", "csv")
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """(verb, its long options) of each command in a page, continued lines joined, comments left out."""
+    found = re.findall(
+        r"^(?:\$ )?(?:python -m )?aistudio ([a-z0-9_]+)([^\n]*)", text.replace("\\\n", " "), re.MULTILINE
+    )
+    return [(verb, re.findall(r"(?<!\S)(--[a-z][a-z-]*)", line.split(" # ")[0])) for verb, line in found]
+
+
+@pytest.mark.parametrize("path", [*SITE, *OTHERS], ids=lambda p: p.name)
+def test_every_option_of_a_command_on_a_page_exists(path):
+    for verb, options in commands(path.read_text("utf-8")):
+        parser = importlib.import_module(f"aistudio.jobs.{verb}").build_parser()
+        known = set(parser._option_string_actions) | options_of_parts(parser)
+        assert not [o for o in options if o not in known], (verb, options)
+
+
+def options_of_parts(parser) -> set[str]:
+    """Options of a verb's own verbs, such as `weights fetch`."""
+    parts = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    return {option for part in parts for sub in part.values() for option in sub._option_string_actions}
+
+
+def test_every_verb_is_in_the_readme_and_has_a_section():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for verb in VERBS:
+        assert f"| `{verb}` |" in readme and f"\n## {verb}\n" in PAGES["commands.md"], verb
+
+
+def classes(owner: type[Settings] = Settings) -> list[type[Settings]]:
+    """Every class of settings of ours."""
+    return [
+        c for sub in owner.__subclasses__() for c in (sub, *classes(sub)) if c.__module__.startswith("aistudio.conf")
+    ]
+
+
+@pytest.mark.parametrize("owner", sorted(set(classes()), key=lambda c: c.__name__), ids=lambda c: c.__name__)
+def test_every_setting_is_explained(owner):
+    """A sentence, not a type; what is written as a list or a mapping has an example."""
+    said = REFERENCE["comments"](owner)
+    for name, field in owner.model_fields.items():
+        if REFERENCE["is_settings"](field.annotation):
+            continue
+        meaning, example = REFERENCE["meaning_of"](field, said.get(name, ""))
+        assert len(meaning.split()) >= 3, f"{owner.__name__}.{name}: {meaning!r}"
+        if field.annotation not in (list[int],) and re.match(r"(dict|list|tuple)\[str", str(field.annotation)):
+            assert example, f"{owner.__name__}.{name}: no example"
+        assert any(full.rpartition(".")[2] == name for full in KNOWN), f"{owner.__name__}.{name} is on no page"
+
+
+def test_settings_of_parts_that_may_be_absent_are_on_the_page():
+    assert {
+        "download.hosts.NAME.max_rate_per_s", "image.detector.score_threshold", "data.roles.key", "data.drawn.seed",
+        "data.label", "augment.rotate_degrees", "augment.jitter.hue",
+    } <= KNOWN  # fmt: skip
+    assert {name for name, field in ModelConfig.model_fields.items() if name in KNOWN} >= {"family", "arch", "towers"}
 
 
 def test_every_page_is_in_the_table_of_contents():
     listed = set((ROOT / "docs/index.md").read_text("utf-8").split())
-    assert {p.stem for p in (ROOT / "docs").glob("*.md")} - {"index"} <= listed
+    assert {p.stem for p in SITE} - {"index"} <= listed
+
+
+def plain(text: str) -> str:
+    """Without code blocks and code, in which brackets mean something else."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors(path: Path) -> set[str]:
+    """Names of a page's headings as links have them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#{1,3} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title.strip().lower())) for title in titles}
+
+
+@pytest.mark.parametrize("path", [*SITE, *OTHERS], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(path):
+    """Files and headings of ours are there; of addresses elsewhere only the form is looked at."""
+    for target in re.findall(r"\[[^\]\n]*\]\(([^)\s]+)\)", plain(path.read_text("utf-8"))):
+        address = urlsplit(target)
+        if address.scheme:
+            assert address.scheme in ("https", "http", "mailto") and (address.netloc or address.path), target
+            continue
+        file = path.parent / address.path if address.path else path
+        assert file.exists(), f"{path.name}: {target}"
+        assert not address.fragment or address.fragment in anchors(file), f"{path.name}: {target}"

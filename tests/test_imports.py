@@ -62,7 +62,14 @@ def test_jobs_on_stored_rows_run_without_ray(tmp_path):
     for name in ("a", "b"):
         write_run(tmp_path / name, *catalogue(), shard=25)
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
-    for argv in (["aggregate", "--run", a], ["aggregate", "--run", b], ["compare", "--runs", a, b]):
-        code = f"{NO_RAY}; from aistudio.jobs.cli import main; main({argv!r})"
-        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert run.returncode == 0, run.stderr
+    jobs = [["aggregate", "--run", a], ["aggregate", "--run", b], ["compare", "--runs", a, b]]
+    code = f"""{NO_RAY}
+from aistudio.jobs.cli import main
+for argv in {jobs!r}:
+    try:
+        main(argv)
+    except SystemExit as e:
+        assert e.code == 0, argv
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr

@@ -6,7 +6,6 @@ Numbered rows cannot clash; this is for ids that come from a manifest column.
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,13 +21,15 @@ def find_duplicates(row_ids: pa.ChunkedArray | Iterable[pa.Array], bucket: int, 
         bucket: 0 .. num_buckets - 1.
         num_buckets: into how many parts the ids are split.
     """
+    from pandas.util import hash_array  # of the few who name a column for row ids
+
     assert 0 <= bucket < num_buckets
     chunks = row_ids.chunks if isinstance(row_ids, pa.ChunkedArray) else row_ids
     kept = []
     for chunk in chunks:
         ids = chunk.drop_null()
         if len(ids):
-            hashes = pd.util.hash_array(ids.to_numpy(zero_copy_only=False).astype(object), categorize=False)
+            hashes = hash_array(ids.to_numpy(zero_copy_only=False).astype(object), categorize=False)
             kept.append(ids.filter(pa.array(hashes % np.uint64(num_buckets) == bucket)))
     if not kept:
         return []

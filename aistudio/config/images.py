@@ -10,8 +10,15 @@ from aistudio.config.base import Settings
 class ImagesSettings(Settings):
     """Decoding."""
 
-    apply_exif_orientation: bool = False  # the published weights were trained without it
-    max_pixels: int = Field(100_000_000, ge=1)  # width x height, checked before decoding
-    thumbnail_px: int = Field(160, ge=0, le=1024)  # longer side; 0: none stored
-    decode: Literal["exact", "fast"] = "exact"  # fast: DCT-scaled JPEG, see docs/performance.md
-    decode_timeout_s: float = Field(20.0, gt=0)  # one image; a decoder that hangs is a failed row
+    apply_exif_orientation: bool = False
+    """Whether a picture is turned as its EXIF says; the published weights were trained without it."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Most pixels (width x height) of a picture, checked before it is decoded."""
+    thumbnail_px: int = Field(160, ge=0, le=1024)
+    """Longer side of the stored thumbnail; 0: none is stored."""
+    decode: Literal["exact", "fast"] = "exact"
+    """`exact` gives the published preprocessing bit for bit; `fast` decodes large JPEGs at a smaller scale
+    (docs/performance.md).
+    """
+    decode_timeout_s: float = Field(20.0, gt=0)
+    """Longest time for decoding one picture; a decoder that hangs longer is a failed row."""

@@ -24,6 +24,9 @@ class JobConfig(Settings):
 
     manifest: ManifestSettings
     output: str
+    """Folder of the run, local or in a bucket; where one is already, the same settings resume it. Example:
+    `s3://shop/scores/2026-11`
+    """
     models: ModelsSettings
     download: DownloadSettings = DownloadSettings()
     images: ImagesSettings = ImagesSettings()
@@ -34,7 +37,12 @@ class JobConfig(Settings):
     report: ReportSettings = ReportSettings()
     search: SearchSettings = SearchSettings()
     serve: ServeSettings = ServeSettings()
-    base: str | None = None  # an earlier run, local or in a bucket: what of it still holds is not computed again
-    trust: Trust = "validators"  # what shows that a picture is the base's: address, ETag and date, or bytes
+    base: str | None = None
+    """An earlier run, a folder or in a bucket: what of it still holds is not computed again. Example: `s3://shop/monday`"""
+    trust: Trust = "validators"
+    """What shows that a picture is still the base's: its address (`url`), its ETag and date (`validators`) or its bytes
+    (`content`).
+    """
     log: LogSettings = LogSettings()
-    start_over: bool = False  # together with --yes: empties a run folder made with other settings
+    start_over: bool = False
+    """Empties a run folder that was made with other settings, together with `--yes` on the command line."""

@@ -17,8 +17,17 @@ class ModelsSettings(Settings):
     """conf/models/*.yaml of each role; any may be absent, but not all of them."""
 
     recall: str | None = None
+    """The model that says whether a picture shows what its text says: a built-in name, a conf file, or a model in one
+    string (docs/models.md). Example: `published_recall`
+    """
     ranking: str | None = None
-    encoders: dict[str, str] = {}  # name -> conf; vectors are stored as embedding_<name>
+    """The model that predicts which of an item's pictures is clicked; named as `recall` is. Example:
+    `published_ranking`
+    """
+    encoders: dict[str, str] = {}
+    """Further models whose vectors are stored: a name of one's own -> the model. Example: `{look: embedder_lite0}` is
+    stored as `embedding_look`
+    """
     poi_table: str | None = None  # Parquet made by `aistudio poi_table`; null: POIs have no vectors
 
     @field_validator("encoders")
@@ -54,9 +63,12 @@ class DetectorSettings(Settings):
     num_classes: int = Field(2, ge=2)  # with the background, which is class 0
     classes: tuple[int, ...] | None = None  # that count as the object; null: all
     score_threshold: float = Field(0.82, gt=0, le=1)
+    """Lowest score with which a box counts as found."""
     lower_by: float = Field(0.2, gt=0)  # where nothing is found, again and again
     lowest_score: float = Field(0.2, gt=0, le=1)
+    """Lowest score that is tried where nothing is found."""
     pick: Literal["largest", "best_score"] = "best_score"
+    """Which of several boxes is taken."""
     mask_background: str | None = Field(None, pattern=r"^#[0-9a-fA-F]{6}$")  # painted outside the mask, e.g. #F5F5F5
     sha256: str | None = None  # of its weights; filled in from the model's extra_files.detector
 
@@ -72,10 +84,14 @@ class ImageSpec(Settings):
     """Pixels that a model was trained on: a property of its weights."""
 
     size: int = Field(224, ge=8)
+    """Side of the square of pixels that the model takes."""
     resize: Resize = "opencv_bilinear"
+    """How a picture of any size becomes those pixels: as the model's own training did it (docs/images.md)."""
     resize_shortest: int | None = None  # for *_center_crop; null: the size itself
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of each colour channel, which is subtracted; of pixels between 0 and 1."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation of each colour channel, which pixels are divided by."""
     crop: Literal["none", "border", "grabcut", "model"] = "none"  # to the object, before resizing (docs/images.md)
     detector: DetectorSettings | None = None  # with crop: model; its weights are the model's extra_files.detector
 
@@ -102,8 +118,10 @@ class WeightsFile(Settings):
     path: str  # its folder and name are those that the model asks for
     url: str | None = None  # http(s):// or s3://; every node without the file fetches it once (docs/cluster.md)
     size_bytes: int | None = None
+    """Size that the file must have; null: not compared."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")  # null: what the driver finds holds for all nodes
     licence: str | None = None
+    """Licence of the weights, for people; nothing reads it."""
 
     @field_validator("path")
     @classmethod
@@ -127,15 +145,28 @@ class ModelConfig(Settings):
     """One conf/models/*.yaml. `family` is the name of a file in aistudio/models/."""
 
     family: str
+    """Which code builds the model: the name of a file in aistudio/models/, or of another package's family. Example:
+    `align`
+    """
     name: str
+    """Name of the model in messages, reports and run.json."""
     weights: WeightsFile
     tokenizer: str | None = None  # folder with vocab.txt (BERT) or a Hugging Face folder
     image: ImageSpec = ImageSpec()
-    arch: dict[str, Any] = {}  # sizes; each family validates its own
+    arch: dict[str, Any] = {}
+    """Sizes and options; each family checks its own. Example: `{dim: 128}`"""
     extra_files: dict[str, WeightsFile] = {}
-    towers: dict[str, "ModelConfig"] = {}  # other models that this one is built on; a conf file's name in YAML
+    """Files that the model needs beside its weights: name -> file. Example: `{vocab: {path: weights/mine/vocab.txt,
+    url: "https://models.example/vocab.txt"}}`
+    """
+    towers: dict[str, "ModelConfig"] = {}
+    """Other models that this one is built on: the role -> a conf file or a built-in name. Example: `{base:
+    clip_vit_b32}`
+    """
     licence: str | None = None
+    """Licence of the model, for people; nothing reads it."""
     notes: str | None = None
+    """Anything that people should know; nothing reads it."""
 
     @model_validator(mode="before")
     @classmethod

@@ -13,13 +13,20 @@ class SearchSettings(Settings):
     top_n: int = Field(10, ge=1)  # results of a query
     per: Literal["item", "row"] | None = None  # what a result is; null: an item, for queries of a data set an image
     item_score: Literal["max", "mean"] = "max"  # best pair of images, or the items' mean vectors
-    # of the query's picture; null: item and copies, for queries of a data set what was published
     leave_out: list[Literal["item", "row", "copies"]] | None = None
+    """What of the query's picture is no result: its item, its row, copies of it; null: item and copies, for queries
+    of a data set what was published. Example: `[row]`
+    """
     duplicate_cosine: float | None = Field(None, gt=-1, le=1)  # more alike to the query than this: a copy; null: bytes
-    filter: list[str] = []  # columns whose value must be the query's; `theirs=ours` where the names differ
+    filter: list[str] = []
+    """Columns whose value must be the query's; `theirs=ours` where the names differ. Example: `[category,
+    colour=shade]`
+    """
     filter_separator: str | None = None  # a row's value holds several, separated by this; any of them may be equal
-    where: dict[str, Value | list[Value]] = {}  # column -> value or values that a row must have
-    diversify: dict[str, int] = {}  # column -> at most so many results of each value; rows without a value do not count
+    where: dict[str, Value | list[Value]] = {}
+    """Values that a result's row must have. Example: `{in_stock: true, brand: [a, b]}`"""
+    diversify: dict[str, int] = {}
+    """At most so many results of each value of a column; rows without a value do not count. Example: `{brand: 2}`"""
     text: Literal["modification", "complete"] = "modification"  # of a data set's queries
     relevant_by: Literal["auto", "row_id", "item_id"] = "auto"  # what the column `relevant` holds
     k: Cutoffs | None = None  # of the metrics; null: 1, 5, 10, for queries of a data set 50 and 100 too

@@ -30,10 +30,14 @@ class OptimiserSettings(Settings):
     """How weights are changed. Rates are for the whole batch, whatever the number of workers."""
 
     name: Literal["adamw", "sgd"] = "adamw"
+    """How gradients become changes of the weights: AdamW, or SGD with momentum."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate after the warm-up."""
     tower_factor: float = Field(0.1, ge=0)  # rate of pretrained towers, times learning_rate; random ones have 1
     weight_decay: float = Field(0.05, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
+    """How strongly weights are drawn to 0 with each update."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Share of the last change that the next one keeps, of `sgd` alone."""
     clip_norm: float | None = Field(1.0, gt=0)  # largest norm of the gradient; null: not limited
 
 
@@ -41,10 +45,12 @@ class ScheduleSettings(Settings):
     """The learning rate over the updates: a linear warm-up, then `kind`."""
 
     kind: Literal["cosine", "step", "constant"] = "cosine"
+    """How the rate falls after the warm-up: along a cosine, in steps, or not at all."""
     warmup_share: float = Field(0.05, ge=0, lt=1)  # of all steps
     final_factor: float = Field(0.0, ge=0, le=1)  # of the rate, where the cosine ends
     decay_every_steps: int | None = Field(None, ge=1)  # of kind step
     decay_factor: float = Field(0.1, gt=0, le=1)
+    """What the rate is multiplied by at each step of `kind: step`."""
 
     @model_validator(mode="after")
     def _step_needs_length(self) -> Self:
@@ -57,6 +63,7 @@ class ValidationSettings(Settings):
     """How often the model is judged; a checkpoint is committed each time."""
 
     every_epochs: int | None = Field(1, ge=1)
+    """Epochs between two validations; null: `every_steps` alone counts."""
     every_steps: int | None = Field(None, ge=1)  # beside it or, with every_epochs: null, instead of it
     metric: str | None = None  # that chooses the best checkpoint; null: the task's
     worst_cases: int = Field(24, ge=0, le=500)  # shown in the report
@@ -67,6 +74,7 @@ class EarlyStoppingSettings(Settings):
 
     patience: int | None = Field(None, ge=1)  # validations; null: never
     min_delta: float = Field(0.0, ge=0)
+    """Smallest change for the better that counts as an improvement."""
 
 
 class WorkersSettings(Settings):
@@ -74,6 +82,7 @@ class WorkersSettings(Settings):
 
     num_workers: int | Literal["auto"] = 1  # auto: one for each GPU of the cluster, without GPUs one for each node
     cpus_per_worker: float = Field(1.0, gt=0)
+    """CPUs that each worker reserves."""
     max_failures: int = Field(3, ge=0)  # of workers or nodes, before the training stops
     address: str | None = None  # Ray cluster; null: RAY_ADDRESS, else a local one is started
 
@@ -94,23 +103,33 @@ class TrainSettings(Settings):
     output: str  # folder of the training, local or s3://
     data: DataSettings
     seed: int = Field(0, ge=0)
-    steps: int | None = Field(None, ge=1)  # updates of the weights; or
+    """Seed of all that is random: order, first weights, changes of pictures."""
+    steps: int | None = Field(None, ge=1)
+    """How long to train, in updates of the weights; either this or `epochs`."""
     epochs: int | None = Field(None, ge=1)
+    """How long to train, in passes over the training rows; either this or `steps`."""
     batch_size: int = Field(256, ge=1)  # rows (pairs) of an update, on all workers together
     micro_batches: int = Field(1, ge=1)  # parts of a worker's batch, one after the other: less memory
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     validation: ValidationSettings = ValidationSettings()
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
-    ema_decay: float | None = Field(None, gt=0, lt=1)  # average the weights; null: not
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Share of the old in a running average of the weights, which is then what is judged and exported; null: no
+    average.
+    """
     freeze_batch_norm: bool = False  # running statistics stay as they are; for small batches on pretrained towers
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the forward pass; losses are float32
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, else mps (a Mac's), else cpu
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the training runs; `auto`: on a GPU where there is one, else on a Mac's (mps), else on the CPU."""
     threads: int | None = Field(None, ge=1)  # of torch on a CPU; null: its own choice
     channels_last: bool = True
+    """Whether image towers keep their numbers channels last in memory, which most processors are faster with."""
     compile: bool = False
+    """Whether the model is compiled by torch, which needs a C++ compiler."""
     checkpoint_every_steps: int | None = Field(None, ge=1)  # beside those of the validations
     log_every_steps: int = Field(50, ge=1)
+    """Updates between two lines of metrics.csv."""
     workers: WorkersSettings = WorkersSettings()
     augment: AugmentSettings = AugmentSettings()
     download: DownloadSettings = DownloadSettings()
@@ -152,6 +171,7 @@ class RankingTraining(TrainSettings):
     """Train a ranking model on pairs: rows with pair_id, side (a, b) and ctr."""
 
     task: Literal["ranking"]
+    """Trains a ranking model on pairs: rows with pair_id, side (a, b) and ctr."""
     train: Literal["head", "image_tower", "towers"] = "head"  # head alone, with the image tower, with both towers
     init_head: Literal["weights", "random"] = "weights"  # as `init`, for the head alone
     towers_from: str | None = None  # conf of a recall model whose towers are taken over
@@ -163,25 +183,30 @@ class RecallTraining(TrainSettings):
     """Train a recall model on rows of an image and its text."""
 
     task: Literal["recall"]
+    """Trains a recall model on rows of an image and its text."""
     train: Literal["full", "last_blocks", "projection"] = "full"
+    """What is trained: all of both towers, their last blocks, or the projections alone."""
     last_blocks: int = Field(1, ge=1)  # of each tower, with train: last_blocks; projections train too
     temperature: float = Field(0.07, gt=0)  # where the learned one begins
     hard_negatives: str | None = None  # column: a batch's items share its value; null: items of any kind
     images_per_item: int = Field(1, ge=1)  # in a batch
     click_weight: float = Field(0.0, ge=0)  # of a click loss on rows with ctr: keeps what a ranking model needs
-    k: Cutoffs = [1, 5, 10]  # of hit_rate@K
+    k: Cutoffs = [1, 5, 10]
+    """Cut-offs of the hit rate that validation tells."""
 
 
 class ComposerTraining(ComposerSettings, TrainSettings):
     """Train a composer on pairs: a reference picture and a text ask for a target picture."""
 
     task: Literal["composer"]
+    """Trains a composer on pairs: a reference picture and a text ask for a target picture."""
 
 
 class EmbedderTraining(EmbedderSettings, TrainSettings):
     """Train an embedder on labelled images: alike are those with the same label."""
 
     task: Literal["embedder"]
+    """Trains an embedder on labelled images: alike are those with the same label."""
     data: LabelledData
     augment: PictureAugment = PictureAugment()
 
@@ -195,6 +220,7 @@ class VaeTraining(VaeSettings, TrainSettings):
     """Train a variational autoencoder on images; labels only tell how well its vectors find what is alike."""
 
     task: Literal["vae"]
+    """Trains a variational autoencoder on images; labels only tell how good its vectors are."""
     data: LabelledData
     augment: VaeAugment = VaeAugment()
 

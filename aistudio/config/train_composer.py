@@ -11,9 +11,11 @@ class ComposerLossSettings(Settings):
     """Which losses with which weights; the defaults are the published ones."""
 
     base: Literal["soft_triplet", "batch_based_classification"] = "batch_based_classification"
+    """Loss over the batch: each query finds its own target among the others', or by soft triplets."""
     as_published: bool = True  # soft triplets with half the true gradient, as the published backward pass has it
     reconstruction_weight: float = Field(0.1, ge=0)  # of image and text each
     rotation_weight: float = Field(0.01, ge=0)
+    """Weight of the rotational symmetry loss of ComposeAE."""
 
 
 class ComposerSettings(Settings):

@@ -13,6 +13,7 @@ class DrawnData(Settings):
 
     seed: int = Field(1_000, ge=0)  # the demo's own catalogue is 1, the held-out one 2
     images_per_sight: int = Field(20, ge=2)
+    """How many pictures are drawn of each sight."""
     num_sights: int | None = Field(None, ge=2)  # the first so many; null: all
     num_pairs: int = Field(1_000, ge=1)  # of the task ranking
 
@@ -21,8 +22,14 @@ class SourceSettings(Settings):
     """Where rows come from; exactly one of the three."""
 
     run: str | None = None  # stored run, local or s3://: its score files give texts, labels and vectors
-    manifest: ManifestSettings | None = None  # pixels are downloaded, as scoring does it
+    manifest: ManifestSettings | None = None
+    """A manifest whose pictures are downloaded as scoring does it; settings as in a job's `manifest`. Example:
+    `{path: train.csv, format: csv}`
+    """
     drawn: DrawnData | None = None
+    """Pictures that are drawn, as in the demo: seed, images_per_sight, num_sights, num_pairs. Example: `{seed: 1000,
+    images_per_sight: 20}`
+    """
 
     @property
     def num_named(self) -> int:
@@ -36,8 +43,11 @@ class RolesSettings(Settings):
     path: str  # csv, tsv or parquet, local or s3://
     key: str = "row_id"  # its column with row ids; of a folder of images these are paths below the folder
     column: str = "role"
-    train: list[str] = ["train"]  # values of that column
+    """Its column that says what a row is for."""
+    train: list[str] = ["train"]
+    """Values of that column by which rows are trained on. Example: `[train, extra]`"""
     validation: list[str] = ["validation", "val", "dev"]
+    """Values of that column by which rows are for validation. Example: `[dev]`"""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -85,3 +95,4 @@ class AugmentSettings(Settings):
 
     crop: bool = True  # a random square of the input's size out of the cached cache_px
     mirror: bool = True
+    """Whether pictures are mirrored left to right, at random."""

@@ -12,8 +12,12 @@ class LabelledData(DataSettings):
     """Images with labels, as a column of the manifest or of the table of roles."""
 
     label: str | None = None  # column; needed for an embedder. Of a folder of images: folder
-    labels_left_out: list[str] = []  # of these labels nothing is trained on or judged by
-    roles: RolesSettings | None = None  # splits the rows; null: validation.share of the items
+    labels_left_out: list[str] = []
+    """Labels of which nothing is trained on or judged by. Example: `[unknown]`"""
+    roles: RolesSettings | None = None
+    """A table that says of each row whether it is trained on or judged by; null: validation.share of the items.
+    Example: `{path: roles.csv}`
+    """
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
@@ -31,9 +35,13 @@ class JitterSettings(Settings):
     """
 
     brightness: float = Field(0.2, ge=0, le=1)
+    """How far brightness is changed at random: 0.2 is a factor between 0.8 and 1.2."""
     contrast: float = Field(0.2, ge=0, le=1)
+    """How far contrast is changed at random, likewise."""
     saturation: float = Field(0.2, ge=0, le=1)
+    """How far saturation is changed at random, likewise."""
     hue: float = Field(0.0, ge=0, le=0.5)
+    """How far hue is turned at random, as a share of the circle; 0 where colour is what tells items apart."""
 
 
 class PictureAugment(AugmentSettings):
@@ -56,6 +64,7 @@ class VaeAugment(PictureAugment):
     """A VAE is to see images as they are."""
 
     crop: bool = False
+    """Whether a random square is cut out; a VAE is to see pictures as they are."""
     jitter: JitterSettings = JitterSettings(brightness=0, contrast=0, saturation=0)
 
 
@@ -66,9 +75,14 @@ class MetricLossSettings(Settings):
     """
 
     name: str = "supcon"
+    """The loss: a short name such as `supcon` or `triplet` (docs/similar.md), or a class of
+    pytorch-metric-learning.
+    """
     options: dict[str, Any] = {}
+    """Keyword arguments of the loss. Example: `{temperature: 0.1}`"""
     miner: str | None = None  # hard, semihard, all_violating, multi_similarity; null: all pairs or triplets
     miner_options: dict[str, Any] = {}
+    """Keyword arguments of the miner. Example: `{epsilon: 0.1}`"""
     squared: bool = False  # distances of triplet and contrastive losses and their miners
     nonzero_mean: bool = False  # mean over triplets with a loss above 0, the library's default; false: over all
 
@@ -79,10 +93,12 @@ class EmbedderSettings(Settings):
     trunk_from: str | None = None  # conf of an embedder whose trunk is taken over, such as a pretrained one
     classes_per_batch: int = Field(10, ge=2)  # on all workers together
     images_per_class: int = Field(8, ge=2)
+    """Images of each class in a batch."""
     batches_per_epoch: int | None = Field(None, ge=1)  # null: as many as there are images for
     loss: MetricLossSettings = MetricLossSettings(options={"temperature": 0.1})
     gather: bool = True  # several workers: compare the images of all of them, not only a worker's own
-    k: Cutoffs = [1, 5, 10]  # of cmc@K, recall@K, precision@K
+    k: Cutoffs = [1, 5, 10]
+    """Cut-offs of the retrieval metrics: CMC, recall and precision at K."""
     max_queries: int | None = Field(2_000, ge=1)  # validation images that ask all others; of more, some by the seed
 
 
@@ -90,6 +106,7 @@ class VaeLossSettings(Settings):
     """Reconstruction and KL; beta itself is a property of the model (arch.beta)."""
 
     reconstruction: Literal["bce", "half_squared_error"] = "bce"
+    """How a picture and its reconstruction are compared: binary cross-entropy, or half the squared error."""
     warmup_share: float = Field(0.2, ge=0, le=1)  # of all updates, over which beta rises from 0
     free_bits: float = Field(0.0, ge=0)  # nats for each latent dimension that are not pushed down
 
@@ -99,4 +116,6 @@ class VaeSettings(Settings):
 
     loss: VaeLossSettings = VaeLossSettings()
     k: Cutoffs = [1, 5, 10]
+    """Cut-offs of the retrieval metrics, computed from the labels."""
     max_queries: int | None = Field(2_000, ge=1)
+    """Validation images that ask all others; of more, some are drawn by the seed."""

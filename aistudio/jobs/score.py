@@ -45,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     stage("checking output and manifest")
     from aistudio.pipeline import early_ray
-    from aistudio.pipeline.probe import check_drift, print_probe
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
     from aistudio.pipeline.tracking import check_tracking, track
@@ -58,13 +57,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepared = prepare(config, fetch=args.probe is not None)
         print_dry_run(prepared)
         if args.probe:
+            from aistudio.pipeline.probe import print_probe
+
             print_probe(prepared, args.probe)
         return 0
     command = f"python -m aistudio score {shlex.join(sys.argv[1:] if argv is None else argv)}"
     with early_ray.abandoned_on_error():
         prepared = prepare(config, start=True)
         try:
-            check_drift(prepared)
+            if config.engine.max_drift is not None:
+                from aistudio.pipeline.probe import check_drift
+
+                check_drift(prepared)
             result = score(prepared)
         except KeyboardInterrupt:
             print_stopped(prepared.store, command)

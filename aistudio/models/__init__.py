@@ -1,11 +1,15 @@
 """The four kinds of models, as contracts, and the functions that load one.
 
 A family is one file here with `KIND` (the contract that it fulfils), `check(cfg)` and `load(cfg, options)`; files
-that begin with `_` support them. A new family is one file, one YAML in conf/models/ and a tiny builder for
-tests/models/test_contract.py, which holds every family to its contract. Other packages bring families by an entry
-point of the group `aistudio.families` (docs/models.md). Importing this package imports no family and no torch.
+that begin with `_` support them. `REMEMBERED = True`: `check` reads the files and settings of the conf alone.
+`TOKENIZER`: the file with `open_tokenizer(cfg)`, where that needs no torch. A new family is one file, one YAML in
+conf/models/ and a tiny builder for tests/models/test_contract.py, which holds every family to its contract. Other
+packages bring families by an entry point of the group `aistudio.families` (docs/models.md).
+Importing this package imports no family and no torch.
 """
 
+import ast
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -13,7 +17,7 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast
 
 from aistudio.config import DetectorSettings, ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
@@ -36,6 +40,7 @@ __all__ = [
     "RecallModel",
     "TextTokenizer",
     "WeightsInfo",
+    "check_is_remembered",
     "check_weights",
     "families",
     "kind",
@@ -153,7 +158,7 @@ def _own() -> list[str]:
 
 def kind(cfg: ModelConfig) -> Kind:
     """Return the kind of the model's family. Raises ConfigError for an unknown family."""
-    return cast(Kind, _family(cfg).KIND)
+    return cast(Kind, _constant(cfg, "KIND"))
 
 
 def load_model(cfg: ModelConfig, **options: Unpack[LoadKeywords]) -> ImageEncoder:
@@ -213,11 +218,18 @@ def check_weights(cfg: ModelConfig) -> WeightsInfo:
     return cast(WeightsInfo, _family(cfg).check(cfg))
 
 
+def check_is_remembered(cfg: ModelConfig) -> bool:
+    """Whether a check of the same files and settings by the same code always finds the same: it reads nothing else."""
+    whole_bert = kind(cfg) is Kind.COMPOSER and cfg.tokenizer is not None  # with files that no conf names
+    towers = all(check_is_remembered(tower) for tower in cfg.towers.values())
+    return bool(_constant(cfg, "REMEMBERED")) and not whole_bert and towers
+
+
 def require_kind(cfg: ModelConfig, setting: str) -> None:
     """Raise ConfigError unless the model fits a setting: models.recall, models.ranking or models.encoders.<name>."""
     wanted = {"models.recall": Kind.RECALL, "models.ranking": Kind.RANKING}.get(setting)
     if wanted is not None and (found := kind(cfg)) is not wanted:
-        fitting = [name for name in _own() if importlib.import_module(f"{__name__}.{name}").KIND is wanted]
+        fitting = [name for name in _own() if _declared(name).get("KIND") is wanted]
         raise ConfigError(
             f"{setting}: {cfg.name} (family {cfg.family}) is a model of the kind {found}, expected a {wanted}, of one "
             f"of the families {', '.join(fitting)}"
@@ -234,12 +246,12 @@ def pin_revision(cfg: ModelConfig) -> ModelConfig:
 
     Models that do not come from the hub are returned as they are. Raises WeightsError as `load_model`.
     """
-    family, name = _family(cfg), cfg.arch.get("model")
-    if not getattr(family, "FROM_HUB", False) or not isinstance(name, str) or Path(name).is_dir():
+    name = cfg.arch.get("model")
+    if not _constant(cfg, "FROM_HUB") or not isinstance(name, str) or Path(name).is_dir():
         return cfg
     from aistudio.models._hub import commit_of
 
-    hub_id = getattr(family, "hub_id", str)(name)
+    hub_id = getattr(_family(cfg), "hub_id", str)(name)
     if hub_id.count("/") != 1 or hub_id.startswith(("/", ".")):
         return cfg
     arch = cfg.arch | {"model": hub_id, "revision": commit_of(hub_id, cfg.arch.get("revision"))}
@@ -251,7 +263,31 @@ def open_tokenizer(cfg: ModelConfig) -> TextTokenizer | None:
 
     Raises ConfigError and WeightsError as `load_model`.
     """
-    return cast(TextTokenizer, _family(cfg).open_tokenizer(cfg)) if kind(cfg) is Kind.RECALL else None
+    if kind(cfg) is not Kind.RECALL:
+        return None
+    name = _constant(cfg, "TOKENIZER")
+    source = importlib.import_module(f"{__name__}.{name}") if name else _family(cfg)
+    return cast(TextTokenizer, source.open_tokenizer(cfg))
+
+
+def _constant(cfg: ModelConfig, name: str) -> Any:
+    """What a family's file says of itself: KIND, FROM_HUB, TOKENIZER, REMEMBERED; None where it says nothing."""
+    if cfg.family in _own():
+        return _declared(cfg.family).get(name)
+    return getattr(_family(cfg), name, None)
+
+
+@functools.cache
+def _declared(family: str) -> dict[str, Any]:
+    """Constants at the top of one of our own families' files, read from the source: importing it would import torch."""
+    found: dict[str, Any] = {}
+    for node in ast.parse((Path(__file__).parent / f"{family}.py").read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=value)):
+                found[name] = value
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute(value=ast.Name(id="Kind"), attr=attr)):
+                found[name] = Kind[attr]
+    return found
 
 
 def _family(cfg: ModelConfig) -> ModuleType:

@@ -1,39 +1,20 @@
-"""The text tower (BERT, first token of the last layer) and its WordPiece tokeniser, from local files only.
+"""The text tower: BERT, the first token of the last layer. Its tokeniser is _wordpiece.py's.
 
 The tower is written out, with the parameter names of transformers' BertModel, because importing that takes 2.6 s in
 each process that loads a model, and because only the first token of the last layer is wanted: of the last layer, keys
 and values of all tokens are computed, everything else of the first token alone. The tests compare it with BertModel.
 """
 
-from pathlib import Path
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from tokenizers import BertWordPieceTokenizer, Encoding
 from torch import nn
 
-from aistudio.config import Settings
-from aistudio.errors import WeightsError
+from aistudio.models._tower_sizes import TextArch
 
 LAYER_NORM_EPS = 1e-12
 INITIAL_STD = 0.02
-_SPELLED = 4  # letters; shorter words may well be spelled in a good vocabulary
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-
-
-class TextArch(Settings):
-    """Sizes of the text tower; the defaults are the first 4 layers of bert-base-chinese, 50 tokens."""
-
-    hidden: int = Field(768, ge=1)
-    layers: int = Field(4, ge=1)
-    heads: int = Field(12, ge=1)
-    intermediate: int = Field(3072, ge=1)
-    vocab_size: int = Field(21128, ge=5)
-    max_tokens: int = Field(50, ge=3)  # [CLS] and [SEP] included
-    max_positions: int = Field(512, ge=3)
-    dropout: float = Field(0.1, ge=0, lt=1)  # training only
 
 
 class _Embeddings(nn.Module):
@@ -114,58 +95,3 @@ def build_text_tower(arch: TextArch) -> BertTower:
     with torch.no_grad():
         tower.embeddings.word_embeddings.weight[0] = 0
     return tower
-
-
-class BertTokenizer:
-    """Lower-casing WordPiece: [CLS] ... [SEP], cut at `max_tokens` in all."""
-
-    pad_id: int
-
-    def __init__(self, folder: str | Path, max_tokens: int, vocab_size: int | None = None) -> None:
-        """Read `folder`/vocab.txt.
-
-        Raises:
-            WeightsError: no such file, not a BERT vocabulary, or not of `vocab_size` entries.
-        """
-        path = Path(folder) / "vocab.txt"
-        if not path.is_file():
-            raise WeightsError(f"{path}: no such file; the tokenizer folder must hold the model's vocab.txt")
-        try:
-            self._tokenizer = BertWordPieceTokenizer(str(path), lowercase=True)
-        except (UnicodeDecodeError, ValueError, TypeError, OSError) as e:
-            raise WeightsError(f"{path}: not a WordPiece vocabulary: {e}") from None
-        missing = [token for token in SPECIAL_TOKENS if self._tokenizer.token_to_id(token) is None]
-        if missing:
-            raise WeightsError(f"{path}: not a BERT vocabulary: {', '.join(missing)} missing")
-        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=False)
-        if vocab_size is not None and self.vocab_size != vocab_size:
-            raise WeightsError(f"{path}: {self.vocab_size} entries, but the model has {vocab_size} word embeddings")
-        self._tokenizer.enable_truncation(max_tokens)
-        self.pad_id = self._tokenizer.token_to_id("[PAD]")
-
-    def __call__(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, unpadded."""
-        return [e.ids for e in self._tokenizer.encode_batch(texts)] if texts else []
-
-    def unknown_tokens(self, texts: list[str]) -> list[tuple[int, int]]:
-        """(unknown tokens, tokens in all) of each text, [CLS] and [SEP] not counted.
-
-        Unknown is [UNK], and every letter of a word that is spelled letter by letter: a vocabulary that has the
-        alphabet and not one piece of the word says no more than [UNK] would.
-        """
-        unknown = self._tokenizer.token_to_id("[UNK]")
-        encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []
-        return [(e.ids.count(unknown) + _spelled(e, text), len(e.ids)) for e, text in zip(encoded, texts, strict=True)]
-
-
-def _spelled(encoding: Encoding, text: str) -> int:
-    """Tokens of words of at least _SPELLED letters, each of which is a token of its own."""
-    words: dict[int, list[tuple[int, int]]] = {}
-    for word, place in zip(encoding.word_ids, encoding.offsets, strict=True):
-        if word is not None:
-            words.setdefault(word, []).append(place)
-    return sum(
-        len(places)
-        for places in words.values()
-        if len(places) >= _SPELLED and all(b - a == 1 and text[a:b].isalpha() for a, b in places)
-    )

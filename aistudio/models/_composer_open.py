@@ -17,7 +17,8 @@ from aistudio.models._composer_stages import TRUNK, load_stages, require_width
 from aistudio.models._composer_texts import BertSide, LstmSide, TextSide, TowerSide
 from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hub import WANTED
-from aistudio.models._opening import parse_arch, tensors_fingerprint
+from aistudio.models._opening import tensors_fingerprint
+from aistudio.models._settings import parse_arch
 from aistudio.models._words import Vocabulary, read_vocabulary
 from aistudio.weights.files import WeightsInfo, file_sha256, model_fingerprint, require_file
 

@@ -12,9 +12,10 @@ from aistudio.errors import ConfigError
 from aistudio.models._composer_parts import StageHead
 from aistudio.models._efficientnet import build_image_tower
 from aistudio.models._encode import ImageRunner, LoadOptions
-from aistudio.models._opening import parse_arch
 from aistudio.models._optimise import Foldable
-from aistudio.models.align import AlignArch, open_align
+from aistudio.models._settings import parse_arch
+from aistudio.models._tower_sizes import AlignArch
+from aistudio.models.align import open_align
 
 TRUNK = "trunk"  # the tower's key in `towers`
 

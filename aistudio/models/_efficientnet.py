@@ -9,37 +9,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import nn
 from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
 
-from aistudio.config import Settings
+from aistudio.models._tower_sizes import ImageArch
 
-Stage = tuple[int, int, int, int, int, int]
-
-# expand ratio, kernel, stride, channels in, channels out, repeats of EfficientNet-B0 (arXiv 1905.11946, table 1)
-B0_STAGES: tuple[Stage, ...] = (
-    (1, 3, 1, 32, 16, 1),
-    (6, 3, 2, 16, 24, 2),
-    (6, 5, 2, 24, 40, 2),
-    (6, 3, 2, 40, 80, 3),
-    (6, 5, 1, 80, 112, 3),
-    (6, 5, 2, 112, 192, 4),
-    (6, 3, 1, 192, 320, 1),
-)
 BATCH_NORM_EPS = 1e-3  # TensorFlow's; torchvision's 1e-5 turns the vectors visibly
-
-
-class ImageArch(Settings):
-    """Sizes of the image tower; the defaults are EfficientNet-B3 with 512 outputs."""
-
-    width_mult: float = Field(1.2, gt=0)
-    depth_mult: float = Field(1.4, gt=0)
-    stages: tuple[Stage, ...] = B0_STAGES
-    dim: int = Field(512, ge=1)  # outputs of the classifier, before the projection
-    static_size: int = Field(300, ge=8)  # input size for which "same" padding was computed once and kept
-    dropout: float = Field(0.3, ge=0, lt=1)  # training only
-    drop_connect: float = Field(0.2, ge=0, lt=1)  # training only
 
 
 class StaticPadConv2d(nn.Conv2d):

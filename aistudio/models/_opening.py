@@ -4,43 +4,17 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
-from aistudio.config import ModelConfig, Settings
-from aistudio.errors import ConfigError, WeightsError
+from aistudio.config import ModelConfig
 from aistudio.models._checkpoint import fit, load_into, read_state_dict
+from aistudio.models._settings import require_vocabulary
 from aistudio.weights.files import WeightsInfo, file_sha256, model_fingerprint, require_files
 
-A = TypeVar("A", bound=Settings)
 M = TypeVar("M", bound=nn.Module)
-
-
-def parse_arch(model: type[A], cfg: ModelConfig) -> A:
-    """`cfg.arch` as the family's own settings. Raises ConfigError naming the key."""
-    try:
-        return model.model_validate(cfg.arch)
-    except ValidationError as e:
-        lines = [f"{cfg.name}: arch.{'.'.join(map(str, err['loc']))}: {err['msg']}" for err in e.errors()]
-        raise ConfigError("\n".join(lines)) from None
-
-
-def require_vocabulary(cfg: ModelConfig) -> Path:
-    """Folder of the tokenizer. Raises ConfigError when not set, WeightsError when vocab.txt is not there."""
-    if cfg.tokenizer is None:
-        raise ConfigError(f"{cfg.name}: tokenizer is missing; expected the folder that holds vocab.txt")
-    folder = Path(cfg.tokenizer)
-    if not (folder / "vocab.txt").is_file():
-        raise WeightsError(
-            f"{folder / 'vocab.txt'}: no such tokenizer file; fetch it with\n"
-            f"  python -m aistudio weights fetch --conf conf/models/{cfg.name}.yaml\n"
-            "or list it under extra_files with its url, so that every node can fetch it"
-        )
-    return folder
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,22 @@ published ones. Files name their tensors as the published checkpoint does, whate
 """
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from aistudio.config import ModelConfig, Settings
+from aistudio.config import ModelConfig
 from aistudio.models import Kind
-from aistudio.models._bert import BertTokenizer, TextArch, build_text_tower
-from aistudio.models._efficientnet import ImageArch, build_image_tower, published_prefixes
+from aistudio.models._align_tokenizer import tokenizer_of
+from aistudio.models._bert import build_text_tower
+from aistudio.models._efficientnet import build_image_tower, published_prefixes
 from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder, TwoTowers
-from aistudio.models._opening import OpenedFile, open_published, parse_arch, require_vocabulary
+from aistudio.models._opening import OpenedFile, open_published
+from aistudio.models._settings import parse_arch
+from aistudio.models._tower_sizes import AlignArch
 from aistudio.weights.files import WeightsInfo
 
 KIND = Kind.RECALL
-
-
-class AlignArch(Settings):
-    """Sizes of both towers; the defaults are the published recall model."""
-
-    image: ImageArch = ImageArch()
-    text: TextArch = TextArch()
-    dim: int = Field(512, ge=1)  # width of the common space
+TOKENIZER = "_align_tokenizer"
+REMEMBERED = True
 
 
 class AlignModel(nn.Module):
@@ -94,16 +90,9 @@ def image_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> 
 
 def text_encoder(model: AlignModel, cfg: ModelConfig, options: LoadOptions) -> TextEncoder:
     """Takes the text tower over. Raises WeightsError when the vocabulary is not the model's."""
-    arch = model.arch.text
-    tokenizer = BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
-    padding = Padding(tokenizer.pad_id, arch.max_tokens)
+    tokenizer = tokenizer_of(cfg, model.arch.text)
+    padding = Padding(tokenizer.pad_id, model.arch.text.max_tokens)
     return TextEncoder(tokenizer, _TextTower(model), model.arch.dim, options, padding)
-
-
-def open_tokenizer(cfg: ModelConfig) -> BertTokenizer:
-    """The tokenizer alone. Raises ConfigError and WeightsError."""
-    arch = parse_arch(AlignArch, cfg).text
-    return BertTokenizer(require_vocabulary(cfg), arch.max_tokens, arch.vocab_size)
 
 
 class _TextTower(nn.Module):

@@ -31,11 +31,13 @@ from aistudio.models._backbones import (
 from aistudio.models._checkpoint import fit, read_state_dict
 from aistudio.models._device import torch_dtype
 from aistudio.models._encode import ImageRunner, LoadOptions
-from aistudio.models._opening import OpenedFile, file_info, parse_arch, read_published, tensors_fingerprint
+from aistudio.models._opening import OpenedFile, file_info, read_published, tensors_fingerprint
 from aistudio.models._optimise import one_dnn_available
+from aistudio.models._settings import parse_arch
 from aistudio.weights.files import WeightsInfo, require_files
 
 KIND = Kind.ENCODER
+REMEMBERED = True
 
 
 class EmbedderArch(Settings):

@@ -26,7 +26,8 @@ from aistudio.models._hf_folder import (
     pretrained,
     require_plain_steps,
 )
-from aistudio.models._opening import parse_arch, tensors_fingerprint
+from aistudio.models._opening import tensors_fingerprint
+from aistudio.models._settings import parse_arch
 from aistudio.weights.files import WeightsInfo, model_fingerprint
 
 KIND = Kind.RECALL

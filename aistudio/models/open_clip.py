@@ -15,7 +15,8 @@ from aistudio.models import Kind
 from aistudio.models._encode import ImageRunner, LoadOptions, Padding, TextEncoder, TwoTowers
 from aistudio.models._hf_folder import explained
 from aistudio.models._library import Folder, LibraryArch, info, library, spec_of, width
-from aistudio.models._opening import parse_arch, tensors_fingerprint
+from aistudio.models._opening import tensors_fingerprint
+from aistudio.models._settings import parse_arch
 from aistudio.weights.files import WeightsInfo
 
 KIND = Kind.RECALL

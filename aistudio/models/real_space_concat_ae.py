@@ -16,6 +16,7 @@ from aistudio.models._encode import LoadOptions
 from aistudio.weights.files import WeightsInfo
 
 KIND = Kind.COMPOSER
+REMEMBERED = True
 
 CHANNELS = 64
 POOLED = 20

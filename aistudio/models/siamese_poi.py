@@ -15,14 +15,17 @@ from torch import nn
 from aistudio.config import ModelConfig
 from aistudio.models import Kind
 from aistudio.models._encode import BoundedCache, LoadOptions
-from aistudio.models._opening import OpenedFile, open_published, parse_arch
+from aistudio.models._opening import OpenedFile, open_published
+from aistudio.models._settings import parse_arch
 from aistudio.models._siamese_head import ExactHead
-from aistudio.models.align import AlignArch, AlignModel, image_encoder, text_encoder
+from aistudio.models._tower_sizes import AlignArch
+from aistudio.models.align import AlignModel, image_encoder, text_encoder
 from aistudio.models.align import published_names as align_names
 from aistudio.poi_table import ItemPois, PoiTable, item_pois, query_text
 from aistudio.weights.files import WeightsInfo
 
 KIND = Kind.RANKING
+REMEMBERED = True
 DICE_EPS = 1e-9
 ROWS_PER_PASS = 256  # the head holds 5 x 2048 numbers a row
 POI_CACHE = 4_000  # distinct POI strings; 80 MB of 512-wide vectors

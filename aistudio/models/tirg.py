@@ -15,6 +15,7 @@ from aistudio.models._encode import LoadOptions
 from aistudio.weights.files import WeightsInfo
 
 KIND = Kind.COMPOSER
+REMEMBERED = True
 
 
 class TirgModel(ComposerModel):

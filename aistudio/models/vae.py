@@ -17,11 +17,13 @@ from aistudio.errors import ConfigError
 from aistudio.models import Kind
 from aistudio.models._device import torch_dtype
 from aistudio.models._encode import ImageRunner, LoadOptions
-from aistudio.models._opening import OpenedFile, file_info, parse_arch, read_published, tensors_fingerprint
+from aistudio.models._opening import OpenedFile, file_info, read_published, tensors_fingerprint
 from aistudio.models._optimise import Foldable, one_dnn_available
+from aistudio.models._settings import parse_arch
 from aistudio.weights.files import WeightsInfo, require_files
 
 KIND = Kind.ENCODER
+REMEMBERED = True
 
 DECODED_AT_ONCE = 64  # images in one pass of the decoder
 

@@ -31,7 +31,8 @@ from aistudio.models._classifiers import (
 )
 from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, require_plain_steps
-from aistudio.models._opening import parse_arch, tensors_fingerprint
+from aistudio.models._opening import tensors_fingerprint
+from aistudio.models._settings import parse_arch
 from aistudio.weights.files import WeightsInfo, model_fingerprint, require_files
 
 KIND = Kind.ENCODER

@@ -14,10 +14,11 @@ from aistudio.models._composer import LoadedComposer
 from aistudio.models._composer_open import check_towers, composer_info, load_tower, tower_images
 from aistudio.models._composer_texts import TowerSide
 from aistudio.models._encode import LoadOptions
-from aistudio.models._opening import parse_arch
+from aistudio.models._settings import parse_arch
 from aistudio.weights.files import WeightsInfo
 
 KIND = Kind.COMPOSER
+REMEMBERED = True
 
 
 class WeightedSumArch(Settings):

@@ -1,5 +1,6 @@
 """Starting or joining Ray, what it has to offer and can grow to, waiting for room, and turning its errors into ours."""
 
+import importlib
 import logging
 import re
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.data
 import ray.exceptions
 import ray.util
 import yaml
@@ -50,6 +50,7 @@ def connect(settings: EngineSettings) -> Iterator[Resources]:
     with ExitStack() as stack:
         with _explained(settings), nullcontext() if early else quiet_stderr():
             start = early or Start(lambda: _begin(settings))
+            importlib.import_module("ray.data")  # meanwhile
             stack.enter_context(start.finished(settings.start_timeout_s))
         stack.callback(ray.shutdown)
         _configure_data()
@@ -110,6 +111,8 @@ def _logs() -> str:
 
 
 def _configure_data() -> None:
+    import ray.data  # takes a second; `connect` has it done while Ray starts
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
 
@@ -28,6 +27,8 @@ def work_blocks(work: list[str], first: Sequence[str] = ()) -> list[list[str]]:
 
 def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:
     """The Ray Data plan: one row per shard; a block is one shard, or several where there are very many."""
+    import ray.data
+
     plan = run.plan
     if not work:
         return ray.data.from_arrow(pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())}))
@@ -53,6 +54,8 @@ def _lives() -> dict[str, int]:
 
 def _pool(least: int, most: int, num_shards: int, calls: int) -> Any:
     """All actors are asked for at once, which makes a cluster grow; those that never come are not waited for."""
+    import ray.data
+
     most = min(most, num_shards)
     least = min(least, most) or most
     return ray.data.ActorPoolStrategy(

@@ -27,6 +27,7 @@ KEEP_MEMORY = {
 }
 # Ray gives its own processes 30 s, not to be changed; on a busy machine a second try finds their files in memory.
 _RAY_IN_HASTE = "timed out during startup"
+_HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")
 _start: Start | None = None
 
 
@@ -81,12 +82,33 @@ def begin_local() -> None:
     others = set(descendants())
     options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False, "log_to_driver": False}
     try:
-        ray.init("local", logging_level=logging.WARNING, **options)
+        with without_helpers():
+            ray.init("local", logging_level=logging.WARNING, **options)
     except Exception as e:  # Ray raises no class of its own here
         if _RAY_IN_HASTE not in str(e):
             raise
         kill_descendants(keep=others)
-        ray.init("local", logging_level=logging.WARNING, **options)
+        with without_helpers():
+            ray.init("local", logging_level=logging.WARNING, **options)
+
+
+@contextmanager
+def without_helpers() -> Iterator[None]:
+    """Within the block a Ray starts without the processes that a batch job on one machine has no use for.
+
+    They are the autoscaler, the forwarder of logs and what is left of the dashboard; each imports Ray for seconds, and
+    `ray.init` waits for the last one. Ray 2.60 has no setting for it. A version that calls them otherwise starts them.
+    """
+    from ray._private.node import Node
+
+    found = {name: getattr(Node, name) for name in _HELPERS if hasattr(Node, name)}
+    for name in found:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, start in found.items():
+            setattr(Node, name, start)
 
 
 def _begin_quietly() -> None:

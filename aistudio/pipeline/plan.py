@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from aistudio.config import EngineSettings
@@ -20,6 +21,7 @@ _FETCH_CPUS_PER_GPU = 8  # decode of 400 px photos for a B3 on a current GPU; mo
 _BASE_BYTES = 1_000_000_000  # driver 0.5 GB, Ray's own processes 0.35 GB and what it keeps idle
 _ACTOR_BYTES = 550_000_000  # torch, a decoder's buffers and one shard; the weights come on top
 _ENCODE_CPUS = 0.5  # of a GPU's model actor: two CPUs still leave room for a fetcher
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # NVIDIA, its driver in WSL, AMD
 
 
 Bundle = dict[str, float]  # what one actor asks for, e.g. {"CPU": 0.5, "GPU": 1.0}
@@ -101,9 +103,15 @@ def _size(least: int, most: int) -> str:
 
 def local_resources() -> Resources:
     """This machine, without starting Ray: what a local run would get."""
+    return Resources(float(usable_cpus()), float(_num_gpus()), 1, memory=local_memory())
+
+
+def _num_gpus() -> int:
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        return 0  # torch, which takes seconds to import, would say the same
     import torch
 
-    return Resources(float(usable_cpus()), float(torch.cuda.device_count()), 1, memory=local_memory())
+    return torch.cuda.device_count()
 
 
 def local_memory() -> int:

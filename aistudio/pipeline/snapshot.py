@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import ray.data
-
 from aistudio.catalogue import Columns, Reading
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
@@ -76,6 +74,8 @@ def _read(task: NormaliseGroup, rows: list[dict[str, int]], *, here: bool) -> It
     if here:
         found = [task({name: [value] for name, value in row.items()}) for row in rows]
         return [{name: values[0] for name, values in row.items()} for row in found]
+    import ray.data
+
     tasks = {"num_cpus": 0.5, "max_retries": _TASK_RETRIES}
     answers: Iterable[dict[str, Any]] = (
         ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(task, batch_size=1, **tasks).iter_rows()

@@ -10,10 +10,11 @@ from typing import NamedTuple, TypeVar
 
 from aistudio.config import ImageSpec, JobConfig, ModelConfig, WeightsFile, load_model_config
 from aistudio.errors import ConfigError, StoreError, WeightsError
-from aistudio.models import ImageEncoder, TextTokenizer, check_weights, open_tokenizer, pin_revision, require_kind
+from aistudio.models import ImageEncoder, TextTokenizer, open_tokenizer, pin_revision, require_kind
 from aistudio.poi_table import PoiTable
 from aistudio.run_record import ModelFacts
 from aistudio.schema import crop_column
+from aistudio.scoring.remembered_checks import checked
 from aistudio.store import open_store
 from aistudio.weights.cache import WeightsCache, default_folder
 from aistudio.weights.files import file_sha256
@@ -127,7 +128,7 @@ def pin_model(conf: str, config: JobConfig, setting: str) -> PinnedModel:
     settings = load_model_config(conf)
     require_kind(settings, setting)
     pinned = pin_revision(pin_files(settings, cache))
-    info = check_weights(place_files(pinned, cache))
+    info = checked(place_files(pinned, cache), cache.folder.parent / "checks")
     hub = hub_files(pinned, info.files)
     tower = info.image_tower_fingerprint
     files = tuple(hub.items())

@@ -47,6 +47,7 @@ class Board:
 
     def __init__(self, store: Store) -> None:
         self._store, self._folder = store, ""
+        self._place: tempfile.TemporaryDirectory[str] | None = None  # gone with this object
         self._writer: Any = None
 
     def begin(self, step: int) -> None:
@@ -55,7 +56,8 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._folder = tempfile.mkdtemp(prefix="aistudio-tensorboard-")
+        self._place = tempfile.TemporaryDirectory(prefix="aistudio-tensorboard-", ignore_cleanup_errors=True)
+        self._folder = self._place.name
         self._writer = SummaryWriter(self._folder, purge_step=step + 1)
 
     def scalar(self, tag: str, value: float, step: int) -> None:

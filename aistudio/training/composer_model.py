@@ -8,7 +8,7 @@ from aistudio.config import ModelConfig
 from aistudio.errors import ConfigError
 from aistudio.models._composer_open import Build, OpenedComposer, open_composer
 from aistudio.models._composer_parts import ComposerArch, ComposerModel
-from aistudio.models._opening import parse_arch
+from aistudio.models._settings import parse_arch
 from aistudio.models._words import Vocabulary
 from aistudio.models.compose_ae import ComposeAeModel
 from aistudio.models.real_space_concat_ae import RealSpaceConcatAeModel

@@ -19,7 +19,7 @@ from aistudio.models._composer_parts import Composed, ComposerArch, Normalizatio
 from aistudio.models._composer_stages import TRUNK, load_stages
 from aistudio.models._composer_texts import BertSide, TextSide, TowerSide, word_problem
 from aistudio.models._encode import LoadOptions
-from aistudio.models._opening import parse_arch
+from aistudio.models._settings import parse_arch
 from aistudio.models._words import Vocabulary, build_vocabulary
 from aistudio.models.combiner import CombinerArch, CombinerModel, open_combiner
 from aistudio.training.composer_model import BUILDERS, fresh_composer, open_trainable

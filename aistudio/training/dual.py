@@ -13,11 +13,13 @@ from aistudio.config import ImageSpec, ModelConfig
 from aistudio.config.train import RecallTraining
 from aistudio.errors import ConfigError
 from aistudio.models import hf_dual
-from aistudio.models._bert import BertTokenizer
 from aistudio.models._checkpoint import save_weights
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, pretrained
-from aistudio.models._opening import open_published, parse_arch, require_vocabulary
-from aistudio.models.align import AlignArch, AlignModel, published_names, state_dict_published
+from aistudio.models._opening import open_published
+from aistudio.models._settings import parse_arch, require_vocabulary
+from aistudio.models._tower_sizes import AlignArch
+from aistudio.models._wordpiece import BertTokenizer
+from aistudio.models.align import AlignModel, published_names, state_dict_published
 from aistudio.training.exporting import Place, with_files, write_model_yaml
 
 VOCABULARY = "vocab.txt"

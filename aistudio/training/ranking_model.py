@@ -11,10 +11,12 @@ from aistudio.config import ModelConfig
 from aistudio.config.train import RankingTraining
 from aistudio.errors import ConfigError
 from aistudio.models import load_ranking
-from aistudio.models._bert import BertTokenizer
 from aistudio.models._checkpoint import save_weights
-from aistudio.models._opening import open_published, parse_arch, require_vocabulary
-from aistudio.models.align import AlignArch, AlignModel
+from aistudio.models._opening import open_published
+from aistudio.models._settings import parse_arch, require_vocabulary
+from aistudio.models._tower_sizes import AlignArch
+from aistudio.models._wordpiece import BertTokenizer
+from aistudio.models.align import AlignModel
 from aistudio.models.align import published_names as align_names
 from aistudio.models.siamese_poi import (
     SiameseArch,

@@ -1,7 +1,10 @@
 """What a cluster can grow to, and waiting for room on a busy one."""
 
+import contextlib
+import re
 import time
 
+import psutil
 import pytest
 import ray
 
@@ -113,3 +116,13 @@ def test_a_ray_that_runs_already_is_used_and_left(local_ray):
     with connect(EngineSettings()) as resources:
         assert resources.cpus == 2
     assert ray.is_initialized()
+
+
+def test_a_ray_of_ours_is_two_servers_two_agents_and_workers(local_ray):
+    """Nothing that forwards logs, scales or draws a dashboard: a batch job has no use for it, and waits for it."""
+    family = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            family.append(" ".join(process.cmdline()))
+    assert any("raylet/raylet" in line for line in family) and any("gcs_server" in line for line in family)
+    assert not [line for line in family if re.search(r"/(monitor|log_monitor|dashboard)\.py", line)]

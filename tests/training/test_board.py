@@ -1,6 +1,8 @@
 """TensorBoard files and their pictures."""
 
+import gc
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 
 from aistudio.store import open_store
 from aistudio.training import layout, programs
-from aistudio.training.board import flattened, tiled
+from aistudio.training.board import Board, flattened, tiled
 from aistudio.training.neighbours import SHOWN, Neighbours
 from aistudio.training.team import Team
 from tests.training import tiny_training as tiny
@@ -26,6 +28,19 @@ def test_a_grid_of_pictures_has_a_row_for_each_list():
     assert grid.shape == (16, 16, 3) and grid[4, 4, 0] > 250 and grid[4, 4, 1] < 5
     assert (grid[:8, 8:] == 128).all() and (grid[8:] == 128).all()
     assert tiled([], 8).shape == (8, 8, 3)
+
+
+def test_its_files_are_gone_with_it(tmp_path):
+    pytest.importorskip("tensorboard")
+    board = Board(open_store(str(tmp_path)))
+    board.begin(0)
+    board.scalar("loss", 1.0, 1)
+    board.write()
+    folder = Path(board._folder)
+    assert folder.is_dir() and open_store(str(tmp_path)).list(layout.TENSORBOARD)
+    del board
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_settings_are_flattened():

@@ -42,11 +42,17 @@ def worker(rank: int, conf: dict[str, Any], folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _imported_once() -> None:
+    """The process that the workers are forks of has imported what takes them seconds."""
+    multiprocessing.set_forkserver_preload(["torch", "aistudio.training.programs", __name__])
+
+
 @pytest.mark.parametrize("task", sorted(CONFS))
 def test_gradients_of_two_workers_are_those_of_one(task, tmp_path):
     conf = CONFS[task](tmp_path)
     alone = gradients(conf, Team())
-    multiprocessing.spawn(worker, (conf, str(tmp_path)), nprocs=2)
+    multiprocessing.start_processes(worker, (conf, str(tmp_path)), nprocs=2, start_method="forkserver")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first.keys() == alone.keys() and any(g.abs().max() > 1e-4 for g in alone.values())
     for name, gradient in alone.items():
