@@ -44,7 +44,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     found = re.findall(
         r"^(?:\$ )?(?:python -m )?aistudio ([a-z0-9_]+)([^\n]*)", text.replace("\\\n", " "), re.MULTILINE
     )
-    return [(verb, re.findall(r"(?<!\S)(--[a-z][a-z-]*)", line.split(" # ")[0])) for verb, line in found]
+    return [(verb, re.findall(r"(?<!\S)(--[a-z][a-z0-9-]*)", line.split(" # ")[0])) for verb, line in found]
 
 
 @pytest.mark.parametrize("path", [*SITE, *OTHERS], ids=lambda p: p.name)

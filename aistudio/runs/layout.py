@@ -9,7 +9,7 @@ texts/<shard>.parquet       the shard's distinct texts and their vectors
 scores/<shard>.parquet      one row for each candidate row; its presence means that the shard is done
 delta/_index.json           what of the base run is this run's (delta_join.py); written last, removed at the end
 delta/<step>/<n>[-<m>].parquet  the join that says it: base, new, joined while it is made, matches for the workers
-gone/<part>.parquet         rows of the base run that are not in this run's manifest
+gone_rows/<part>.parquet    rows of the base run that are not in this run's manifest
 metrics/[<name>/]<file>     what an aggregation computed; without a name: the run's first one
 selection/<bucket>.parquet  chosen images
 selection_csv/<bucket>.csv  the same as CSV, if asked for
@@ -30,7 +30,7 @@ REJECTED = "rejected/"
 TEXTS = "texts/"
 SCORES = "scores/"
 DELTA = "delta/"
-GONE = "gone/"
+GONE = "gone_rows/"
 METRICS = "metrics/"
 SELECTION = "selection/"
 SELECTION_CSV = "selection_csv/"

@@ -156,5 +156,5 @@ def test_what_was_taken_from_a_base_and_what_is_gone_is_told(tmp_path, capsys):
     reused = {"no": 10, "validators": 1_200, "content": 40}
     out, _ = told(capsys, tmp_path, record, reused=reused)
     assert "taken over from /runs/a: 1,240 rows (1,200 by validators, 40 by content)\n" in out
-    assert "rows of it that are gone: 2, listed in gone/\n" in out and "could not be read: 00000-000001" in out
+    assert "rows of it that are gone: 2, listed in gone_rows/\n" in out and "could not be read: 00000-000001" in out
     assert "taken over" not in told(capsys, tmp_path, run_of(), reused={"no": 250})[0]
