@@ -116,7 +116,7 @@ def _client_options(endpoint: str, timeout_s: float) -> dict[str, Any]:
 
 
 def read_failure(e: Exception) -> Failure:
-    """What an exception means that a call to obstore raised."""
+    """Translate an exception that a call to obstore raised."""
     from obstore import exceptions as found
 
     whole = str(e)

@@ -38,7 +38,7 @@ def select_images(
     recall_top_m: int | None = None,
     duplicate_cosine: float | None = None,
 ) -> pa.Table:
-    """The best `num_images` images of every item in the table, and a reason for every row.
+    """Select the best `num_images` images of every item in the table, with a reason for every row.
 
     1. Rows whose status is not `ok` are out: `failed:<status>`.
     2. Recall gate: `recall_score` below the threshold: `below_recall`, missing (a row without a text):

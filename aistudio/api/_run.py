@@ -66,7 +66,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What run.json holds: state, versions, models with fingerprints, rows by status, timings."""
+        """Return run.json: state, versions, models with fingerprints, rows by status, timings."""
         return recorded(self._store)
 
     @property

@@ -160,7 +160,7 @@ def _together(tables: list[AnswerTable]) -> AnswerTable:
 
 
 def _key(kind: Kind, row: dict[str, str]) -> tuple[str, ...]:
-    """What a respondent may answer once: a system's rank, or a choice between two systems (repeats are marked)."""
+    """Return what a respondent may answer only once (repeats are marked): a system's rank, or a choice."""
     if kind == "ranks":
         return row["respondent"], row["question"], row["system"], row.get("check", "")
     return row["respondent"], row["question"], *sorted((row["left"], row["right"])), row.get("check", "")

@@ -50,7 +50,7 @@ def read_queries(files: DatasetFiles, settings: ManifestSettings) -> Queries:
 
 
 def read_pairs(files: DatasetFiles, settings: ManifestSettings) -> TrainingPairs:
-    """What is trained on, by default of split train. Arguments and errors as `read_gallery`."""
+    """Read the training triples, by default of split train. Arguments and errors as `read_gallery`."""
     if settings.split is None:
         settings = settings.model_copy(update={"split": "train"})
     pairs: TrainingPairs = _reader(settings).read_pairs(files, settings)

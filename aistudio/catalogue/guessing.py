@@ -87,7 +87,7 @@ def _share(values: Sequence[Any], holds: Any) -> float:
 
 
 def _separator(values: Sequence[Any]) -> str | None:
-    """What stands between several addresses in one field."""
+    """Guess the separator between several addresses in one field."""
     texts = [v for v in values if isinstance(v, str)]
     for separator in _SEPARATORS:
         if any(len([p for p in t.split(separator) if _is_picture(p.strip())]) > 1 and separator in t for t in texts):

@@ -79,7 +79,7 @@ class Tar:
         return self._stream.read(num_bytes)
 
     def _long(self, header: tarfile.TarInfo, data: int) -> dict[str, str] | Damage:
-        """What a header of long names says of the next member."""
+        """Read the next member's long name from its header."""
         if header.size > _MAX_HEADER:
             return Damage(f"a header of {header.size:,} bytes at byte {data:,}")
         body = self._read(data, header.size)

@@ -197,7 +197,7 @@ def _refuse_repeated_keys(root: yaml.Node | None, source: str) -> None:
 
 
 def _say_where(conf: Path) -> Callable[..., None]:
-    """What tells on standard error where a relative path was found; nothing for built-in files of a built-in conf."""
+    """Say on standard error where a relative path was found; nothing for built-in files of a built-in conf."""
 
     def say(name: str, text: str, found: str, verb: str = "is the one") -> None:
         if Path(found) == builtin.root() / text:

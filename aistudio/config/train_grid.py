@@ -24,7 +24,7 @@ class GridCell(NamedTuple):
 
     @property
     def where(self) -> str:
-        """What messages add to the conf's name."""
+        """Return what messages add to the conf's name."""
         return f" (grid: {self.name})" if self.name else ""
 
 

@@ -12,7 +12,7 @@ PER_KIND = 24  # questions of each kind of change
 
 
 def read_truth(catalogue: Path) -> dict[str, tuple[str, Attributes]]:
-    """What every picture of a written catalogue shows: address -> sight and attributes."""
+    """Read what every picture of a written catalogue shows: address -> sight and attributes."""
     with (catalogue / "truth.csv").open(newline="", encoding="utf-8") as f:
         return {row["image_url"]: (row["item_id"], _attributes(row)) for row in csv.DictReader(f)}
 

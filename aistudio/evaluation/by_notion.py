@@ -103,7 +103,7 @@ def _say_ignored(rows: LabelledRows, out: Results) -> None:
 
 
 def _definition(question: Question, settings: MetricsSettings) -> str:
-    """What the numbers of a question are computed from, beside the gallery: equal texts, equal questions."""
+    """Return what a question's numbers depend on beside the gallery: equal texts, equal questions."""
     known: dict[str, dict[str, Any]] = {
         ITEM_LEVEL: {"item_queries": settings.item_queries},
         SPLIT: {"query_where": settings.query_where, "gallery_where": settings.gallery_where},
@@ -145,7 +145,7 @@ class _Measured:
         }  # fmt: skip
 
     def _chance(self) -> dict[str, Floats] | None:
-        """What a random order gives, of the queries that count; None where that is too much work."""
+        """Return the chance level over the queries that count; None where that is too much work."""
         relevant, gallery = self.relevant_Q[self.used_Q], self.gallery_Q[self.used_Q]
         distinct = np.unique(np.stack([relevant, gallery]), axis=1)
         if distinct[1].sum() > CHANCE_WORK or not len(relevant):

@@ -158,7 +158,7 @@ def _good_rows(store: Store) -> pa.Table:
 
 
 def _one_definition(a: Store, b: Store, folders: tuple[str | None, str | None]) -> tuple[dict[str, Any], list[str]]:
-    """What both were computed from, and warnings where that is not recorded. Raises RunMismatchError."""
+    """Check that both were computed from the same data; warn where that is not recorded. Raises RunMismatchError."""
     found = []
     warnings = []
     for which, store, folder in (("A", a, folders[0]), ("B", b, folders[1])):

@@ -39,7 +39,7 @@ class Question:
 
     @property
     def key(self) -> str:
-        """What a metric's name begins with."""
+        """Return the prefix of a metric's name."""
         return f"{self.notion.key}/{self.protocol}"
 
 

@@ -62,7 +62,7 @@ class Drawn:
 
 
 def merge_drawn(parts: Sequence[Drawn], at_most: int | None) -> Drawn:
-    """Those of several files; ids go upwards when the files do."""
+    """Merge the samples of several files; ids ascend if the files are given in order."""
     ids, values = (np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "hashes"))
     chosen = draw(values, at_most)
     return Drawn(ids[chosen], values[chosen], sum(p.num_all for p in parts))

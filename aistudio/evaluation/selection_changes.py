@@ -60,7 +60,7 @@ class Changes(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """What happened, in a sentence."""
+        """Say what changed, in a sentence."""
         n = self.num_items
         if not n["changed"]:
             return f"No item's chosen images changed, of {n['now']:,}."
@@ -159,7 +159,7 @@ def _rows(store: Store, wanted: Hashes) -> dict[str, list[Row]]:
 
 
 def _notes(before: Store, now: Store) -> list[str]:
-    """What else differs between the runs and may be the cause: settings of the selection, models."""
+    """Return what else differs between the runs and may be the cause: settings of the selection, models."""
     notes = []
     settings = [_settings(store) for store in (before, now)]
     if None in settings:

@@ -12,7 +12,7 @@ _ZONES = (None, "UTC")  # other names of zones are not known everywhere
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type that a column of this type is exported as; `string` for what is told as text."""
+    """Return the type that a column of this type is exported as; `string` for what is written as text."""
     t = pa.types
     if t.is_float16(kind):
         return pa.float32()

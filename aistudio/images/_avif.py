@@ -24,7 +24,7 @@ def picture(body: bytes) -> Picture:
 
 
 def canvas(body: bytes) -> tuple[int, int] | None:
-    """(width, height) of the largest picture that the header announces; None when it tells none."""
+    """Return (width, height) of the largest picture that the header announces; None when it announces none."""
     start, stop = _meta(body)
     sizes = [struct.unpack(">LL", m[1] + m[2]) for m in _SIZE.finditer(body, start, stop)]
     return max(sizes, key=lambda s: s[0] * s[1], default=None)

@@ -23,7 +23,7 @@ _TURNS = {
 
 
 def orientation(exif: bytes, xmp: bytes = b"") -> int:
-    """The orientation, 1 to 8, that EXIF data tell, else that of XMP, else 1.
+    """Return the orientation, 1 to 8, from EXIF data, else from XMP, else 1.
 
     Args:
         exif: a TIFF structure, with or without "Exif" in front; may be empty, cut or damaged anywhere.

@@ -124,7 +124,7 @@ def _targa(body: bytes) -> bool:
 
 
 def describe(body: bytes) -> str:
-    """What a body that is no image seems to be, for people: "looks like HTML: '<html><body>Please log in'"."""
+    """Describe a body that is no image, for people: "looks like HTML: '<html><body>Please log in'"."""
     for prefix, name in _DOCUMENTS:
         if body.startswith(prefix):
             return f"looks like {name}"

@@ -337,7 +337,7 @@ class Downloader:
 
 
 def _asked(target: Target, url: str, known: Validators | None, own: bool) -> Validators | None:
-    """What may be asked at a target. HTTP finds out by itself, at each redirect; an object is at its own address."""
+    """Return the validators that may be sent to a target. HTTP decides at each redirect; objects are at their own."""
     if known is None or target.url is not None:
         return known
     return known if known.final_url == (None if own else redact(url)) else None

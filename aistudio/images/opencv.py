@@ -66,7 +66,7 @@ def _weights(length: int, size: int, *, clamp: bool) -> tuple[np.ndarray, ...]:
 
 
 def opencv() -> ModuleType | None:
-    """Return OpenCV, told to use one thread, where one is installed whose bilinear resize is exact; else None.
+    """Return OpenCV, limited to one thread, where one is installed whose bilinear resize is exact; else None.
 
     Decoding already runs one image per thread; a pool of OpenCV's own would only fight over the cores.
     """

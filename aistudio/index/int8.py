@@ -46,7 +46,7 @@ class Int8Rows:
 
     @property
     def num_bytes(self) -> int:
-        """What they take in memory."""
+        """Return the bytes that they take in memory."""
         return self.codes_NP.nbytes + self.step_N.nbytes + self.error_N.nbytes
 
 

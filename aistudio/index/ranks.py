@@ -55,7 +55,7 @@ class RankCounter:
             self.counts[first : first + len(counts)] += counts
 
     def _places(self, found: Survivors, block: Block) -> tuple[Ints, Ints]:
-        """Of the sorted pairs, where each survivor surely stands, and where it may stand, as a pair's index.
+        """For each survivor, return its certain place and its possible place among the sorted pairs, as pair indices.
 
         One search over the pairs of all queries: query and score make one key, which is a little wider apart from
         query to query than any two scores. What the key's rounding may do is added to the sieve's error.

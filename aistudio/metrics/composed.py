@@ -92,7 +92,7 @@ def recall_at(first_Q: Floats, ks: Sequence[int]) -> dict[int, float]:
 
 
 def accumulated(first_Q: Floats, ks: Sequence[int]) -> dict[int, float]:
-    """What FashionIQ's published evaluation prints instead of recall@K: its counter is divided and then kept.
+    """Return what FashionIQ's published evaluation prints instead of recall@K: its counter is divided and then kept.
 
     The number of K is (that of the K before + hits) / queries, so it is too large and may exceed 1. For comparison with
     the papers' tables only. NaN for no queries.

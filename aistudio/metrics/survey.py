@@ -151,7 +151,7 @@ def analyse_ranks(columns: Columns, systems: Sequence[str] | None = None, sample
 
 
 def pair_result(decisions: Decisions) -> PairResult:
-    """Compute all that is said about two systems from answers about them."""
+    """Compute the result for two systems from the answers that compare them."""
     groups, differences = by_group(decisions, "question")
     return PairResult(
         a=decisions.a,

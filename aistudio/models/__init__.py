@@ -271,7 +271,7 @@ def open_tokenizer(cfg: ModelConfig) -> TextTokenizer | None:
 
 
 def _constant(cfg: ModelConfig, name: str) -> Any:
-    """What a family's file says of itself: KIND, FROM_HUB, TOKENIZER, REMEMBERED; None where it says nothing."""
+    """Return a constant of a family's file (KIND, FROM_HUB, TOKENIZER, REMEMBERED); None where it has none."""
     if cfg.family in _own():
         return _declared(cfg.family).get(name)
     return getattr(_family(cfg), name, None)

@@ -21,7 +21,7 @@ class Backbone(nn.Module):
     num_prefix = 0
 
     def norm(self, pooled: torch.Tensor) -> torch.Tensor:
-        """What the network does with a pooled (N,C) before it classifies."""
+        """Return the network's normalisation of a pooled (N,C) vector before its classifier."""
         return pooled
 
 

@@ -97,7 +97,7 @@ _GIVES_TEXTS = {"base", "text"}  # towers whose text side is used
 def check_towers(
     cfg: ModelConfig, optional: Sequence[str] = (), required: Sequence[str] = ()
 ) -> dict[str, WeightsInfo]:
-    """What was found about each model that `towers` names. Raises ConfigError, and WeightsError for their files."""
+    """Check each model that `towers` names. Raises ConfigError, and WeightsError for their files."""
     missing, unknown = set(required) - set(cfg.towers), set(cfg.towers) - {*optional, *required}
     if missing:
         raise ConfigError(f"{cfg.name}: towers.{min(missing)} is missing; expected a conf file of conf/models")
@@ -151,7 +151,7 @@ def composer_info(
     settings: dict[str, Any],
     tensors: Mapping[str, torch.Tensor],
 ) -> WeightsInfo:
-    """What a check found; `settings` are those that decide the numbers, "dim" among them."""
+    """Summarise a check; `settings` are those that decide the numbers, "dim" among them."""
     image, trunk = towers.get("image") or towers.get("base"), towers.get(TRUNK)
     own = {name: value for name, value in tensors.items() if name.startswith("img_model.")}
     spec = (image or trunk).image_spec if image or trunk else cfg.image  # type: ignore[union-attr]

@@ -121,7 +121,7 @@ class ComposerModel(nn.Module):
         raise NotImplementedError
 
     def decode(self, vectors: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """What the decoders make of composed vectors: an image and a text vector; None without decoders."""
+        """Decode composed vectors: an image and a text vector; None without decoders."""
         return None, None
 
     def mix(self, z: torch.Tensor, q: torch.Tensor, conjugate: bool = False) -> Composed:

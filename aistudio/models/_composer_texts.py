@@ -86,7 +86,7 @@ class LstmSide:
 
 
 def word_problem(num_words: int) -> str | None:
-    """Why a text of so many words has no vector of the LSTM; None where it has one."""
+    """Return why a text of this many words cannot be encoded by the LSTM; None where it can."""
     if num_words == 0:
         return "the text has no word (of ASCII letters or digits)"
     return f"the text has {num_words:,} words; at most {MAX_WORDS:,} are read" if num_words > MAX_WORDS else None

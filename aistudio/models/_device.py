@@ -19,7 +19,7 @@ def torch_dtype(precision: str) -> torch.dtype:
 
 
 def ready_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype to compute with.
+    """Return the device and dtype to compute with.
 
     A GPU without bfloat16 is an error, not a silent float16: precision belongs to what a run's scores are of. On a
     CPU without bfloat16 instructions the numbers are right and only slower, so nothing is said.

@@ -102,7 +102,7 @@ def _floats(values: Any) -> tuple[float, ...]:
 def info(
     cfg: ModelConfig, folder: Folder, spec: ImageSpec, module: torch.nn.Module, dim: int, fingerprint: str
 ) -> WeightsInfo:
-    """What a check of a library's model found; `module` holds its tensors."""
+    """Summarise the check of a library's model; `module` holds its tensors."""
     tensors = list(module.state_dict().values())
     return WeightsInfo(
         name=cfg.name,

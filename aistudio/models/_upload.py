@@ -71,7 +71,7 @@ class PinnedFeed:
             self._free.put(slot)
 
     def fetch(self, rows: torch.Tensor) -> np.ndarray:
-        """What the current stream computes, as soon as it has."""
+        """Wait for the current stream, then copy its result to the host."""
         self._event().synchronize()
         return rows.cpu().numpy()
 

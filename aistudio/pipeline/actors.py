@@ -96,7 +96,7 @@ class _Worker:
         _forget_what_stays()
 
     def load_detectors(self) -> None:
-        """What crops pictures for the models; refuses as `load` does."""
+        """Load the detectors that crop pictures for the models; refuses as `load` does."""
         try:
             self.detectors = load_detectors((m.config for m in self.run.models.by_role.values()), self.config)
         except AIStudioError as e:
@@ -186,7 +186,7 @@ class _Worker:
             self.give_up(e)
 
     def _attempt(self, work: Callable[[], None]) -> None:
-        """Do what may fail without harm: a batch that is too large, say; the shard's own canary will tell."""
+        """Do what may fail without harm, such as a batch that is too large; the shard's own canary decides."""
         try:
             work()
         except WrongNumbersError:

@@ -201,7 +201,7 @@ def missing_now(bundles: Sequence[Bundle]) -> dict[str, float]:
 
 
 def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> str:
-    """What is missing, in words."""
+    """Say in words which resources are missing."""
     wanted = " and ".join(" + ".join(f"{n:g} {key}" for key, n in b.items() if n) for b in bundles)
     free = ray.available_resources()
     return (
@@ -213,7 +213,7 @@ def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> 
 
 
 def lacking_package(e: BaseException, settings: EngineSettings) -> AIStudioError | None:
-    """Return what to tell when the nodes of a cluster that was joined lack a package that is here, else None."""
+    """Return a message where the nodes of a joined cluster lack a package that is installed here, else None."""
     match = _LACKING.search(str(e))
     if match is None or cluster_address(settings) is None:
         return None

@@ -81,7 +81,7 @@ class Coordinator:
         return Start(work.careful, tuple(sorted(i for i, n in work.deaths.items() if n >= POISON_DEATHS)))
 
     def _bury(self, owner: str) -> None:
-        """Blame the row in hand for its process's death, unless another shard there may have caused it."""
+        """Blame the current row for its process's death, unless another shard there may have caused it."""
         if owner in self._buried:
             return
         self._buried.add(owner)
@@ -172,7 +172,7 @@ class Coordinator:
         return self._pace
 
     def note(self, facts: dict[str, str]) -> None:
-        """What a worker found out about the models when it loaded them."""
+        """Record what a worker found out about the models when it loaded them."""
         self._facts.update(facts)
 
     def facts(self) -> dict[str, str]:

@@ -39,7 +39,7 @@ class DeathWatch:
         num_deaths: Callable[[], int] | None = None,
         poll_s: float = _POLL_S,
     ) -> None:
-        """`explain`: the message for so many deaths. `num_deaths`: by default, of this job's workers so far."""
+        """`explain`: the message for a number of deaths. `num_deaths`: by default, of this job's workers so far."""
         self._any_row, self._limit, self._explain, self._poll_s = any_row, limit, explain, poll_s
         self._num_deaths = num_deaths or num_worker_deaths
         self._reason: str | None = None
@@ -77,7 +77,7 @@ def deaths_allowed(plan: Plan) -> int:
 
 
 def num_worker_deaths() -> int:
-    """How often workers of this job were started anew after a death; 0 where this Ray does not tell."""
+    """Return how often workers of this job were restarted after a death; 0 where this Ray does not say."""
     try:
         from ray._private.state import state  # the public way wants the dashboard, which a batch job does without
     except ImportError:
@@ -103,7 +103,7 @@ def watch_workers(coordinator: Any, plan: Plan, weights_bytes: int, settings: En
 
 
 def death_text(deaths: int, plan: Plan, needed: int, limit: MemoryLimit | None, kills: int) -> str:
-    """What happened, how much memory there is and is needed, and what to lower.
+    """Explain a death: what happened, how much memory there is and is needed, and what to lower.
 
     Args:
         limit: of a local run's memory; None: of a cluster's nodes, which is not known here.

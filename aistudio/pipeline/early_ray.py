@@ -65,7 +65,7 @@ def abandoned_on_error() -> Iterator[None]:
 
 
 def prepare_process() -> None:
-    """What a process that starts or joins Ray sets before."""
+    """Set what a process needs before it starts or joins Ray."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home from a batch job
     for name in ("ray._private.authentication", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)  # they announce defaults, and that this is not the main thread

@@ -88,7 +88,7 @@ def text_facts(store: Store, snapshot: Snapshot, model: PinnedModel | None, conf
 
 
 def dry_run_lines(prepared: "Prepared") -> Iterator[str]:
-    """What a dry run says of the first rows: kinds of addresses, those that would fail and why, their texts."""
+    """Return a dry run's lines about the first rows: kinds of addresses, those that would fail and why, their texts."""
     try:
         rows = take_sample(prepared, ROWS).rows
     except AIStudioError as e:

@@ -30,7 +30,7 @@ def usable_cpus(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
 
 
 def usable_memory(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> MemoryLimit | None:
-    """The smallest memory limit that holds for this process; None where the system does not tell."""
+    """Return the smallest memory limit that holds for this process; None where the system does not say."""
     limits = [MemoryLimit(limit, "this container") for limit in _memory_limits(cgroups, proc)]
     if (machine := _meminfo(proc, "MemTotal")) is not None:
         limits.append(MemoryLimit(machine, "this machine"))
@@ -38,7 +38,7 @@ def usable_memory(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> MemoryLimit |
 
 
 def num_oom_kills(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
-    """How many processes the kernel has killed for memory in this container so far; 0 where it does not tell."""
+    """Return how many processes the kernel has killed for memory in this container so far; 0 where it does not say."""
     folders = [*_folders(cgroups, proc, "memory"), *_folders(cgroups, proc, "")]
     counts = (
         _fields(folder / name).get("oom_kill", 0)

@@ -30,7 +30,7 @@ def mapper_for(total_bytes: int, settings: EngineSettings) -> Iterator[Mapper]:
 
 @contextmanager
 def encoder_for(config: JobConfig, model: PinnedModel, num_texts: int, num_pictures: int) -> Iterator[QueryVectors]:
-    """Yield what encodes so many texts, alone or to be composed, and so many fresh pictures.
+    """Yield an encoder for `num_texts` texts, alone or to be composed, and `num_pictures` new pictures.
 
     Raises:
         WeightsError, ConfigError: the model cannot be loaded. AIStudioError: Ray fails, or has no room.

@@ -115,7 +115,7 @@ def _num_gpus() -> int:
 
 
 def local_memory() -> int:
-    """Bytes that a local run may use; 0 where the system does not tell."""
+    """Return the bytes that a local run may use; 0 where the system does not say."""
     limit = usable_memory()
     return 0 if limit is None else limit.total
 

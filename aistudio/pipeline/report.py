@@ -220,14 +220,14 @@ class _Report:
         return report_alike_page.cards(self.alike, self.pictures, self.settings.queries_per_page)
 
     def _alike(self) -> dict[str, Any]:
-        """What the page of similar items shows before its cards; writes its figures and CSV files."""
+        """Return the part of the similar-items page before its cards; writes its figures and CSV files."""
         shown = report_alike_page.context(self.alike, self.alike_metrics)
         self.put_all(figure_files("alike", shown["figures"]))
         self.put_all({table["csv_path"]: table["csv"] for table in shown["tables"]})
         return shown
 
     def _composed(self) -> dict[str, Any]:
-        """What the composed page shows before its cards; writes its curves and the table's CSV."""
+        """Return the part of the composed page before its cards; writes its curves and the table's CSV."""
         found = self.searches["composed"]
         figures = composed.figures({search.name: search.curve for search in found})
         changes = composed.table([row for search in found for row in search.changes])

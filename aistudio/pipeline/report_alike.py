@@ -72,7 +72,7 @@ class Lists:
 
     @property
     def per(self) -> str:
-        """What a result is: item or row."""
+        """Return what one result is: item or row."""
         return str(self.about.get("per", "item"))
 
     @property

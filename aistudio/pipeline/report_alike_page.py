@@ -121,7 +121,7 @@ def _tiles(one: Lists, query_id: str, right: list[bool | None], columns: list[st
 
 
 def context(found: Alike, metrics: MetricsSettings) -> dict[str, Any]:
-    """What the template needs beside the cards: tables, figures, confusions, notes."""
+    """Return the template's values beside the cards: tables, figures, confusions, notes."""
     judged = [one for one in found.lists if one.judged]
     tables, figures, classes = [], list[Figure](), []
     for position, column in enumerate(found.columns):

@@ -57,12 +57,12 @@ class SearchPlan:
 
     @property
     def per(self) -> str:
-        """What a result is: item or row."""
+        """Return what one result is: item or row."""
         return self.config.search.per or ("row" if self.table.dataset else "item")
 
     @property
     def leave_out(self) -> list[str]:
-        """What of a query's own picture is left out."""
+        """Return which of a query's own pictures and copies are left out."""
         if self.config.search.leave_out is not None:
             return list(self.config.search.leave_out)
         published = {None: ["item", "copies"], "fashioniq": []}

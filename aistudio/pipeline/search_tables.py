@@ -121,7 +121,7 @@ class Tables:
     def about(
         self, found: Lists, results: pa.Table, left_out: list[tuple[int, int, str]], notes: list[str]
     ) -> dict[str, Any]:
-        """What about.json holds."""
+        """Return the content of about.json."""
         plan = self.plan
         kinds: dict[str, int] = {}
         statuses: dict[str, int] = {}

@@ -146,5 +146,5 @@ def stop_application() -> None:
 
 
 def _end(text: str) -> str:
-    """The end of what Ray tells, where the reason is."""
+    """Return the end of Ray's message, where the reason is."""
     return text.strip()[-1_500:]

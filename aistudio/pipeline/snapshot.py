@@ -70,7 +70,7 @@ def make_snapshot(
 
 
 def _read(task: NormaliseGroup, rows: list[dict[str, int]], *, here: bool) -> Iterable[dict[str, Any]]:
-    """What the task says of each group: in this process, or in Ray's tasks."""
+    """Run the task on each group: in this process, or as Ray tasks."""
     if here:
         found = [task({name: [value] for name, value in row.items()}) for row in rows]
         return [{name: values[0] for name, values in row.items()} for row in found]

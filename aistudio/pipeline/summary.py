@@ -137,7 +137,7 @@ def _print_speed(record: RunRecord) -> None:
 
 
 def delta_lines(ledger: Ledger, record: RunRecord) -> list[str]:
-    """What was taken from the base run, and what of it is gone; [] of a run without a base."""
+    """Say what was taken from the base run, and what of it is gone; [] for a run without a base."""
     delta = record.delta
     if delta.base is None:
         return []
@@ -164,7 +164,7 @@ def speed_line(found: Speed, *, again: bool = False) -> str:
 
 
 def cache_line(timings: Timings, problem: str | None) -> str | None:
-    """What came from the byte cache; None of a run without one."""
+    """Say what came from the byte cache; None for a run without one."""
     had, same, missed, failed = timings.cache_hit, timings.cache_same, timings.cache_miss, timings.cache_failed
     total = had + same + missed + failed
     if not total:
@@ -210,7 +210,7 @@ def exit_code(result: "Result") -> int:
 
 
 def reading_lines(reading: Mapping[str, Any]) -> list[str]:
-    """What the manifest's lines became, and records that look as if a quote had swallowed lines; [] of older runs."""
+    """Say what became of the manifest's lines, and which records look as if a quote had swallowed lines."""
     if not reading.get("lines"):
         return []
     parts = [f"{reading['records']:,} became rows", f"{reading['rejected']:,} rejected"]

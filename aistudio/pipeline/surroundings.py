@@ -37,7 +37,7 @@ def check_machine() -> None:
 
 
 def machine_warnings(shared_memory: Path = _SHARED_MEMORY) -> Iterator[str]:
-    """What does not stop a run but may slow it down or end it, in sentences."""
+    """Return warnings about the machine: what does not stop a run but may slow it down or end it."""
     free = _free_bytes(shared_memory)
     if free is None or free < _SMALL_SHARED_MEMORY:
         has = "is not there" if free is None else f"has {free / 1e6:.0f} MB free"

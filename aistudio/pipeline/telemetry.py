@@ -64,7 +64,7 @@ class Meters:
         self._began: dict[str, float] = {}
 
     def begin(self, shard: str) -> None:
-        """A shard is taken up, perhaps again."""
+        """Note that work on a shard begins, perhaps again."""
         self._began.setdefault(shard, time.monotonic())
         self._shards.set(len(self._began))
 

@@ -69,7 +69,7 @@ def result_tile(row: Mapping[str, Any], right: bool | None, column: str) -> Tile
 
 
 def crop_of(thumbnail: bytes, fields: Mapping[str, Any], column: str) -> bytes | None:
-    """Cut what a model was shown out of a stored thumbnail: JPEG; None where nothing was cropped.
+    """Cut the part that a model saw out of a stored thumbnail: JPEG; None where nothing was cropped.
 
     Boxes are in pixels of the picture as decoded, width and height those of the file: the thumbnail's shape tells
     whether it was turned.

@@ -83,7 +83,7 @@ def morton_order(points_N2: np.ndarray, bits: int = 10) -> np.ndarray:
 
 
 def colouring(name: str, values: list[Any]) -> dict[str, Any] | None:
-    """Colour classes of one column: {name, kind, levels, codes}; None when it tells nothing (one or too many values).
+    """Return colour classes of one column: {name, kind, levels, codes}; None when it has one value or too many.
 
     Numbers with more values than there are colours are cut at their quantiles; of other columns the most
     frequent values get a colour. A null has code -1. Texts that are all numbers, as a CSV has them, are numbers. Of a

@@ -104,7 +104,7 @@ def ledger(run: RunRecord, counts: dict[str, int], examples: dict[str, str]) -> 
 
 
 def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What was run, as groups of (label, value); nothing is shown for what is not recorded."""
+    """Return what was run, as groups of (label, value); nothing is shown for what is not recorded."""
     data: list[tuple[str, Any]] = [
         ("manifest", _joined(run.setting("manifest", "path"))),
         ("format", run.setting("manifest", "format")),
@@ -132,7 +132,7 @@ def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def warnings(run: RunRecord, about: dict[str, Any]) -> list[str]:
-    """What a reader must know before any number: texts that mean nothing, rows without one, too many failures."""
+    """Return what a reader must know first: texts that mean nothing, rows without one, too many failures."""
     found = [run.texts.warning, about.get("not_computed")]
     without = about.get("rows_without_text")
     if without and not about.get("not_computed") and "recall" in (run.models or ("recall",)):

@@ -32,7 +32,7 @@ def deck(names: list[str], total: int, per_page: int, page: str = "searches") ->
 
 
 def summary(name: str, about: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the page says of a search before its cards."""
+    """Return the page's summary of a search, shown before its cards."""
     settings = about.get("settings") or {}
     facts = [
         ("queries", f"{about.get('queries', 0):,}"),

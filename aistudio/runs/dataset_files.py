@@ -59,7 +59,7 @@ def dataset_files(root: str | list[str], store: StoreSettings) -> DatasetFiles:
 
 
 def find_dataset(config: JobConfig) -> tuple[InputFile, Columns]:
-    """What stands for a data set (its "size" is the number of its pictures), and its columns.
+    """Return the entry of a data set (its "size" is the number of its pictures), and its columns.
 
     Raises:
         ManifestError: the folder is not laid out as this data set.

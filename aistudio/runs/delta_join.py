@@ -183,7 +183,7 @@ def _with_place(table: pa.Table, shard: str) -> pa.Table:
 
 
 def _with_outcome(table: pa.Table) -> pa.Table:
-    """What the join has to know of the base's rows: which picture they have, and what is listed when they are gone."""
+    """Return what the join needs of the base's rows: which picture they have, and what is listed when they are gone."""
     usable = pc.and_(pc.equal(table["status"], Status.OK.value), pc.is_valid(table["content_hash"]))
     table = table.append_column("usable", pc.fill_null(usable, False))
     table = table.append_column("content", _hash(table, ("content_hash",)))

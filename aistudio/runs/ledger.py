@@ -139,7 +139,7 @@ def taken_over(reused: Mapping[str, int]) -> str:
 
 
 def check_names(store: Store, snapshot: Snapshot) -> Ledger:
-    """What a listing alone tells: files of no shard, and shards of an unfinished run without their candidate rows."""
+    """Check what a listing alone shows: files of no shard, shards of an unfinished run without candidate rows."""
     there = set(layout.manifest_shards(store))
     missing = [s.name for s in snapshot.shards if s.name not in there]
     return Ledger(
@@ -226,7 +226,7 @@ def _crop_methods(table: pa.Table, columns: list[str]) -> dict[str, Counter[str]
 def _check(
     store: Store, shard: Shard, done: bool, deep: bool, fingerprint: str | None, crops: list[str], told: bool
 ) -> _ShardCheck:
-    """Check one shard. `told`: a column `reused` is ours, not the user's own."""
+    """Check one shard. `told`: the column `reused` is ours, not the user's own."""
     try:
         wanted = store.read_table(layout.manifest_key(shard.name), ["row_id"], verify=deep)["row_id"].to_pylist()
     except StoreError as e:
@@ -274,7 +274,7 @@ def _reused(scores: pa.Table) -> Mapping[str, int]:
 
 
 def _reused_problem(scores: pa.Table) -> str | None:
-    """What is wrong with what a score table says of the base run: only rows that went well are taken over."""
+    """Return what is wrong with a score table's `reused` column: only ok rows are taken over."""
     if _REUSED not in scores.column_names:
         return None  # of an earlier version
     reused = scores[_REUSED]
@@ -285,7 +285,7 @@ def _reused_problem(scores: pa.Table) -> str | None:
 
 
 def _texts_problem(store: Store, shard: Shard, deep: bool) -> str | None:
-    """What is wrong with a stored shard's text vectors."""
+    """Return what is wrong with a stored shard's text vectors."""
     key = layout.texts_key(shard.name)
     try:
         if deep:
@@ -301,7 +301,7 @@ def _texts_problem(store: Store, shard: Shard, deep: bool) -> str | None:
 
 
 def vector_problem(scores: pa.Table) -> str | None:
-    """What is wrong with a score table's vectors: ok rows have one, of the width that is written down, others none."""
+    """Return what is wrong with a score table's vectors: ok rows have one of the recorded width, others none."""
     ok = pc.equal(scores["status"], Status.OK.value)
     for field in (f for f in scores.schema if is_vector_column(f.name)):
         column = scores[field.name]

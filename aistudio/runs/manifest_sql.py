@@ -30,7 +30,7 @@ _SIZE_HINT = "adbc.postgresql.batch_size_hint_bytes"
 
 
 def find_sql(settings: ManifestSettings) -> tuple[InputFile, Columns]:
-    """What stands for a query in a run (its address, no content), and its columns; no row is read.
+    """Return the entry of a query in a run (its address, no content), and its columns; no row is read.
 
     Raises:
         ManifestError: no driver, no connection, a query that cannot be run, or a missing column.

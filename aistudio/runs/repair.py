@@ -17,7 +17,7 @@ from aistudio.store import Store
 
 
 def refuse_other_scores(store: Store, fingerprint: str) -> None:
-    """Refuse to go on in a folder without a readable run.json whose scores are of other settings.
+    """Refuse to go on in a folder without a readable run.json whose scores were made with other settings.
 
     Raises:
         RunMismatchError: the first score file carries another fingerprint, or cannot be read to tell.

@@ -75,7 +75,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def old_runs(runs: list[Found], days: float, now: datetime) -> list[Found]:
-    """Return those that changed at least so many days ago; never one that is running, unreadable or of unknown age."""
+    """Return the runs unchanged for `days` days; never one that is running, unreadable or of unknown age."""
     return [
         run for run in runs
         if run.state not in ("running", "unreadable") and (age := run.age_days(now)) is not None and age >= days

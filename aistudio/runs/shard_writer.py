@@ -77,7 +77,7 @@ class ShardWriter:
         self._flush_rejected()
 
     def _rows_of_next(self, left: int) -> int:
-        """Of the next shard, when `left` rows are left in all."""
+        """Return the number of rows of the next shard when `left` rows are left in all."""
         if not self._parts:
             return min(self._shard_rows, left)
         part = math.ceil(left / self._parts / _ROWS_STEP) * _ROWS_STEP

@@ -73,7 +73,7 @@ class Snapshot(BaseModel):
 
 
 def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
-    """What makes a run folder one of this manifest: its content and how it is read.
+    """Return the identity of a manifest in a run folder: its content and how it is read.
 
     The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
     """
@@ -140,7 +140,7 @@ def _columns(config: JobConfig, files: list[InputFile]) -> Columns:
 
 
 def _listed(root: str, paths: list[str]) -> InputFile:
-    """What stands for a folder of images; its "size" is their number."""
+    """Return the entry of a folder of images; its "size" is their number."""
     names = "\n".join(paths).encode("utf-8", "surrogateescape")
     return InputFile(root, len(paths), hashlib.sha256(names).hexdigest())
 

@@ -63,7 +63,7 @@ class BaseRows:
     """Looks up the base's rows for one worker, shard by shard. Its calls may come from several threads."""
 
     def __init__(self, run: Store, delta: Delta, tell: Callable[[str], None]) -> None:
-        """`tell`: is told what of the base cannot be read."""
+        """`tell`: called with a message where a part of the base cannot be read."""
         self._run, self._delta, self._tell = run, delta, tell
         self._base = open_store(delta.base, delta.store)
         self._rows = lru_cache(_KEPT)(self._read_rows)

@@ -22,10 +22,10 @@ class DeviceMemory(Protocol):
     """What find_batch_size asks a device; all in bytes."""
 
     def name(self) -> str:
-        """Of the device, for people."""
+        """Return the device's name, for people."""
 
     def budget(self) -> int:
-        """What this process may still take."""
+        """Return the bytes that this process may still take."""
 
     def peak_of(self, call: Callable[[], object]) -> int:
         """The most that `call` held at once, beyond what was held before."""
@@ -73,7 +73,7 @@ def find_batch_size(
     largest: int = LARGEST,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Found:
-    """The smallest power of two that is about as fast as any that fits.
+    """Find the smallest power of two that is about as fast as any that fits.
 
     Args:
         run: one batch of so many images through the models; returns when the device has finished.
@@ -135,7 +135,7 @@ class CudaMemory:
         return str(self._cuda.get_device_name())
 
     def budget(self) -> int:
-        """Of what is free now and of the share, the smaller; less a reserve."""
+        """Return the smaller of what is free now and of the share, less a reserve."""
         free, total = self._cuda.mem_get_info()
         reserved, allocated = self._cuda.memory_reserved(), self._cuda.memory_allocated()
         return max(0, int(_USABLE * min(free + reserved - allocated, self._share * total - allocated)))

@@ -64,7 +64,7 @@ class Decoders(Generic[Job, Row]):
         return group.rows
 
     def close(self) -> None:
-        """What has not begun never will."""
+        """Drop the work that has not begun."""
         self._pool.shutdown(cancel_futures=True)
 
     def _begin(self, group: Group[Job, Row]) -> Group[Job, Row]:

@@ -260,7 +260,7 @@ def _same_picture(row: ImageRow, fetched: Fetched, base: ImageRow) -> ImageRow |
 
 
 def _validators(numbers: Sequence[int], base: Base) -> dict[int, Validators]:
-    """What servers called pictures of the base, by position in `numbers`."""
+    """Return the stored validators of the base's pictures, by position in `numbers`."""
     known = ((position, base.get(number)) for position, number in enumerate(numbers))
     return {p: Validators(image.etag, image.last_modified, image.final_url) for p, image in known if image is not None}
 

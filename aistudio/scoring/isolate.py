@@ -59,7 +59,7 @@ def described(e: BaseException) -> str:
 
 
 def is_out_of_memory(e: BaseException) -> bool:
-    """Of the host or of the device; cuBLAS and cuDNN call it by a status of their own."""
+    """Return whether an error means out of memory, on host or device; cuBLAS and cuDNN have a status of their own."""
     text = error_text(e, _MAX_ERROR)
     return isinstance(e, MemoryError) or "out of memory" in text.lower() or "_STATUS_ALLOC_FAILED" in text
 

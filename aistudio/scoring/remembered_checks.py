@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "torchvision")
 
 
 def checked(cfg: ModelConfig, folder: Path) -> WeightsInfo:
-    """What `check_weights` finds, from `folder` where the same was checked before; else checked now, and kept there.
+    """Return the findings of `check_weights`: kept in `folder` from before, else found now and kept there.
 
     Raises:
         ConfigError, WeightsError: as check_weights.

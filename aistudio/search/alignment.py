@@ -56,7 +56,7 @@ class Account:
         self.reasons[reason] += len(lines)
 
     def table(self) -> pa.Table:
-        """Return the lines and rows that were told, by reason and line: line, key, reason."""
+        """Return the lines and rows that were recorded, by reason and line: line, key, reason."""
         rows = sorted(self.told, key=lambda t: (t[2], t[0] if t[0] is not None else -1))
         columns = list(zip(*rows, strict=True)) or [(), (), ()]
         arrays = [pa.array(values, kind.type) for values, kind in zip(columns, UNMATCHED_SCHEMA, strict=True)]

@@ -151,7 +151,7 @@ def search_files(
     files: Sequence[File], gallery: Gallery, chunk: Chunk, pairs: tuple[NDArray[Any], ...], k: int, block_rows: int,
     device: str | None, tell: Callable[[int, int], None] | None = None,
 ) -> tuple[TopK, NDArray[np.int64], NDArray[np.int64], int]:  # fmt: skip
-    """Second pass over some files; `tell` hears of each block.
+    """Make the second pass over some files; `tell` is called for each block.
 
     The histogram counts float32 scores, those outside -1..1 in the outer bins.
     """

@@ -61,7 +61,7 @@ def _readable(lines: Lines, account: Account) -> NDArray[np.bool_]:
 
 
 def _account_for_rows(given: Given, store: Store, files: Sequence[File]) -> None:
-    """Count the ok rows that no line is for, and tell some of them."""
+    """Count the ok rows without a line, and record some of them."""
     index, account = given.index, given.account
     without = index.ok_N & ~given.has_N
     account.rows_without = int(without.sum())

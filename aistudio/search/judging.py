@@ -96,7 +96,7 @@ def protocol_prefix(settings: SearchSettings, per: str, leave_out: Sequence[str]
 
 
 def _changes(settings: SearchSettings, usual: str, per: str, leave_out: Sequence[str], *, filters: bool) -> str:
-    """What of the settings differs from the usual, as words joined by +."""
+    """Return the settings that differ from the defaults, as words joined by +."""
     parts = [per] if per != usual else []
     parts += [f"{what}_removed" for what in leave_out]
     parts += ["mean"] if settings.item_score == "mean" else []

@@ -146,7 +146,7 @@ class _Chunk:
         self.relevant: tuple[Ints, Ints] = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     def lists(self) -> Lists | None:
-        """Search until every list is done; None: too many nearly equal rows for so many queries."""
+        """Search until every list is done; None: too many nearly equal rows for this many queries at once."""
         k = self.rules.top_n * FIRST_ROWS + SPARE
         pending, rows, is_first = np.arange(len(self.query_S)), 0, True
         while len(pending):

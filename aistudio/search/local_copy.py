@@ -54,12 +54,12 @@ class Copy:
 
     @property
     def disk_bytes(self) -> int:
-        """What the copy takes on disk."""
+        """Return the bytes that the copy takes on disk."""
         return folder_bytes(self.folder)
 
     @property
     def memory_bytes(self) -> int:
-        """What is held in memory with the index, the mapped files not counted."""
+        """Return the bytes held in memory with the index, mapped files not counted."""
         num, dim = self.rows_ND.shape
         codes = num * (int8.padded(dim) + 2 * 4)  # and two float32
         return int(codes) + self.ids_N.nbytes + sum(order.nbytes for order in self.order.values())
@@ -117,17 +117,17 @@ def open_copy(gallery: Searched, columns: Sequence[str], num_rows: int, dim: int
 
 
 def copy_bytes(num_rows: int, dim: int) -> int:
-    """Return what vectors of so many rows take in a copy; columns come on top."""
+    """Return the bytes that the vectors of `num_rows` rows take in a copy; columns come on top."""
     return num_rows * (4 * dim + int8.padded(dim) + 8 + 8 + 4 * len(KEYS))
 
 
 def held_bytes(num_rows: int, dim: int) -> int:
-    """Return what so many rows take in memory: codes, steps, errors, ids and orders."""
+    """Return the bytes that `num_rows` rows take in memory: codes, steps, errors, ids and orders."""
     return num_rows * (int8.padded(dim) + 8 + 8 + 4 * len(KEYS))
 
 
 def _facts(gallery: Searched, columns: Sequence[str]) -> dict[str, Any]:
-    """What makes a copy another one."""
+    """Return the facts that decide whether a copy can be used again."""
     sizes = {e.key: (e.size, e.etag) for e in gallery.store.list(layout.SCORES)}
     files = []
     for _, key in gallery.files:

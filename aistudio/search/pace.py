@@ -21,7 +21,7 @@ class Pace:
         self._started = self._printed = time.monotonic()
 
     def add(self, rows: int, queries: int) -> None:
-        """So many rows have been compared with so many queries."""
+        """Add a number of rows that were compared with a number of queries."""
         self._done += rows * queries
         now = time.monotonic()
         if now - self._printed >= EVERY_S and self._done:

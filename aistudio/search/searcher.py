@@ -119,7 +119,7 @@ class SearcherPlan:
 
     @property
     def copy_bytes(self) -> int:
-        """What the local copy of the vectors takes on disk; columns come on top."""
+        """Return the bytes that the local copy of the vectors takes on disk; columns come on top."""
         return copy_bytes(self.rows, self.width)
 
     def text(self) -> str:
@@ -371,7 +371,7 @@ def available_bytes() -> int | None:
 
 
 def _cached_bytes() -> int:
-    """What the kernel would give back of its caches."""
+    """Return the bytes of its caches that the kernel would give back."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Cached:"))

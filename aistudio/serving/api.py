@@ -171,7 +171,7 @@ def _image_url(engine: Engine, row_id: str) -> str:
 
 
 def _refusing(work: Callable[[], T]) -> T:
-    """What `work` returns; a setting that it refuses is the visitor's."""
+    """Return what `work` returns; a setting that it refuses is the visitor's error."""
     try:
         return work()
     except ConfigError as e:

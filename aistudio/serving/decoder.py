@@ -80,7 +80,7 @@ class SafeDecoder:
 
 
 def _work(link: Connection) -> None:
-    """What the process does until its link is closed."""
+    """Serve requests in the process until its link is closed."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's

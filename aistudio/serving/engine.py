@@ -43,7 +43,7 @@ class Engine:
 
     @property
     def kinds(self) -> list[str]:
-        """What can be asked: row, item, vector, text, picture, composed."""
+        """Return the kinds of questions: row, item, vector, text, picture, composed."""
         found = ["row", "item", "vector"]
         if self.encoder is not None:
             found.append("picture")

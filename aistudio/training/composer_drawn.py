@@ -45,5 +45,5 @@ def _draw(folder: Path, settings: DrawnData) -> None:
 
 
 def parse_shown(text: str) -> Attributes:
-    """What a picture shows, from its cell of the column."""
+    """Parse what a picture shows, from its cell of the column."""
     return Attributes(**json.loads(text))

@@ -40,7 +40,7 @@ class Pairs(Protocol):
 
     @property
     def texts(self) -> Iterable[str]:
-        """What a vocabulary is built from."""
+        """Return the texts that a vocabulary is built from."""
 
     @property
     def left_out(self) -> dict[str, int]:

@@ -140,7 +140,7 @@ def _require_batches(settings: ComposerTraining, num_pairs: int, team: Team) -> 
 
 
 def _digest(pairs: Pairs | QuestionPairs) -> str:
-    """What tells these pairs from others: those of the first epoch."""
+    """Return a digest of the pairs: those of the first epoch."""
     first = pairs.epoch(0, 0)
     digest = hashlib.sha256(first.source.tobytes() + first.target.tobytes())
     digest.update(json.dumps(first.texts).encode())

@@ -93,7 +93,7 @@ def require_composer(cfg: ModelConfig) -> None:
 
 
 def refused_texts(cfg: ModelConfig) -> Callable[[list[str]], list[str | None]]:
-    """Return what tells why texts cannot be trained on, without a tower: an LSTM reads words, others any text."""
+    """Return a check of texts that needs no tower: an LSTM reads words, others any text."""
     if cfg.family == COMBINER or parse_arch(ComposerArch, cfg).text != "lstm":
         return lambda texts: [None if text.strip() else "the text is empty" for text in texts]
     nothing = Vocabulary(build_vocabulary([]), cfg.name)
@@ -179,7 +179,7 @@ def _combiner(
 
 
 def towers_digests(cfg: ModelConfig) -> dict[str, Any]:
-    """What tells the frozen models that a composer stands on from others."""
+    """Return digests of the frozen models that a composer stands on."""
     found: dict[str, Any] = {key: check_weights(tower).fingerprint for key, tower in cfg.towers.items()}
     if cfg.family != COMBINER and parse_arch(ComposerArch, cfg).text == "bert":
         found["bert"] = sorted(bert_files(cfg).values())

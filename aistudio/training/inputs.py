@@ -73,7 +73,7 @@ class Data:
         }
 
     def contents(self) -> dict[str, str]:
-        """Return the digests that tell this data from other data."""
+        """Return the digests that identify this data."""
         return {"train": self.train.index.content, "validation": self.validation.index.content}
 
 

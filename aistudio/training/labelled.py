@@ -37,7 +37,7 @@ class Roles:
 
     @property
     def digest(self) -> str:
-        """What tells the table from others."""
+        """Return a digest of the table."""
         lines = sorted(f"{key}\0{role}\0{(self.label or {}).get(key)}" for key, role in self.role.items())
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -155,7 +155,7 @@ class LabelledRows:
 
     @property
     def digest(self) -> str:
-        """What tells these labels from others."""
+        """Return a digest of these labels."""
         hashed = pd.util.hash_array(self.label, categorize=False) if len(self) else np.empty(0, np.uint64)
         return hashlib.sha256(self.row.tobytes() + hashed.tobytes()).hexdigest()
 

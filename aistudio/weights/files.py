@@ -91,7 +91,7 @@ def require_file(file: WeightsFile, name: str) -> str:
 
 
 def fetch_command(name: str) -> str:
-    """What a user types to have a model's files at their paths."""
+    """Return the command that fetches a model's files to their paths."""
     return f"python -m aistudio weights fetch --conf conf/models/{name}.yaml"
 
 
