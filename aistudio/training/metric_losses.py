@@ -150,6 +150,7 @@ def _library() -> tuple[Any, Any, Any, Any]:
         from pytorch_metric_learning import distances, losses, miners, reducers
     except ImportError:
         raise ConfigError(
-            "training an embedder needs pytorch-metric-learning; install it with\n  pip install 'aistudio[train]'"
+            "training an embedder needs pytorch-metric-learning; install it with\n"
+            "  pip install 'aistudio-catalogue[train]'"
         ) from None
     return losses, miners, distances, reducers

@@ -76,7 +76,7 @@ def test_neighbours_are_those_of_a_plain_sort(chunk):
 
 
 def test_the_files_hold_numbers_settings_pictures_and_the_outcome(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install aistudio[train])")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install aistudio-catalogue[train])")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     data = tiny.recall(tmp_path, epochs=2)
