@@ -222,7 +222,7 @@ def _joined(
     if not all(store.exists(path) for store, path in places):
         return None
     frames = [store.read_table(path, verify=True).to_pandas().set_index(key, drop=False) for store, path in places]
-    both = frames[0].join(frames[1], how="inner", lsuffix="_a", rsuffix="_b")
+    both = frames[0].merge(frames[1], left_index=True, right_index=True, suffixes=("_a", "_b"))
     counts = {"paired": len(both), "only_a": len(frames[0]) - len(both), "only_b": len(frames[1]) - len(both)}
     return both.reset_index(drop=True), counts
 

@@ -36,7 +36,7 @@ def join_sides(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], str]:
     left_out: dict[str, int] = {}
     wrong = ~rows["side"].isin(SIDES) | rows.duplicated(["pair_id", "side"], keep=False)
     sides = {side: rows[(rows["side"] == side) & ~wrong].set_index("pair_id") for side in SIDES}
-    joined = sides["a"].join(sides["b"], how="inner", lsuffix="_a", rsuffix="_b")
+    joined = sides["a"].merge(sides["b"], left_index=True, right_index=True, suffixes=("_a", "_b"))
     left_out["a side is missing, double or neither a nor b"] = rows["pair_id"].nunique() - len(joined)
     conditions: tuple[tuple[str, Callable[[str], pd.Series]], ...] = (
         ("an image failed", lambda s: joined[f"status_{s}"] == Status.OK.value),

@@ -27,6 +27,9 @@ CHANGES: dict[str, tuple[Status, ...]] = {
     "download.concurrency": (*_SLOW, Status.HTTP_ERROR),
     "download.per_host_concurrency": (*_SLOW, Status.HTTP_ERROR),
     "download.hosts": (*_SLOW, Status.HTTP_ERROR, Status.DNS_ERROR),
+    "download.cache": (),  # a retry fetches anew, past the cache
+    "download.cache_max_bytes": (),
+    "download.cache_max_age_s": (),
     "download.user_agent": _REFUSED,
     "download.headers": _REFUSED,
     "download.trust_env_proxy": (*_SLOW, Status.DNS_ERROR, Status.TLS_ERROR),
