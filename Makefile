@@ -19,7 +19,6 @@ test: $(READY)  ## every test that needs no GPU, network or cloud account, in JO
 
 # Campaigns draw at random and are short here; each tells in its file how to run it longer.
 test-all: test  ## the tests, then short campaigns: mutated images, odd tables, malformed requests, kills of trainings and of runs
-	AISTUDIO_TEST_WORKERS=real $(BIN)/python -m pytest -q tests/pipeline/test_score.py  # with workers that Ray starts itself
 	$(BIN)/python benchmarks/fuzz_images.py --count 300 --max-seconds 60
 	$(BIN)/python benchmarks/fuzz_tables.py --tables 40
 	$(BIN)/python benchmarks/serve_fuzz.py --minutes 1

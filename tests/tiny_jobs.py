@@ -1,9 +1,7 @@
 """Tiny models with deterministic weights, and configurations that use them: the whole job in seconds."""
 
 import contextlib
-import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from aistudio.models.align import state_dict_published as align_state
 from aistudio.models.siamese_poi import SiameseArch, SiamesePoiModel
 from aistudio.models.siamese_poi import state_dict_published as siamese_state
 from aistudio.pipeline import early_ray
-from tests.forked_workers import ForkServer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789西湖长城"]
 ARCH: dict[str, Any] = {
@@ -39,7 +36,7 @@ ARCH: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def local_ray() -> Iterator[str]:
     """One Ray for all tests that need one: starting it costs more than most of them. The GPU is a logical one.
 
     Yields the address at which the node exports its metrics.
@@ -47,15 +44,10 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    with contextlib.ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GOOGLE_BEARER_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY"):
             patch.setenv(name, "test")  # of the servers on this machine; workers get them when Ray starts
-        with pytest.MonkeyPatch.context() as starting:
-            if os.environ.get("AISTUDIO_TEST_WORKERS") != "real":
-                forks = stack.enter_context(ForkServer(tmp_path_factory.mktemp("forks")))
-                starting.setattr(sys, "executable", str(forks.client))
-            _start_ray(port)
+        _start_ray(port)
         stack.callback(ray.shutdown)
         yield f"http://127.0.0.1:{port}/metrics"
 
