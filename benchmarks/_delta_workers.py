@@ -78,12 +78,9 @@ if __name__ == "__main__":
     asyncio.run(serve())
     sys.exit()
 
-from aistudio.config import ImageSpec  # noqa: E402 - the server needs none of it
-from aistudio.pipeline.actors import FusedWorker, RunContext  # noqa: E402
-from aistudio.scoring.core_lock import Turn  # noqa: E402
-from aistudio.scoring.encoders import Encoders, Models, find_towers  # noqa: E402
+from _stub_workers import DIM, StubEncoders, StubModel  # noqa: E402 - the server needs none of it
 
-DIM = 512
+from aistudio.pipeline.actors import FusedWorker, RunContext  # noqa: E402
 
 
 class CountingFused(FusedWorker):
@@ -113,48 +110,17 @@ class CountingFused(FusedWorker):
         return found
 
 
-class _StubModel:
-    """Vectors (N, 512) by the first pixel, and by the length of a text: nothing is computed."""
-
-    image_spec, dim, normalised = ImageSpec(), DIM, True
-    fingerprint = image_tower_fingerprint = "stub"
-
-    def __init__(self) -> None:
-        vectors = np.random.default_rng(1).normal(size=(256, DIM)).astype(np.float32)
-        self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        return self._vectors[pixels[:, 0, 0, 0]]
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return self._vectors[[len(t) % 256 for t in texts]]
-
-
-class _StubEncoders(Encoders):
-    def __init__(self, batch_size: int) -> None:
-        self.recall: Any = _StubModel()
-        self.ranking = None
-        self.towers = find_towers(Models(self.recall, None, {}))
-        self._specs, self.crops = (_StubModel.image_spec,), {}
-        self._turn, self._thread, self.batch_size = Turn(), None, batch_size
-
-
 class StubModelFused(CountingFused):
     """The run's own downloads and decoding, and a model that costs nothing."""
 
     def __init__(self, run: RunContext) -> None:
         pinned = run.models.recall
         assert pinned is not None
-        run = run._replace(
-            models=run.models._replace(recall=pinned._replace(image_spec=_StubModel.image_spec, dim=DIM))
-        )
+        run = run._replace(models=run.models._replace(recall=pinned._replace(image_spec=StubModel.image_spec, dim=DIM)))
         if run.delta is not None:
             run = run._replace(delta=run.delta._replace(dims={"embedding": DIM}, text_dim=DIM))
         super().__init__(run)
 
     def load(self) -> None:
-        self.encoders = _StubEncoders(self.run.plan.batch_size)
+        self.encoders = StubEncoders(self.run.plan.batch_size)
         self._count()
-
-    def check_numbers(self) -> None:
-        """The stub's numbers are no model's."""

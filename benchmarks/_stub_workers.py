@@ -1,6 +1,7 @@
 """The pipeline's workers with nothing to do: images that are there already, a model that looks vectors up.
 
-What is left is the engine's own work: snapshot, shards, batches, joining, Parquet, commits, Ray.
+What is left is the engine's own work: snapshot, shards, batches, joining, Parquet, commits, Ray. The stub's numbers are
+no model's, so a run with it sets `engine.canaries: false`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ THUMBNAIL_BYTES = 2_000  # as a 160 px WebP of a photograph
 
 class StubSource:
     """Every request succeeds at once; the pixels are one array, copied wherever the pipeline copies pixels."""
+
+    cache_problem: str | None = None
 
     def __init__(self, thumbnails: bool) -> None:
         self._pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
@@ -60,13 +63,9 @@ class StubEncoders(Encoders):
         self.recall: Any = StubModel()
         self.ranking = None
         self.towers = find_towers(Models(self.recall, None, {}))
-        self._specs = (StubModel.image_spec,)
+        self._specs, self.crops = (StubModel.image_spec,), {}
         self._turn, self._thread = Turn(), None
         self.batch_size = batch_size
-
-
-def _no_check(worker: _Worker) -> None:
-    """The stub's numbers are no model's: there is nothing to compare them with."""
 
 
 def _thumbnails(worker: _Worker) -> bool:
@@ -75,8 +74,6 @@ def _thumbnails(worker: _Worker) -> bool:
 
 class StubFused(FusedWorker):
     """Fused plan."""
-
-    check_numbers = _no_check
 
     def __init__(self, run: RunContext) -> None:
         _Worker.__init__(self, run)
@@ -94,8 +91,6 @@ class StubFetch(FetchWorker):
 
 class StubEncode(EncodeWorker):
     """Staged plan, second half."""
-
-    check_numbers = _no_check
 
     def __init__(self, run: RunContext) -> None:
         _Worker.__init__(self, run)

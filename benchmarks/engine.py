@@ -118,7 +118,7 @@ def write_job(folder: Path, plan: str, rows: int, thumbnails: bool) -> Path:
     conf = folder / "conf.yaml"
     conf.write_text(
         f"manifest: {{path: {folder}/manifest.csv, format: csv}}\noutput: {folder}/run\n"
-        f"models: {{recall: conf/models/demo_recall.yaml}}\nengine: {{plan: {plan}}}\n"
+        f"models: {{recall: conf/models/demo_recall.yaml}}\nengine: {{plan: {plan}, canaries: false}}\n"
         f"images: {{thumbnail_px: {160 if thumbnails else 0}}}\n"
     )
     return conf
