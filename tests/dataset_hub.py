@@ -7,35 +7,19 @@ with DatasetHub() as hub:
 
 import hashlib
 import json
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
 
+from tests.local_hub import LocalHub
 
-class DatasetHub:
+
+class DatasetHub(LocalHub):
     def __init__(self) -> None:
         self.commits: dict[tuple[str, str], dict[str, bytes]] = {}  # repository, commit -> files
         self.branches: dict[tuple[str, str], str] = {}  # repository, branch -> commit
-        self.tokens: dict[str, str] = {}
         self.hits: Counter[str] = Counter()  # api, tree, file
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                hub._answer(self)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__()  # serves from here on
 
     def commit(self, repo: str, files: dict[str, bytes], branch: str = "main") -> str:
         sha = hashlib.sha1(f"{repo}{len(self.commits)}".encode()).hexdigest()
@@ -43,35 +27,27 @@ class DatasetHub:
         self.branches[repo, branch] = sha
         return sha
 
-    def __enter__(self) -> "DatasetHub":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         parts = [unquote(p) for p in urlsplit(request.path).path.strip("/").split("/")]
         if len(parts) < 4:
-            return self._send(request, 404, b"{}", {})
+            return self.send(request, 404, b"{}", {})
         api = parts[0] == "api"
         _, owner, name, *rest = parts[1:] if api else parts
         repo = f"{owner}/{name}"
-        token = self.tokens.get(repo)
         known = any(r == repo for r, _ in self.commits)
-        if not known or (token is not None and request.headers.get("Authorization") != f"Bearer {token}"):
-            return self._send(request, 401 if known else 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if not known or self.denied(repo, request):
+            return self.send(request, 401 if known else 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         revision = rest[1] if len(rest) > 1 else "main"
         sha = self.branches.get((repo, revision), revision)
         files = self.commits.get((repo, sha))
         if files is None:
-            return self._send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            return self.send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if api and rest[:1] == ["tree"]:
             self.hits["tree"] += 1
-            return self._send(request, 200, json.dumps(self._tree(files, "/".join(rest[2:]), request)).encode(), {})
+            return self.send(request, 200, json.dumps(self._tree(files, "/".join(rest[2:]), request)).encode(), {})
         if api:
             self.hits["api"] += 1
-            return self._send(request, 200, json.dumps({"id": repo, "sha": sha, "siblings": []}).encode(), {})
+            return self.send(request, 200, json.dumps({"id": repo, "sha": sha, "siblings": []}).encode(), {})
         self.hits["file"] += 1
         return self._file(request, files.get("/".join(rest[2:])))
 
@@ -93,20 +69,11 @@ class DatasetHub:
 
     def _file(self, request: BaseHTTPRequestHandler, body: bytes | None) -> None:
         if body is None:
-            return self._send(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
+            return self.send(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
         asked = request.headers.get("Range", "")
         if not asked.startswith("bytes="):
-            return self._send(request, 200, body, {})
+            return self.send(request, 200, body, {})
         first, _, last = asked[6:].partition("-")
         piece = body[int(first) : int(last) + 1 if last else None]
         where = {"Content-Range": f"bytes {first}-{int(first) + len(piece) - 1}/{len(body)}"}
-        return self._send(request, 206, piece, where)
-
-    @staticmethod
-    def _send(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
-        request.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            request.send_header(name, value)
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(body)
+        return self.send(request, 206, piece, where)
