@@ -7,7 +7,7 @@ from aistudio.places import resolve_place
 
 
 class LogSettings(Settings):
-    """Where finished work is told of as well. No part of a run's shape; what goes wrong there is a warning."""
+    """A tracking server that finished work is reported to. No part of a run's shape; its failure is a warning."""
 
     mlflow: str | None = None  # address of MLflow's tracking server, or a folder for its file store; null: nowhere
     experiment: str = "aistudio"  # of MLflow: runs and trainings become its runs

@@ -16,7 +16,7 @@ _MAX_DATE = 100
 
 
 class Validators(NamedTuple):
-    """Of a picture as it was fetched before."""
+    """A picture's ETag and date from an earlier fetch."""
 
     etag: str | None = None
     last_modified: str | None = None

@@ -1,4 +1,4 @@
-"""A run with a base: finding it, joining it with the manifest, and what the workers are told of it.
+"""A run with a base: finding it, joining it with the manifest, and describing it to the workers.
 
 The join (runs/delta_join.py) is done by tasks and lies in the run folder until the run is complete; a resumed attempt
 goes on with it. The driver handles names of shards and numbers alone.

@@ -1,7 +1,7 @@
 """Tells MLflow of a run or a training, by its own client, in a few seconds or not at all.
 
 A server that is down, slow or refuses costs a warning: what is stored is whole without it. One run folder is one run
-of MLflow's, whatever is told of it later (metrics, a retry); settings that were told already stay as they were.
+of MLflow's, whatever is reported about it later (metrics, a retry); settings reported once stay as they were.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""What a tracking server is told of a run or a training: settings, counts, metrics, its report. No secrets."""
+"""The record of a run or a training for a tracking server: settings, counts, metrics, its report. No secrets."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _STATES: dict[str, Outcome] = {"complete": "finished", "finished": "finished", "
 
 
 class Tracked(NamedTuple):
-    """One run as it is told. Told again, it is the same one: it is known by `key`."""
+    """One run as it is reported. Reported again, it updates the same record, found by `key`."""
 
     key: str
     name: str

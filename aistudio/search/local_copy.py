@@ -60,9 +60,7 @@ class Copy:
     @property
     def memory_bytes(self) -> int:
         """Return the bytes held in memory with the index, mapped files not counted."""
-        num, dim = self.rows_ND.shape
-        codes = num * (int8.padded(dim) + 2 * 4)  # and two float32
-        return int(codes) + self.ids_N.nbytes + sum(order.nbytes for order in self.order.values())
+        return held_bytes(*self.rows_ND.shape)
 
     def codes(self) -> int8.Int8Rows:
         """Open the rows as bytes, memory-mapped, for an index may keep them in an order of its own in their place."""

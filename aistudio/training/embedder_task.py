@@ -67,7 +67,7 @@ class EmbedderTask:
         self.settings, self.model, self.cfg, self.data = settings, model, cfg, data
         self._batches, self._team, self._device = batches, team, device
         self._frozen = model.arch.freeze_trunk
-        # Of a joint vector only the head learns: with the trunk's part beside it the best step would hardly show.
+        # Only the head of a joint vector learns. The trunk's fixed part would hide which step is best.
         self.metric = f"{HEAD}map_at_r" if model.arch.joint else "map_at_r"
         self._names, numbers = np.unique(data.rows.label.astype(str), return_inverse=True)
         self._numbers = numbers.astype(np.int64)

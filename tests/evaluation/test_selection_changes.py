@@ -200,7 +200,7 @@ def test_random_nights_keep_the_books(tmp_path):
             chosen = side.read_table("selection/00000.parquet").to_pylist()
             want = sorted(r["row_id"] for r in chosen if r["selected"] and r["item_id"] in changed)
             got = [r[f"row_id_{name}"] for r in rows if r[f"position_{name}"] is not None]
-            assert sorted(got) == want  # each chosen image of a changed item is told once
+            assert sorted(got) == want  # each chosen image of a changed item is listed once
         same = [r for r in rows if r["reason"] == "same"]
         assert all(r["position_before"] == r["position_now"] for r in same)
         assert found.num_items["changed"] == len(changed)
