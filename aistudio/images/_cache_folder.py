@@ -6,7 +6,6 @@ a process has not added yet is at most 1/1024 of the limit, so that 128 processe
 process may leave a little uncounted; the next removal counts anew. Sizes are those on the disk, in blocks.
 """
 
-import fcntl
 import os
 import threading
 import time
@@ -15,6 +14,8 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 _BLOCK = 4096  # bytes: the least that a file takes
 _FULL, _ROOMY = 7 / 8, 3 / 4  # of the limit: when to remove, and down to what
@@ -122,39 +123,34 @@ class FolderPlace:
                         yield path, path.stat()
 
     @contextmanager
-    def _usage(self) -> Iterator[int]:
-        with self._opened("usage") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+    def _usage(self) -> Iterator[Path]:
+        with self._locked("usage.lock"):
+            yield self._root / "usage"
 
     @contextmanager
     def _sweeping(self) -> Iterator[bool]:
-        with self._opened("sweep.lock") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
-        file = os.open(self._root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            yield file
-        finally:
-            os.close(file)  # its lock goes with it
+            with self._locked("sweep.lock", blocking=False):
+                yield True
+        except Timeout:
+            yield False
+
+    def _locked(self, name: str, *, blocking: bool = True) -> FileLock:
+        """A lock of its own for each caller, so that threads wait for each other as processes do."""
+        return FileLock(self._root / name, blocking=blocking, mode=0o666)
 
 
 def _on_disk(size: int) -> int:
     return max(1, -(-size // _BLOCK)) * _BLOCK
 
 
-def _number(file: int) -> int | None:
-    text = os.pread(file, 32, 0)
+def _number(file: Path) -> int | None:
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return None
     return int(text) if text.isdigit() else None
 
 
-def _put(file: int, value: int) -> None:
-    os.ftruncate(file, 0)
-    os.pwrite(file, str(value).encode(), 0)
+def _put(file: Path, value: int) -> None:
+    file.write_bytes(str(value).encode())

