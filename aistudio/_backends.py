@@ -82,7 +82,7 @@ class LocalBackend:
     def sweep(self, prefix: str) -> None:
         for path in self._files(self.root / prefix):
             if path.name.startswith(".") and path.name.endswith(".tmp"):
-                with contextlib.suppress(OSError):  # somebody else's rubbish is no reason to stop
+                with contextlib.suppress(OSError):  # a foreign file that cannot be removed is no reason to stop
                     path.unlink()
 
     def read(self, key: str) -> bytes:

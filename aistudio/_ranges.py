@@ -61,7 +61,7 @@ class BucketRanges:
 
 
 class RangeReader(io.RawIOBase):
-    """Random access to one object, so that Parquet reads only the columns it needs; every read is of the same one."""
+    """Random access to one object, so that Parquet reads only the columns it needs, all of the same version."""
 
     def __init__(self, backend: Bucket, entry: Entry) -> None:
         self._backend, self._entry, self._size, self._position = backend, entry, entry.size, 0

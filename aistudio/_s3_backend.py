@@ -78,7 +78,7 @@ class S3Backend(Bucket):
                     return False
                 if code in ("NotImplemented", "501"):
                     raise StoreError(f"{self.root}/{key}: {NOT_CONDITIONAL}") from None
-                # Another writer is at it: only the next answer tells whether it won.
+                # Another writer is at it: only the next answer shows whether it won.
                 if code not in ("ConditionalRequestConflict", "409") or attempt == self.retries:
                     raise self._error(e, key) from None
             except BotoCoreError as e:

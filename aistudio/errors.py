@@ -64,7 +64,7 @@ class OutputError(StoreError):
 
 
 class ChangedError(StoreError):
-    """An object is another one than when it was listed or opened: what was read of it so far is of no use."""
+    """An object was replaced since it was listed or opened: what was read of it so far must be thrown away."""
 
     exit_code = 2
 

@@ -122,7 +122,7 @@ def read_failure(e: Exception) -> Failure:
     whole = str(e)
     short, _, chain = whole.partition("\n\nDebug source")
     if "HTTP error" in short and (causes := [a or b for a, b in _CAUSE.findall(chain)]):
-        short += f": {causes[-1]}"  # why a request could not be sent is said in the chain of causes alone
+        short += f": {causes[-1]}"  # only the chain of causes says why a request could not be sent
     text = error_text(redact(short), 400)
     match = re.search(r"status code: (\d{3})", whole)
     status = int(match[1]) if match else None

@@ -53,7 +53,7 @@ def select_images(
     Args:
         table: scores of complete items, at least NEEDED_COLUMNS; `embedding` (schema.vector_field, or of older
             runs a fixed-size list) too when `duplicate_cosine` is set. Rows of an item need not be adjacent.
-        num_images: at most so many images per item, 1 or more.
+        num_images: most images per item, 1 or more.
         recall_threshold: smallest recall_score that passes, compared in float32.
         recall_top_m: candidates per item that reach the ranking, 1 or more.
         duplicate_cosine: images more alike than this are duplicates; null or zero embeddings are like nothing.

@@ -163,7 +163,7 @@ class Store:
             if self.write_bytes(key, b"second", overwrite=False):
                 raise StoreError(f"{self.root}: {NOT_CONDITIONAL}")
         finally:
-            with contextlib.suppress(StoreError):  # whoever may not delete may still write; the first error counts
+            with contextlib.suppress(StoreError):  # not every user may delete; the first error counts
                 self.delete(key)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from aistudio.config import ImageSpec
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext, _Worker
 from aistudio.schema import Status
-from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.core_lock import CoreLock
 from aistudio.scoring.encoders import Encoders, Models, find_towers
 from aistudio.scoring.image_source import ImageRow, Request
 
@@ -64,7 +64,7 @@ class StubEncoders(Encoders):
         self.ranking = None
         self.towers = find_towers(Models(self.recall, None, {}))
         self._specs, self.crops = (StubModel.image_spec,), {}
-        self._turn, self._thread = Turn(), None
+        self._core_lock, self._thread = CoreLock(), None
         self.batch_size = batch_size
 
 

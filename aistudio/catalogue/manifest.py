@@ -78,7 +78,7 @@ def read_manifest(
     Args:
         stream: the file's bytes, at their start; not closed. Parquet from a stream that cannot seek, or a
             compressed one, is copied to a temporary file first.
-        file: name stored with rejects and used in messages; its ending tells the compression.
+        file: name stored with rejects and used in messages; its ending names the compression.
         settings: as given to `inspect_manifest`.
         columns: what `inspect_manifest` said of this file or of the manifest's first file.
         batch_rows: candidate rows per batch, about.

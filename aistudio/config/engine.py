@@ -47,7 +47,7 @@ class EngineSettings(Settings):
     )  # of the rows; more: exit code 3, and early when sure; null: off
     max_drift: float | None = Field(None, ge=0)  # that fast settings may cause, see --probe; more: refused; null: any
     canaries: bool = True  # each shard carries a fixed picture and text whose answers are compared with float32's
-    max_wrong_workers: int = Field(3, ge=0)  # so many may be replaced because their numbers were wrong; one more: stop
+    max_wrong_workers: int = Field(3, ge=0)  # how many may be replaced because their numbers were wrong; one more: stop
     weights_cache: str | None = None  # folder on each node; null: $AISTUDIO_CACHE/weights, ~/.cache/aistudio/weights
 
     @field_validator("weights_cache")

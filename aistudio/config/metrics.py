@@ -50,7 +50,7 @@ class MetricsSettings(Settings):
     slices: list[str] = []
     """Stored columns whose values give metrics of their own. Example: `[brand]`"""
     min_slice_size: int = Field(20, ge=1)
-    """Slices with fewer queries than this are not told."""
+    """Slices with fewer queries than this are left out of the tables."""
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ class ReportSettings(Settings):
     title: str | None = None
     """Title of the report; null: made from the run's name. Example: `Autumn catalogue`"""
     price_per_hour: float | None = Field(None, ge=0)
-    """Price of the machine or cluster in any currency; the report then tells what a million pictures cost."""
+    """Price of the machine or cluster in any currency; the report then shows what a million pictures cost."""
     queries_per_page: int = Field(50, ge=1)
     """How many queries or items stand on one page of the report."""
     images_per_query: int = Field(12, ge=1)

@@ -26,11 +26,11 @@ class SearchSettings(Settings):
     where: dict[str, Value | list[Value]] = {}
     """Values that a result's row must have. Example: `{in_stock: true, brand: [a, b]}`"""
     diversify: dict[str, int] = {}
-    """At most so many results of each value of a column; rows without a value do not count. Example: `{brand: 2}`"""
+    """Most results with the same value of a column; rows without a value do not count. Example: `{brand: 2}`"""
     text: Literal["modification", "complete"] = "modification"  # of a data set's queries
     relevant_by: Literal["auto", "row_id", "item_id"] = "auto"  # what the column `relevant` holds
     k: Cutoffs | None = None  # of the metrics; null: 1, 5, 10, for queries of a data set 50 and 100 too
-    explain: int = Field(10, ge=0)  # rows told for each query and reason of leaving out
+    explain: int = Field(10, ge=0)  # rows listed for each query and reason of leaving out
     block_rows: int = Field(32_768, ge=1)  # gallery rows read and searched at once
     batch_size: int = Field(16, ge=1)  # fresh images encoded at once
 

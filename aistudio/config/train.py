@@ -192,7 +192,7 @@ class RecallTraining(TrainSettings):
     images_per_item: int = Field(1, ge=1)  # in a batch
     click_weight: float = Field(0.0, ge=0)  # of a click loss on rows with ctr: keeps what a ranking model needs
     k: Cutoffs = [1, 5, 10]
-    """Cut-offs of the hit rate that validation tells."""
+    """Cut-offs of the hit rate that validation reports."""
 
 
 class ComposerTraining(ComposerSettings, TrainSettings):

@@ -14,7 +14,7 @@ class DrawnData(Settings):
     seed: int = Field(1_000, ge=0)  # the demo's own catalogue is 1, the held-out one 2
     images_per_sight: int = Field(20, ge=2)
     """How many pictures are drawn of each sight."""
-    num_sights: int | None = Field(None, ge=2)  # the first so many; null: all
+    num_sights: int | None = Field(None, ge=2)  # how many, from the first; null: all
     num_pairs: int = Field(1_000, ge=1)  # of the task ranking
 
 

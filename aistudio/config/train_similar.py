@@ -31,7 +31,7 @@ class LabelledData(DataSettings):
 class JitterSettings(Settings):
     """How far colours are changed at random: 0.2 is a factor between 0.8 and 1.2; hue is a share of the circle.
 
-    hue stays 0 where colour is what tells items apart (metals, cloth).
+    hue stays 0 where items differ by colour (metals, cloth).
     """
 
     brightness: float = Field(0.2, ge=0, le=1)
@@ -41,7 +41,7 @@ class JitterSettings(Settings):
     saturation: float = Field(0.2, ge=0, le=1)
     """How far saturation is changed at random, likewise."""
     hue: float = Field(0.0, ge=0, le=0.5)
-    """How far hue is turned at random, as a share of the circle; 0 where colour is what tells items apart."""
+    """How far hue is turned at random, as a share of the circle; 0 where items differ by colour."""
 
 
 class PictureAugment(AugmentSettings):

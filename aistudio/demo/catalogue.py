@@ -61,7 +61,7 @@ def write_catalogue(
 
     Args:
         seed: equal seeds give equal catalogues, with the same Pillow version.
-        num_sights: the first so many sights; None: all of them.
+        num_sights: how many sights, from the first; None: all of them.
         images_per_sight: whole pictures of each sight, not counting those behind a redirect and the like; at least 2.
         num_pairs: A/B pairs, all different and without ties; both pictures are of one sight.
         broken: add one row for each of FAULTS.

@@ -42,7 +42,7 @@ def write_pairs(path: Path, pictures: list[Picture], num_pairs: int, seed: int) 
     The durable address (oss_url) of one pair in a hundred is gone, so that its fallback is needed.
 
     Raises:
-        ValueError: the pictures do not form so many pairs without ties.
+        ValueError: the pictures do not form that many pairs without ties.
     """
     rng = random.Random(f"pairs/{seed}")
     pairs = _draw_pairs(pictures, num_pairs, rng)

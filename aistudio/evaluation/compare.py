@@ -42,7 +42,7 @@ CHANGED = 50
 CHANGED_IMAGES = 3  # of each run, per changed query
 CHANGED_METRIC = "map"  # moves with every relevant image, not only with the first
 MOST_LISTED = 20  # metrics in the answer
-_FEW_UNITS = 30  # below, only large differences can be told from chance
+_FEW_UNITS = 30  # with fewer, only large differences stand out from chance
 _NOT_METRICS = ("query_id", "item_id", "text", "image_url", "num_relevant", "first_rank")
 
 

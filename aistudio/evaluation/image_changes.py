@@ -109,7 +109,7 @@ def image_changes(before: Sequence[Row], now: Sequence[Row]) -> list[ImageChange
         if row.row_id in used:
             continue
         later = of_now.find(row)
-        if later is not None and later.position is not None:  # told already: what was two images is one now
+        if later is not None and later.position is not None:  # reported already: two images have become one
             out.append(ImageChange("out", "duplicate", row, None))
         else:
             out.append(ImageChange("out", _went(row, later) if now else "item_gone", row, later))

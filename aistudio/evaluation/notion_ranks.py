@@ -28,7 +28,7 @@ RANKS_AT_ONCE = 2_000_000  # of relevant rows, held before their metrics are tak
 
 @dataclass(frozen=True)
 class Question:
-    """A notion under a protocol: who asks, what is searched, and the label of each of it."""
+    """A notion under a protocol: the queries, the gallery, and the label of each of their rows."""
 
     notion: Notion
     protocol: str

@@ -44,7 +44,7 @@ class Wanted:
         vectors: an encoder's name, `recall` or `ranking`; None: the recall model's, else the only encoder's.
         columns: beside row_id; None: all but vectors, and pictures only where the format holds them.
         where: column -> what a row must have there.
-        truncate_dim: keep the first so many numbers of each vector, at length one again (Matryoshka models).
+        truncate_dim: how many numbers of each vector to keep, at length one again (Matryoshka models).
         int8: one byte a number.
     """
 

@@ -1,4 +1,4 @@
-"""A byte cache's files in a folder: whole or absent, and together no more than so many bytes, whoever writes.
+"""A byte cache's files in a folder: each complete or absent, together within a limit, with any number of writers.
 
 All processes add what they wrote to one file (`usage`, under a lock), so each knows the sum without looking. Who finds
 it above 7/8 of the limit looks at every file and removes those that were not asked for longest, down to 3/4. What
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 _BLOCK = 4096  # bytes: the least that a file takes
 _FULL, _ROOMY = 7 / 8, 3 / 4  # of the limit: when to remove, and down to what
-_UNTOLD = 1024  # part of the limit that a process may have written and not told
+_UNTOLD = 1024  # part of the limit that a process may have written and not yet added to the sum
 _LEFT_OVER_S = 3600  # after which an unfinished file is one of a process that died
 
 

@@ -37,7 +37,7 @@ class Proxies:
         """The proxy for http or https; ALL_PROXY counts only where there is none for the scheme itself.
 
         Raises:
-            UnusableProxy: it is of a kind that cannot be used (SOCKS), or no address.
+            UnusableProxy: a kind that cannot be used (SOCKS), or no address.
         """
         name = scheme if scheme in self._found else "all"
         return _usable(name, self._found[name]) if name in self._found else None

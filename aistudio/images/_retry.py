@@ -18,7 +18,7 @@ def backoff_s(settings: DownloadSettings, attempt: int, retry_after_s: float | N
     wait = random.uniform(0, ceiling)
     if retry_after_s is None:
         return wait
-    # Spread the rows that were all told the same second.
+    # Spread the rows that were all given the same second.
     return min(settings.backoff_max_s, retry_after_s + wait * 0.1)
 
 

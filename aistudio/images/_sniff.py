@@ -157,7 +157,7 @@ def _text_head(body: bytes) -> str:
 
 
 def webp_canvas(body: bytes) -> tuple[int, int] | None:
-    """(width, height) from a WebP's header: libwebp allocates twice the canvas before it tells its size."""
+    """(width, height) from a WebP's header: libwebp allocates twice the canvas before it reports its size."""
     kind, data = body[12:16], body[20:30]
     if len(data) < 10:
         return None

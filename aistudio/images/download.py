@@ -92,7 +92,7 @@ class Downloader:
         """Yields (position in `requests`, outcome) once for each request, in the order in which they complete.
 
         Nothing raises for a bad row. When `fallback_url` is given it is tried once `image_url` has failed for good;
-        if both fail, the outcome is the first's and the error tells both. Stopping early (break, close()) cancels
+        if both fail, the outcome is the first's and the error names both. Stopping early (break, close()) cancels
         what is under way. Empty input: nothing is yielded.
 
         Args:
@@ -158,7 +158,7 @@ class Downloader:
         if stream.owed_rows:
             rows, size = stream.owed_rows, stream.owed_bytes
             stream.owed_rows = stream.owed_bytes = 0
-            with suppress(RuntimeError):  # closed meanwhile: _next tells
+            with suppress(RuntimeError):  # closed meanwhile: _next reports it
                 self._loop.call_soon_threadsafe(self._consumed, stream, rows, size)
 
     # Everything below runs in the loop's thread.

@@ -18,7 +18,7 @@ class Gate:
         self._under_way = 0
         self._earliest_s = 0.0  # of the next request, by the rate
         self._paused_until_s = 0.0
-        self._window: int | None = None  # after a complaint: so many requests at once, one more for each good answer
+        self._window: int | None = None  # after a complaint: requests at once, one more for each good answer
         self._report = Report()
 
     def enter(self, now: float) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT_WIDTH = 1_024  # sums of so many products of codes are exact in float32, and 128 times as much in 32 bits
+EXACT_WIDTH = 1_024  # sums of this many products of codes are exact in float32, and 128 times as much in 32 bits
 NUM_TRIED = 70  # rows of the trial: whole blocks of every kernel and a rest
 
 Product = Callable[[Any], Any]  # queries (S, P) int8 tensor -> (S, n) tensor of whole numbers, int32 or float32

@@ -18,7 +18,7 @@ from aistudio.index import product
 from aistudio.index.product import LOWEST, Floats, Ints
 
 RESCORE_ROWS = 128  # pairs scored again at once: copies stay in cache; larger ones were fresh memory, up to 6x slower
-PART_QUERIES = 128  # at least so many to a thread: fewer make slow products
+PART_QUERIES = 128  # least queries to a thread: fewer make slow products
 
 _NO_PAIRS = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 

@@ -26,7 +26,7 @@ row_id (or item_id and image_url) and `vector`, `score`, or `query` and `score`.
 beside them (<name>_ours): compare --runs R --name <name>_ours <name>. Lines that fit no row are counted and listed in
 unmatched.parquet (docs/metrics.md)."""
 
-# The paper's names for two of the numbers, told where the run is one of the paper's own experiments.
+# The paper's names for two of the numbers; printed where the run is one of the paper's own experiments.
 PAPER_NAMES = {"hit_rate@5": "recall@5 in the paper", "pairwise_accuracy": "AUC in the paper"}
 PAPER_FORMATS = ("poi_recall", "ranking_pairs")
 

@@ -57,4 +57,4 @@ def _verb(args: Sequence[str] | None) -> int:
 
 def _usage() -> str:
     lines = [f"  {verb:<18} {text}" for verb, text in VERBS.items()]
-    return "\n".join(["usage: aistudio <verb> [options]      aistudio <verb> --help tells more; --version", "", *lines])
+    return "\n".join(["usage: aistudio <verb> [options]      aistudio <verb> --help explains; --version", "", *lines])

@@ -22,7 +22,7 @@ run's folder stay."""
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="aistudio runs", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="FOLDER", help="a folder, s3://, gs:// or az:// prefix")
-    parser.add_argument("--prune", type=float, metavar="DAYS", help="remove runs that are at least so many days old")
+    parser.add_argument("--prune", type=float, metavar="DAYS", help="remove runs that are at least DAYS days old")
     parser.add_argument("--yes", action="store_true", help="remove without a question")
     add_set(parser)
     return parser

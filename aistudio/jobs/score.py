@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from aistudio.jobs.common import conf_parser
-from aistudio.pipeline.stages import stage
+from aistudio.pipeline.start_up import announce
 
 DESCRIPTION = """\
 Score a manifest of image URLs: one stored row per manifest row, with a status, embeddings and scores.
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.start_over and not args.yes:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 
-    stage("checking output and manifest")
+    announce("checking output and manifest")
     from aistudio.pipeline import early_ray
     from aistudio.pipeline.score import prepare, score
     from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary

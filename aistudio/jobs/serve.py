@@ -73,7 +73,7 @@ def _serve(plan: "ServePlan", engines: Any, token: str | None) -> int:
         timeout_keep_alive=30,
     )  # fmt: skip
     server = _server(config)
-    with suppress(KeyboardInterrupt):  # uvicorn has ended in order and tells of the signal
+    with suppress(KeyboardInterrupt):  # uvicorn has shut down and raises the signal again
         server.run()
     print("stopped", flush=True)
     return 0 if server.started else 1

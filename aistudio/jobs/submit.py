@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aistudio import builtin
 from aistudio.errors import ConfigError
 from aistudio.jobs.common import add_set
-from aistudio.pipeline.shipping import is_elsewhere, leaves, requirements, ships, stage
+from aistudio.pipeline.shipping import copy_shipped, is_elsewhere, leaves, requirements, ships
 from aistudio.secrets import refuse_secrets
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     server = JobServer(address)
     with tempfile.TemporaryDirectory(prefix="aistudio-submit-") as folder:
-        size = stage(args.working_dir, Path(folder), args.ship)
+        size = copy_shipped(args.working_dir, Path(folder), args.ship)
         print(f"shipping {size / 1e6:.1f} MB to {address}", file=sys.stderr)
         job_id = server.submit(entrypoint, Path(folder), requirements() if args.install else [], args.job)
     print(f"job {job_id}: {entrypoint}", file=sys.stderr)
@@ -179,9 +179,9 @@ def _inputs(config: "JobConfig", root: Path) -> Iterable[tuple[str, str]]:
     yield from (("manifest.path", path) for path in _paths(config.manifest))
     if config.models.poi_table:
         yield "models.poi_table", config.models.poi_table
-    for stage_name, conf in (("recall", config.models.recall), ("ranking", config.models.ranking)):
+    for role, conf in (("recall", config.models.recall), ("ranking", config.models.ranking)):
         if conf is not None:
-            yield from _model_inputs(f"models.{stage_name}", conf, root)
+            yield from _model_inputs(f"models.{role}", conf, root)
 
 
 def _model_inputs(name: str, conf: str, root: Path) -> Iterable[tuple[str, str]]:

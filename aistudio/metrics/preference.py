@@ -88,7 +88,7 @@ class ShareOf(NamedTuple):
 
 
 class SideBias(NamedTuple):
-    """How much the side decides; None where it cannot be told apart from the preference."""
+    """How much the side decides; None where it cannot be separated from the preference."""
 
     share_left: float | None
     p_left: float | None  # exact, two-sided, of "left and right are chosen alike"

@@ -19,7 +19,7 @@ Pooling = Literal["avg", "gem", "flatten"]
 SMALL_RESNET_WIDTHS = (24, 48, 96, 192)
 OURS = ("seed_cnn", "small_resnet", "efficientnet_lite0")
 CLASSIFIERS = ("fc", "classifier", "heads", "head")  # what torchvision's models call their last layers
-WITH_AUXILIARY = ("googlenet", "inception_v3")  # in training mode these return several results unless told not to
+WITH_AUXILIARY = ("googlenet", "inception_v3")  # in training mode these return several results by default
 GEM_P, GEM_EPS = 3.0, 1e-6
 
 

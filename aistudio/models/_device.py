@@ -22,7 +22,7 @@ def ready_device(device: str, precision: str) -> tuple[torch.device, torch.dtype
     """Return the device and dtype to compute with.
 
     A GPU without bfloat16 is an error, not a silent float16: precision belongs to what a run's scores are of. On a
-    CPU without bfloat16 instructions the numbers are right and only slower, so nothing is said.
+    CPU without bfloat16 instructions the numbers are right and only slower, so there is no warning.
 
     Raises:
         ConfigError: unknown precision; no such GPU here; a GPU that lacks the precision.

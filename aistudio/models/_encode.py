@@ -80,7 +80,7 @@ class BoundedCache(Generic[K, V]):
 
 
 class ImageRunner:
-    """Pixels -> rows, unit rows unless told otherwise, through one image tower.
+    """Pixels -> rows, unit rows by default, through one image tower.
 
     On a CPU equal pixels are encoded once as long as they are remembered: an image that a catalogue repeats costs
     nothing, and gets the very same vector wherever it stands in a batch (a pair of equal images must tie exactly).

@@ -257,11 +257,11 @@ class FusedWorker(_Worker):
         self.load_detectors()
         if self.refusal is not None:
             return
-        turn = self.encoders.turn if run.plan.torch_threads == 1 else None
+        core_lock = self.encoders.core_lock if run.plan.torch_threads == 1 else None
         self.source = ImageSource(
             self.config,
             run.models.specs,
-            turn,
+            core_lock,
             self.encoders.batch_size,
             self.detectors,
             self.exchange,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 
@@ -18,18 +18,20 @@ from aistudio.config import DownloadSettings
 from aistudio.images.host_limits import Allotment, HostLimits, Report
 from aistudio.pipeline.telemetry import Meters
 from aistudio.schema import Status
-from aistudio.scoring.canaries import Answers
 from aistudio.storable import error_text
 from aistudio.timings import Pace
+
+if TYPE_CHECKING:  # its process starts beside the actors', and needs nothing of theirs
+    from aistudio.scoring.canaries import Answers
 
 NAMESPACE = "aistudio"
 _ANSWER_S = 60  # calls are trivial: later than this it is lost
 _REFERENCE_S = 600  # a large model in float32 on a CPU, on a node that has to fetch it first
-POISON_DEATHS = 2  # worker deaths with the same row in hand
+POISON_DEATHS = 2  # worker deaths while processing the same row
 
 
 class Start(NamedTuple):
-    """What a worker is told when it begins a shard."""
+    """The coordinator's answer when a worker begins a shard."""
 
     careful: bool  # an earlier worker died in this shard: announce every row before touching it
     poison: tuple[int, ...]  # rows (indexes of distinct images) not to touch
@@ -216,7 +218,7 @@ class Bookkeeping:
         """See Coordinator.wrong; 0 without an answer."""
         return self._call("wrong", owner, node, what) or 0
 
-    def right(self) -> Answers | None:
+    def right(self) -> "Answers | None":
         """Return the answers that canaries are judged by, waiting for them. None: there are none, as a fact says."""
         found = self._call("right")
         try:

@@ -70,7 +70,7 @@ def open_base(config: JobConfig, *, resumed: bool) -> Earlier | None:
     """Find the base run that the settings name.
 
     Args:
-        resumed: the run has begun. It goes on without a base that is gone, which is said: it only saves work.
+        resumed: the run has begun. It goes on without a base that is gone, with a warning: a base only saves work.
 
     Raises:
         ConfigError: no run is there, or it is the output itself.
@@ -150,7 +150,7 @@ def _scored(store: Store) -> list[tuple[str, int]]:
 
 
 def _identity(base: RunRecord, shards: list[tuple[str, int]], snapshot: Snapshot) -> str:
-    """One sha256 over what is joined: another one, and an earlier attempt's join is of no use."""
+    """One sha256 over what is joined; where it differs, an earlier attempt's join is not used."""
     sides = [base.fingerprint, base.attempt, base.finished_at, shards, snapshot.identity, snapshot.shards]
     return hashlib.sha256(json.dumps(sides, sort_keys=True, default=str).encode()).hexdigest()
 

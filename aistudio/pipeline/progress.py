@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aistudio.pipeline.stages import say as say
-from aistudio.pipeline.stages import stage
+from aistudio.pipeline.start_up import announce
+from aistudio.pipeline.start_up import say as say
 from aistudio.run_record import Sources, Timings
 from aistudio.schema import Reused, Status
 from aistudio.timings import RATE_S, STEADY_S, speed
@@ -86,7 +86,7 @@ class Progress:
         if done and self._first_row is None:
             self._first_row, self._first_done = time.monotonic(), done
             if not self._live:
-                stage("the first rows are scored")
+                announce("the first rows are scored")
         self.timeline.append((round(time.monotonic() - self.started, 1), done, ok))
         if len(self.timeline) > _TIMELINE_POINTS:
             del self.timeline[1:-1:2]

@@ -122,7 +122,7 @@ class Alike:
         return (found | asked) - {None}
 
     def stores(self) -> list[Store]:
-        """Every run that a picture is of."""
+        """Every run that a picture comes from."""
         known = [s for one in self.lists for s in (one.store, one.source)]
         return list({store.root: store for store in known}.values())
 

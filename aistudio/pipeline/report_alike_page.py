@@ -13,7 +13,7 @@ from aistudio.reports.figures import Figure
 from aistudio.schema import CROP_PREFIX, crop_column
 from aistudio.store import Store
 
-FIRST = 10  # results of which the table of classes tells
+FIRST = 10  # first results that the table of classes counts
 CLASSES = 12  # of that table
 Put = Callable[[str, bytes], None]
 

@@ -14,7 +14,7 @@ from aistudio.store import Store, open_store
 _WRITERS = 8  # small files written at once: on S3 a PUT is mostly waiting
 _INDEX = "index.html"
 _FOLDERS = ("assets/", "data/", "thumbs/", "changes/", "changes_csv/")
-_MARK = "assets/app.js"  # tells a report from any other folder with an index.html
+_MARK = "assets/app.js"  # a report has it; another folder with an index.html has not
 
 
 class ReportPlace:

@@ -22,7 +22,7 @@ from aistudio.store import Store
 from aistudio.values import table_rows
 
 _FAILURE_COLUMNS = ["row_id", "item_id", "image_url", "status", "error", "http_status"]
-_MAX_MAP_FILES = 400  # the map's sample comes from at most so many score files, evenly spread
+_MAX_MAP_FILES = 400  # most score files that the map's sample comes from, evenly spread
 
 Place = tuple[str, int]  # score file key, row index in it
 

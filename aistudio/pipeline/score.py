@@ -33,7 +33,7 @@ from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress, rows_done, say
 from aistudio.pipeline.reference import ask_for_reference
 from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
-from aistudio.pipeline.stages import stage
+from aistudio.pipeline.start_up import announce
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
 from aistudio.places import in_bucket
@@ -112,7 +112,7 @@ def prepare(config: JobConfig, *, fetch: bool = True, start: bool = False) -> Pr
         return Prepared(config, store, files, columns, PinnedModels(), {}, {}, record, damaged, missing)
     if start and (record is None or config.start_over or record.state != "complete"):
         early_ray.begin(config.engine)
-        stage("checking the weights, starting Ray")
+        announce("checking the weights, starting Ray")
     pinned = pin_models(config)
     refuse_croppers(pinned.specs)
     models = pinned.facts()
@@ -152,7 +152,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
         refuse_unfinished(store, load_snapshot(store))
     elif not config.start_over and not repair and (finished := _finished(prepared)):
         return finished
-    stage("waiting for Ray")
+    announce("waiting for Ray")
     with stop_signals() as arm, connect(config.engine) as resources:
         arm()
         plan = make_plan(config.engine, resources, prepared.pinned.num_bytes)
@@ -168,16 +168,16 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
         run_record.open_record(store, record, new=prepared.record is None and not prepared.record_damaged)
         try:
             clean_up(prepared, repair)
-            stage("reading the manifest")
+            announce("reading the manifest")
             snapshot = load_snapshot(store) or new_snapshot(prepared, attempt, plan.num_actors, repair)
             delta = None
             if prepared.base is not None and retry is None:
-                stage("joining the manifest with the base run")
+                announce("joining the manifest with the base run")
                 delta, facts = join_base(
                     prepared.base, config, prepared.pinned, store, snapshot, attempt, resources.cpus
                 )
                 record = record.model_copy(update={"delta": facts})
-            stage("loading the models")
+            announce("loading the models")
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record.fingerprint, retry, prepared.pinned, delta,
                              has_delta_columns(store, snapshot))  # fmt: skip
@@ -236,7 +236,7 @@ def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
     """Score the listed shards.
 
     Raises:
-        FailingRowsError: so many rows fail in the shards scored first that more than engine.max_failed_share will.
+        FailingRowsError: judged by the shards scored first, more rows will fail than engine.max_failed_share allows.
     """
     config = JobConfig.model_validate(run.config)
     coordinator = start_coordinator(run.coordinator, run.config["output"], config.download)

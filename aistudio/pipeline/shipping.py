@@ -46,7 +46,7 @@ def leaves(value: object, key: str = "") -> Iterable[str]:
         yield f"{key}={value}"
 
 
-def stage(source: Path, target: Path, ship: Sequence[Path] = ()) -> int:
+def copy_shipped(source: Path, target: Path, ship: Sequence[Path] = ()) -> int:
     """Copy what is shipped from the working directory into an empty folder; returns its bytes.
 
     Raises:

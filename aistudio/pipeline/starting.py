@@ -89,7 +89,7 @@ def kill_descendants(keep: set[int] | None = None) -> None:
 
 
 def descendants() -> list[int]:
-    """Children of this process and theirs, as /proc tells at this moment."""
+    """Children of this process and theirs, as /proc lists them at this moment."""
     parents: dict[int, int] = {}
     for entry in _PROC.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a process that has just ended

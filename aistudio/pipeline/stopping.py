@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop in order, but stop. What is stored then is whole at any moment, so haste loses nothing."""
+"""SIGINT and SIGTERM: the first asks Ray to shut down, the second ends the process. Stored files are complete."""
 
 import contextlib
 import os

@@ -19,7 +19,7 @@ from aistudio.errors import TOO_MANY_FAILED, AIStudioError, ConfigError
 _POLL_S = 0.5
 _STATE_AFTER_LOGS_S = 60.0  # the log stream may end a little before the state is written
 _STOP_S = 60.0
-_REATTACH = 5  # times that a broken log stream is taken up again in a row
+_REATTACH = 5  # times in a row that a broken log stream is opened again
 _OURS = (0, 1, 2, TOO_MANY_FAILED)  # exit codes that mean something; see jobs/common.py
 _TAIL = 4000  # characters
 _AGENT_S = 30.0  # for the head's job agent to come up

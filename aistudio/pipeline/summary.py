@@ -26,7 +26,7 @@ from aistudio.timings import Speed, speed
 if TYPE_CHECKING:
     from aistudio.pipeline.score import Prepared, Result
 
-_LEDGER_LIMIT_S = 3.0  # who pressed Ctrl-C wants to be gone
+_LEDGER_LIMIT_S = 3.0  # after Ctrl-C the process should end soon
 
 
 def print_dry_run(prepared: "Prepared") -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from aistudio.reports.figures import Figure, Series
 
-_BARS = 60  # at most so many points of a score distribution
+_BARS = 60  # most points of a score distribution
 _DIAGONAL = [[0.0, 0.0], [1.0, 1.0]]
 
 

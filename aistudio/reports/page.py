@@ -36,7 +36,7 @@ PAGES: dict[str, str] = {  # file name without .html -> title, in the order of t
 
 @dataclass(frozen=True)
 class Site:
-    """What every page shows: the report's title, the run it tells of and the pages that exist."""
+    """What every page shows: the report's title, its run and the pages that exist."""
 
     title: str
     run: str  # path or URL of the run folder

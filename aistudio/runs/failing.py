@@ -1,4 +1,4 @@
-"""When do so many rows fail that a run should say so, and when is it sure of that before its end?
+"""Whether too many rows fail for a run to end well, and when that is certain before its end.
 
 `engine.max_failed_share` is the limit. Some shards, drawn at random from the whole work list, are scored first: a
 catalogue sorted by host is not judged by its first host. After each of them the mean share of failed rows is tested

@@ -210,7 +210,7 @@ def _crop_columns(store: Store, snapshot: Snapshot, done: set[str]) -> list[str]
         try:
             schema = store.read_metadata(layout.scores_key(shard.name))[0]
         except StoreError:
-            continue  # found and told by _check
+            continue  # found and reported by _check
         return [f.name for f in schema if f.name.startswith(CROP_PREFIX) and f.type == CROP_TYPE]
     return []
 

@@ -77,7 +77,7 @@ def _read(store: Store) -> RunRecord:
 
 
 def refuse_other_run(record: RunRecord, shape: dict[str, Any], place: str) -> None:
-    """Raises RunMismatchError naming every difference when the folder is of another run."""
+    """Raises RunMismatchError naming every difference when the folder belongs to another run."""
     found = differences(record.shape, shape)
     if found:
         lines = "\n  ".join(found)

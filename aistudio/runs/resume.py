@@ -74,7 +74,7 @@ def has_delta_columns(store: Store, snapshot: Snapshot) -> bool:
         try:
             return names <= set(store.read_metadata(key)[0].names)
         except StoreError:
-            continue  # found and told by the ledger
+            continue  # found and reported by the ledger
     return True
 
 

@@ -76,7 +76,7 @@ def find_batch_size(
     """Find the smallest power of two that is about as fast as any that fits.
 
     Args:
-        run: one batch of so many images through the models; returns when the device has finished.
+        run: sends one batch of that many images through the models; returns when the device has finished.
         largest: where to stop at the latest.
         clock: seconds.
 

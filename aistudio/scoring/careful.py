@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from aistudio.schema import Status
 from aistudio.scoring.image_source import ImageRow, refused
 
-# One row at a time in the whole process: with two in hand, a death could not be pinned to either.
+# One row at a time in the whole process: with two in progress, a death could not be blamed on either.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -24,7 +24,7 @@ class Care:
 
     @contextmanager
     def row(self, number: int) -> Iterator[None]:
-        """Everything that is done to a row belongs inside; whoever consumes a generator asks for the next when done."""
+        """Process one row inside this block. A consumer must be done with a row before it asks for the next."""
         with _ONE_AT_A_TIME:
             self._announce(number)
             yield

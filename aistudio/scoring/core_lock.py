@@ -1,11 +1,11 @@
-"""Taking turns at what an actor has one of, and a clock that does not count the queue."""
+"""The lock on the one core that an actor has, and a clock that does not count the waiting for it."""
 
 import threading
 import time
 
 
-class Turn:
-    """`with turn: ...`, one thread at a time."""
+class CoreLock:
+    """`with core_lock: ...`, one thread at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,7 +20,7 @@ class Turn:
         self._lock.release()
 
     def clock(self) -> float:
-        """As time.perf_counter(), but it stands still while the calling thread waits for its turn."""
+        """As time.perf_counter(), but it stands still while the calling thread waits for the lock."""
         return time.perf_counter() - self._waited_s()
 
     def _waited_s(self) -> float:

@@ -13,7 +13,7 @@ from aistudio.models import ImageEncoder, LoadKeywords, RankingModel, RecallMode
 from aistudio.schema import EMBEDDING, RANK_EMBEDDING, encoder_column
 from aistudio.scoring.batch_size import LARGEST, SMALLEST, CudaMemory, DeviceMemory, find_batch_size, largest_useful
 from aistudio.scoring.canaries import fixed_inputs
-from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.core_lock import CoreLock
 from aistudio.scoring.pinned_models import PinnedModels, load_pinned, load_poi_table
 
 R = TypeVar("R")
@@ -93,7 +93,7 @@ class Encoders:
         self.recall, self.ranking = loaded.recall, loaded.ranking
         self.towers = find_towers(loaded)
         self._specs, self.crops = models.specs, models.crops
-        self._turn = Turn()
+        self._core_lock = CoreLock()
         self._thread = None if device.name == "cuda" else ThreadPoolExecutor(1, thread_name_prefix="model")
         self.batch_size = device.batch_size
         self._facts: dict[str, str] = {}
@@ -118,13 +118,13 @@ class Encoders:
         self._encode([np.broadcast_to(np.uint8(0), (num_images, s.size, s.size, 3)) for s in self._specs])
 
     @property
-    def turn(self) -> Turn | None:
+    def core_lock(self) -> CoreLock | None:
         """Held while a model works; None on a GPU, where images need none."""
-        return None if self._thread is None else self._turn
+        return None if self._thread is None else self._core_lock
 
     def clock(self) -> float:
         """Return seconds, without those in which the calling thread waited for its turn."""
-        return self._turn.clock()
+        return self._core_lock.clock()
 
     def facts(self) -> dict[str, str]:
         """Say for run.json which columns share an image tower, and what was found out about the GPU."""
@@ -145,26 +145,26 @@ class Encoders:
         return self._encode([np.stack(p) for p in zip(*pixels, strict=True)])
 
     def _encode(self, stacked: Sequence[np.ndarray]) -> list[np.ndarray]:
-        with self.turn or nullcontext():
+        with self.core_lock or nullcontext():
             return [
                 self._run(lambda m=model: m.encode_images(stacked[self._specs.index(m.image_spec)]))  # type: ignore[misc]
                 for model in self.towers.models
             ]
 
     def _run(self, call: Callable[[], R]) -> R:
-        """On a CPU in one thread, whoever asks: each thread has memory of its own, which caches would have to hold."""
+        """On a CPU always in the same thread: each thread has memory of its own, which caches would have to hold."""
         return call() if self._thread is None else self._thread.submit(call).result()
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode texts as (N,D) float32 unit vectors; the run has a recall model."""
         assert self.recall is not None
-        with self._turn:
+        with self._core_lock:
             return self._run(partial(self.recall.encode_texts, list(texts)))
 
     def rank(self, vectors: np.ndarray, texts: Sequence[str], poi_names: Sequence[str | None]) -> np.ndarray:
         """Score (N,D) image vectors with their rows' texts and POI names: (N,) float32; there is a ranking model."""
         assert self.ranking is not None
-        with self._turn:
+        with self._core_lock:
             return self._run(partial(self.ranking.rank, vectors, list(texts), list(poi_names)))
 
 

@@ -25,7 +25,7 @@ from aistudio.images.download import Downloader, Fetched
 from aistudio.images.host_limits import Exchange
 from aistudio.images.validators import Validators
 from aistudio.schema import Crop, Reused, Status
-from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.core_lock import CoreLock
 from aistudio.scoring.decoding import Decoders, Group
 from aistudio.scoring.isolate import described, raise_if_stopped
 from aistudio.secrets import redact
@@ -94,15 +94,15 @@ class _Job(NamedTuple):
 class ImageSource:
     """Downloads and decodes. One per actor; `images` may be called from several threads at once.
 
-    With `turn`, images are decoded `batch_size` at a time by whoever holds it: in an actor that has one core, decoding
-    beside the model only costs both their caches. Without, `engine.decode_threads` decode ahead of who asks.
+    With `core_lock`, images are decoded `batch_size` at a time by whoever holds it: in an actor that has one core,
+    decoding beside the model only costs both their caches. Without, `engine.decode_threads` decode ahead of who asks.
     """
 
     def __init__(
         self,
         config: JobConfig,
         specs: Sequence[ImageSpec],
-        turn: Turn | None = None,
+        core_lock: CoreLock | None = None,
         batch_size: int = 1,
         detectors: Mapping[DetectorSettings, Cropper] | None = None,
         exchange: Exchange | None = None,
@@ -116,10 +116,10 @@ class ImageSource:
             exchange: agrees on each host's limits with the other workers (images/host_limits.py).
             anew: fetches what the byte cache has, too.
         """
-        self._config, self._specs, self._turn, self._detectors = config, tuple(specs), turn, detectors or {}
-        self._group = batch_size if turn is not None else _GROUP
+        self._config, self._specs, self._core_lock, self._detectors = config, tuple(specs), core_lock, detectors or {}
+        self._group = batch_size if core_lock is not None else _GROUP
         self._downloader = Downloader(config.download, config.store, exchange=exchange, anew=anew)
-        threads = config.engine.decode_threads if turn is None else 1
+        threads = config.engine.decode_threads if core_lock is None else 1
         limit_s = config.images.decode_timeout_s
         self._decoders = Decoders(lambda job: self._decode(job), _too_slow(limit_s), threads, limit_s)
         self._ahead = threads + 1  # groups, per call
@@ -169,8 +169,8 @@ class ImageSource:
         arriving = self._downloader.stream(requests, _validators(numbers, base if ask and not again else {}))
         jobs = (_Job(numbers[at], fetched, base.get(numbers[at])) for at, fetched in arriving)
         while group := list(islice(jobs, self._group)):
-            if self._turn is not None:
-                with self._turn:
+            if self._core_lock is not None:
+                with self._core_lock:
                     rows = self._decoders.rows(self._decoders.submit(group))
                 yield from rows
                 continue

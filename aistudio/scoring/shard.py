@@ -84,7 +84,7 @@ class ShardScorer:
             rows: candidate rows (schema.candidate_schema).
             distinct: their distinct images.
             images: an ImageRow for each distinct image, in any order.
-            report: told the counts so far, at most once a second.
+            report: called with the counts so far, at most once a second.
             known: what the base run has of these rows; its vectors come with the images that are taken over.
 
         Returns:

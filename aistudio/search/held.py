@@ -192,7 +192,7 @@ def _within(column: pa.ChunkedArray, name: str, wanted: Range) -> Mask:
 
 
 class Combined:
-    """Puts queries that come at once into one product: whoever finds the sieve free works for all that wait."""
+    """Puts queries that come at once into one product: the thread that finds the sieve free works for all that wait."""
 
     def __init__(self, sieve: Int8Sieve) -> None:
         self._sieve, self._waiting = sieve, list[_Waiting]()

@@ -101,7 +101,7 @@ def open_copy(gallery: Searched, columns: Sequence[str], num_rows: int, dim: int
 
     Args:
         columns: kept beside the keys.
-        num_rows: at most so many; says how much room is needed.
+        num_rows: an upper bound, from which the room needed follows.
 
     Raises:
         ConfigError: no room on the disk. StoreError: a score file is damaged.

@@ -8,7 +8,7 @@ import time
 from typing import TextIO
 
 EVERY_S = 10.0
-LONG_S = 600.0  # from here on it is said that a sample of the queries would do
+LONG_S = 600.0  # longer searches suggest a sample of the queries
 SAMPLE = 5_000  # queries: a share is then known to 1.4 points or better (95 %)
 
 

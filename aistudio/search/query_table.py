@@ -55,7 +55,7 @@ class QueryTable:
 def read_query_table(place: str, config: JobConfig) -> QueryTable:
     """Read the queries of a file, or of `fashioniq:ROOT` and its like.
 
-    A data set's split and categories are those of the run's manifest where that is of the same data set: queries of
+    A data set's split and categories are the run's manifest's where both come from the same data set: queries of
     the gallery that was scored, their texts as published for these categories.
 
     Args:

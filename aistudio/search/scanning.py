@@ -60,7 +60,7 @@ class Part:
     code_S: Ints = field(default_factory=lambda: NONE)  # where there is a filter; ascending
     ceiling: float | None = None  # a row with a higher score is nearly equal to the query
     wanted: tuple[Relevance, ...] = ()  # relevant rows, to be found among the eligible ones
-    explain: int = 0  # rows told for each vector and skip
+    explain: int = 0  # rows listed for each vector and reason
     most_near: int | None = None  # nearly equal pairs that are held; None: however many there are
 
 

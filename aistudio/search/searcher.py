@@ -272,7 +272,7 @@ class Searcher:
             leave_out: of the question's own pictures: `item`, `row`, `copies`.
             diversify: column -> most results of each of its values.
             duplicate_cosine: rows more alike than this are copies too.
-            explain: rows told for each reason of leaving out.
+            explain: rows listed for each reason of leaving out.
 
         Raises:
             ConfigError: a column that is not held, or a list deeper than DEEPEST.

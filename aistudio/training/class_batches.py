@@ -1,4 +1,4 @@
-"""Batches of P classes x K images, drawn from a seed for each epoch, that can be taken up again in the middle.
+"""Batches of P classes x K images, drawn from a seed for each epoch; an epoch can be resumed in the middle.
 
 An epoch's batches are a function of the seed, the epoch and the labels alone, so three numbers say where a training
 stands. With several workers each gets classes of its own in every step.
@@ -83,7 +83,7 @@ class ClassBatches:
         """Go on where `state` says.
 
         Raises:
-            ConfigError: the state is of another seed or of other images.
+            ConfigError: the state belongs to another seed or to other images.
         """
         for name, mine in (("seed", self._seed), ("num_images", self._num_images)):
             if state[name] != mine:  # type: ignore[literal-required]

@@ -1,4 +1,4 @@
-"""The `drawn:` source of the task composer: pictures with what they show, which tells what may be asked of them."""
+"""The `drawn:` source of the task composer: pictures with what they show, from which the questions follow."""
 
 import csv
 import dataclasses

@@ -55,7 +55,7 @@ class Pairs(Protocol):
 
 @dataclass(frozen=True)
 class QuestionPairs:
-    """Each question once in an epoch; which of its right pictures is the target, and how it is said, is drawn."""
+    """Each question once in an epoch; its target, one of its right pictures, and its wording are drawn."""
 
     questions: Sequence[Question]
     left_out: dict[str, int] = field(default_factory=dict)

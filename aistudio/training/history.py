@@ -1,4 +1,4 @@
-"""What a training tells: a progress line, metrics.csv always, TensorBoard files where that is installed."""
+"""Records of a training: a progress line, metrics.csv always, TensorBoard files where that is installed."""
 
 import csv
 import io

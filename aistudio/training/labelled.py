@@ -138,7 +138,7 @@ class LabelledSource(Source):
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """N usable rows of a data set: their numbers, images, labels, and what tells copies of an image."""
+    """N usable rows of a data set: their numbers, images, labels, and the hashes that mark copies of an image."""
 
     row: NDArray[np.int64]
     image: NDArray[np.int64]

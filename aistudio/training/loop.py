@@ -281,7 +281,7 @@ def load_trained(module: nn.Module, names: Sequence[str], tensors: dict[str, tor
     """Copy a checkpoint's tensors into a module. Raises WeightsError when they are of another module."""
     mine = trained_tensors(module, names)
     if mine.keys() != tensors.keys() or any(mine[n].shape != tensors[n].shape for n in mine):
-        raise WeightsError("the checkpoint is of a model of another architecture, or trains other parts of it")
+        raise WeightsError("the checkpoint belongs to another architecture, or to a training of other parts")
     with torch.no_grad():
         for name, value in mine.items():
             value.copy_(tensors[name])

@@ -1,4 +1,4 @@
-"""What a metric-learning batch tells beside its loss, and the warnings when a training has stopped learning."""
+"""Numbers of a metric-learning batch beside its loss, and the warnings when a training has stopped learning."""
 
 import math
 

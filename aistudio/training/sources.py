@@ -34,7 +34,7 @@ THUMBNAIL = "thumbnail"
 
 @dataclass(frozen=True)
 class Source:
-    """One stream of rows. `identity` tells it from others and changes with its content."""
+    """One stream of rows. `identity` differs from every other stream's and changes with the content."""
 
     identity: str
     name: str  # for people
@@ -149,7 +149,7 @@ def job_config(settings: SourceSettings, training: TrainSettings, cache: Path) -
 
 
 def run_identity(store: Store) -> str:
-    """Return what tells a run's content: names and sizes of its score files, and its settings' fingerprint."""
+    """Return what identifies a run's content: names and sizes of its score files, and its settings' fingerprint."""
     files = [[e.key, e.size] for e in store.list(run_layout.SCORES)]
     return _digest({"files": files, "fingerprint": recorded(store).fingerprint or None})
 

@@ -22,7 +22,7 @@ class TripletOptions:
     mining: all triplets; `hard`: for each anchor its farthest positive and nearest negative; `semihard`: those with
     D(a,p) < D(a,n) <= D(a,p) + m; `violating`: those with a loss above 0. margin None: the soft margin, which has no
     semi-hard or violating triplets. nonzero_mean: mean over the triplets with a loss above 0 only, as
-    pytorch-metric-learning does unless told otherwise: such a curve does not fall smoothly.
+    pytorch-metric-learning does by default: such a curve does not fall smoothly.
     """
 
     mining: Mining = "all"

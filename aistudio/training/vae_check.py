@@ -1,4 +1,4 @@
-"""How well an exported VAE keeps and tells apart images that it never saw: reconstruction, KL, units that are alive."""
+"""How well an exported VAE does on images that it never saw: reconstruction, separation, KL, units that are alive."""
 
 from typing import NamedTuple
 

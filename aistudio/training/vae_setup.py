@@ -43,7 +43,7 @@ def set_up_vae(settings: VaeTraining, team: Team, device: torch.device, say: Say
 
 def _begin(cfg: ModelConfig, settings: VaeTraining) -> VaeModel:
     if cfg.family != "vae":
-        raise ConfigError(f"model: {cfg.name} is of family {cfg.family}; task vae trains the family vae")
+        raise ConfigError(f"model: {cfg.name} belongs to family {cfg.family}; task vae trains the family vae")
     if settings.init == "weights":
         return open_model(cfg)
     with torch.random.fork_rng(devices=[]):

@@ -64,7 +64,7 @@ def download(
             discard(part)
         except (OSError, http.client.HTTPException) as e:
             progressed = size_of(part) > before
-            if attempt + 1 == tries or not (progressed or patient):  # trying on is of no use
+            if attempt + 1 == tries or not (progressed or patient):  # another try would fail alike
                 raise UnreachableError(_unreachable(url, part, e)) from None
             if not progressed:
                 time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))

@@ -27,7 +27,7 @@ class Whole(Exception):
 
 
 class Stale(Exception):
-    """The unfinished file is of another version: it is of no use."""
+    """The unfinished file belongs to another version and cannot be continued."""
 
 
 class Answer(NamedTuple):

@@ -82,8 +82,8 @@ def test_a_mistake_is_one_clear_message_and_exit_code_2(args, message, tmp_path)
 def test_what_a_job_does_is_said_before_anything_heavy_is_imported():
     """And help of any verb loads no torch, no Ray, no settings."""
     code = (
-        "import sys, aistudio.jobs.score as job, aistudio.config, aistudio.pipeline.stages as stages\n"
-        "stages.stage('checking'); print(*sys.modules)"
+        "import sys, aistudio.jobs.score as job, aistudio.config, aistudio.pipeline.start_up as start_up\n"
+        "start_up.announce('checking'); print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert re.fullmatch(r" +\d+\.\d s  checking\n", run.stderr)

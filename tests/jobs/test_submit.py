@@ -21,7 +21,7 @@ from ray.job_submission import JobStatus
 from aistudio.errors import AIStudioError, ConfigError
 from aistudio.jobs.submit import _entrypoint, build_parser
 from aistudio.pipeline import submission
-from aistudio.pipeline.shipping import leaves, requirements, ships, stage
+from aistudio.pipeline.shipping import copy_shipped, leaves, requirements, ships
 from aistudio.pipeline.submission import JobServer
 from aistudio.secrets import refuse_secrets
 from tests.training import tiny_training
@@ -124,7 +124,7 @@ def test_code_and_conf_are_shipped_and_nothing_else(tmp_path):
         (here / name).write_text("x")
     (here / "gone").symlink_to(here / "nowhere")
     target = tmp_path / "target"
-    size = stage(here, target, [Path("weights/big")])
+    size = copy_shipped(here, target, [Path("weights/big")])
     shipped = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()}
     wanted = {"aistudio/a.py", "aistudio/data/kept.txt", "conf/x.yaml", "weights/demo/r.safetensors",
               "weights/big/w.bin"}  # fmt: skip
@@ -132,7 +132,7 @@ def test_code_and_conf_are_shipped_and_nothing_else(tmp_path):
     every = [str(p.relative_to(here)) for p in here.rglob("*") if p.is_file()]
     assert {p for p in every if ships(Path(p), [Path("weights/big")])} == wanted
     with pytest.raises(ConfigError, match="--ship nothing: no such file"):
-        stage(here, tmp_path / "other", [Path("nothing")])
+        copy_shipped(here, tmp_path / "other", [Path("nothing")])
 
 
 def test_too_much_to_ship_is_refused_by_name(tmp_path):
@@ -141,7 +141,7 @@ def test_too_much_to_ship_is_refused_by_name(tmp_path):
     with (here / "huge.bin").open("wb") as f:
         f.truncate(201_000_000)  # sparse
     with pytest.raises(ConfigError, match=r"201 MB would be shipped, at most 200: huge.bin 201 MB"):
-        stage(here, tmp_path / "target")
+        copy_shipped(here, tmp_path / "target")
 
 
 def test_requirements_are_exact_and_leave_ray_to_the_cluster():

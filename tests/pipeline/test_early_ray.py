@@ -75,7 +75,7 @@ def test_what_python_says_meanwhile_is_seen_and_what_the_core_says_is_not():
     code = """
 import os, sys
 from aistudio.pipeline.early_ray import quiet_stderr
-from aistudio.pipeline.stages import say
+from aistudio.pipeline.start_up import say
 with quiet_stderr():
     os.write(2, b"the core\\n")
     say("a stage: 西湖")

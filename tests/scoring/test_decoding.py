@@ -1,4 +1,4 @@
-"""Decoding in groups: order, the time limit of one image, and whose turn it is."""
+"""Decoding in groups: order, the time limit of one image, and who holds the lock on the core."""
 
 import threading
 import time
@@ -7,9 +7,9 @@ import pytest
 
 from aistudio.config import ImageSpec
 from aistudio.schema import Status
-from aistudio.scoring import core_lock as _turn
+from aistudio.scoring import core_lock as _core_lock
 from aistudio.scoring import image_source as sources
-from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.core_lock import CoreLock
 from aistudio.scoring.decoding import Decoders
 from aistudio.scoring.image_source import ImageSource
 
@@ -72,7 +72,7 @@ def test_an_error_that_nobody_foresaw_reaches_the_caller():
         made.rows(made.submit([1, 0]))
 
 
-class WatchedTurn(Turn):
+class WatchedLock(CoreLock):
     """Knows whether it is held, and how often it was taken."""
 
     held, times = False, 0
@@ -88,29 +88,29 @@ class WatchedTurn(Turn):
 
 def test_the_clock_of_a_turn_stands_still_in_the_queue(monkeypatch):
     time_s, asked = [0.0], []
-    turn, clocks = Turn(), []
+    lock, clocks = CoreLock(), []
 
     def now():
         value = time_s[0]
         asked.append(threading.get_ident())
         return value
 
-    monkeypatch.setattr(_turn.time, "perf_counter", now)
+    monkeypatch.setattr(_core_lock.time, "perf_counter", now)
 
     def second():
-        clocks.append(turn.clock())
-        with turn:
-            clocks.append(turn.clock())
+        clocks.append(lock.clock())
+        with lock:
+            clocks.append(lock.clock())
             time_s[0] += 5
-            clocks.append(turn.clock())
+            clocks.append(lock.clock())
 
-    with turn:
+    with lock:
         thread = threading.Thread(target=second)
         thread.start()
         while asked.count(thread.ident) < 2:  # until it has come to the queue
             time.sleep(0.001)
         time_s[0] += 100  # the second thread waits all the while
-        assert turn.clock() == 100  # the first does not
+        assert lock.clock() == 100  # the first does not
     thread.join(20)
     assert clocks == [0, 0, 5]
 
@@ -132,10 +132,10 @@ def requests(image_server):
 def test_with_a_turn_images_are_decoded_group_by_group_while_it_is_held(
     requests, make_config, monkeypatch, release, hangs
 ):
-    turn, decode, sizes = WatchedTurn(), sources.decode, []
+    lock, decode, sizes = WatchedLock(), sources.decode, []
 
     def watched(body, specs, settings, detectors):
-        assert turn.held
+        assert lock.held
         sizes.append(len(body))
         if hangs and len(sizes) == 3:
             release.wait(30)
@@ -143,9 +143,9 @@ def test_with_a_turn_images_are_decoded_group_by_group_while_it_is_held(
 
     monkeypatch.setattr(sources, "decode", watched)
     config = make_config("m.csv", images={"decode_timeout_s": 0.5})
-    source = ImageSource(config, [ImageSpec(size=8)], turn, batch_size=6)
+    source = ImageSource(config, [ImageSpec(size=8)], lock, batch_size=6)
     found = sorted(source.images(requests))
-    assert [i.number for i in found] == list(range(20)) and turn.times == 4 and not turn.held  # 6 + 6 + 6 + 2
+    assert [i.number for i in found] == list(range(20)) and lock.times == 4 and not lock.held  # 6 + 6 + 6 + 2
     failed = [i for i in found if i.status != Status.OK and i.number % 5 != 4]
     assert len(failed) == hangs and all("took longer than 0.5 s" in (i.error or "") for i in failed)
     assert all(i.status == Status.HTTP_ERROR for i in found if i.number % 5 == 4)

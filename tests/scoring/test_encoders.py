@@ -9,7 +9,7 @@ from aistudio.config import EngineSettings, ImageSpec, parse_config
 from aistudio.pipeline.actors import _limit_threads
 from aistudio.pipeline.plan import Resources, make_plan
 from aistudio.scoring import encoders as encoders_module
-from aistudio.scoring.core_lock import Turn
+from aistudio.scoring.core_lock import CoreLock
 from aistudio.scoring.encoders import Device, Encoders, Models, find_towers
 from aistudio.scoring.pinned_models import PinnedModels
 
@@ -62,7 +62,7 @@ def encoders(recall=None, ranking=None, batch_size=0, **named) -> Encoders:
     made = Encoders.__new__(Encoders)  # loading needs files, and a device
     made.recall, made.ranking = recall, ranking
     made.towers = find_towers(Models(recall, ranking, named))
-    made._turn, made._thread = Turn(), None
+    made._core_lock, made._thread = CoreLock(), None
     made.batch_size, made._facts = batch_size, {}
     made._specs = tuple(dict.fromkeys(model.image_spec for model in made.towers.models))
     return made

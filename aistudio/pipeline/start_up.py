@@ -1,4 +1,4 @@
-"""What a job is doing, said from the first half second on: one line on standard error as each stage begins."""
+"""Says what a job is doing, from the first half second on: a line on standard error as each step begins."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from typing import IO, TextIO
 _begun = time.monotonic()  # this module is among the first that a job imports
 
 
-def stage(text: str) -> None:
+def announce(text: str) -> None:
     """Say what begins, after the seconds that have passed since the job began."""
     say(f"{time.monotonic() - _begun:6.1f} s  {text}")
 
