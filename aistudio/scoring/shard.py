@@ -382,7 +382,9 @@ def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: d
     """Outcomes of the rows' images, but `model_error` where `errors` (by row) says that the rest of a row failed."""
     take = pa.array(of_row)
     fields = [f for f in (*OUTCOME_FIELDS, *DELTA_FIELDS) if f.name not in ("recall_score", "rank_score")]
-    columns = {f.name: pa.array([_plain(getattr(o, f.name)) for o in outcomes], f.type).take(take) for f in fields}
+    values: dict[str, Iterable[Any]] = dict(zip(ImageRow._fields, zip(*outcomes, strict=True), strict=True))
+    values |= {name: map(str, values[name]) for name in ("status", "reused")}  # of an enumeration
+    columns = {f.name: pa.array(list(values[f.name]), f.type).take(take) for f in fields}
     if errors:
         hit = pa.array(np.isin(np.arange(len(of_row)), list(errors)))
         told = pa.array([errors.get(i) for i in range(len(of_row))], pa.string())
@@ -396,7 +398,3 @@ def _boxes(outcomes: Sequence[ImageRow], spec: int) -> pa.Array:
     """Return where each image was cropped to for a pixel format, null where it was not (schema.CROP_TYPE)."""
     boxes = [o.crops[spec] if len(o.crops) > spec else None for o in outcomes]
     return pa.array([box and box._asdict() for box in boxes], CROP_TYPE)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Status | Reused) else value
