@@ -29,11 +29,11 @@ def test_private_parts_of_ray_are_guarded():
     for path, text in SOURCES.items():
         lines = text.splitlines()
         for i, line in enumerate(lines):
-            if re.match(r"\s*(from|import) ray\._private", line):
+            if re.match(r"\s*(from|import) ray\.(_private|data\._internal)", line):
                 assert any("try:" in before for before in lines[max(0, i - 2) : i]), path
                 assert any("ImportError" in after for after in lines[i : i + 6]), path
                 found += 1
-    assert found == 4
+    assert found == 5
 
 
 def test_a_ray_without_them_is_used_all_the_same(monkeypatch, tmp_path):

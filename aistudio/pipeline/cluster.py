@@ -54,6 +54,8 @@ def connect(settings: EngineSettings) -> Iterator[Resources]:
             stack.enter_context(start.finished(settings.start_timeout_s))
         stack.callback(ray.shutdown)
         _configure_data()
+        if cluster_address(settings) is None:
+            stack.enter_context(early_ray.nothing_to_scale())
         yield cluster_resources(settings)
 
 
@@ -207,7 +209,7 @@ def no_room(bundles: Sequence[Bundle], resources: Resources, limit_s: float) -> 
     return (
         f"the cluster had no room for this run within {limit_s:g} s: it needs at least {wanted} at once, free are "
         f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU of {resources}. Other jobs hold the rest, or no "
-        "single node is large enough (`ray status` tells); raise engine.schedule_timeout_s or "
+        "single node is large enough (see `ray status`); raise engine.schedule_timeout_s or "
         "engine.scale_up_timeout_s to wait longer"
     )
 

@@ -114,6 +114,47 @@ def without_helpers() -> Iterator[None]:
             setattr(Node, name, start)
 
 
+class _OneMachine:
+    """What Ray Data asks about a cluster that may grow, answered for a machine that does not."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Take what the client of Ray's own coordinator takes."""
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        self._reserved = {node["NodeID"]: dict(node["Resources"]) for node in nodes}
+
+    def request_resources(self, *_: Any, **__: Any) -> None:
+        """Ask for nothing."""
+
+    def cancel_request(self) -> None:
+        """Nothing was asked for."""
+
+    def get_reserved_resources(self) -> dict[str, dict[str, float]]:
+        return self._reserved
+
+
+@contextmanager
+def nothing_to_scale() -> Iterator[None]:
+    """Within the block Ray Data runs without the actor that shares a cluster out: a process, and a second of waiting.
+
+    For a Ray that has this machine alone and this run alone. Ray 2.60 has no setting for it, and a version that has it
+    elsewhere starts it as ever.
+    """
+    name = "DefaultAutoscalingCoordinator"
+    try:
+        from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as module
+    except ImportError:
+        yield
+        return
+    if (found := getattr(module, name, None)) is None:
+        yield
+        return
+    setattr(module, name, _OneMachine)
+    try:
+        yield
+    finally:
+        setattr(module, name, found)
+
+
 def _begin_quietly() -> None:
     with quiet_stderr():
         begin_local()
@@ -139,7 +180,7 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         if own is None:
             os.close(kept)
-        elif sys.stderr is own:  # whoever kept it meanwhile, a log's handler say, may go on with it
+        elif sys.stderr is own:  # a log handler may have kept it meanwhile and can go on with it
             sys.stderr = before
 
 

@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -192,10 +191,12 @@ def _with_outcome(table: pa.Table) -> pa.Table:
 
 def _hash(table: pa.Table, names: Sequence[str]) -> pa.Array:
     """64 bits of a hash of some columns of text, the same in every process; null is not the empty text."""
+    from pandas.util import hash_array  # half a second, which an actor that only reads the join would pay at its start
+
     columns = [pc.fill_null(table[name].cast(pa.string()), _NOTHING) for name in names]
     joined = pc.binary_join_element_wise(*columns, _NOTHING) if len(columns) > 1 else columns[0]
     texts = joined.to_numpy().astype(object)
-    return pa.array(pd.util.hash_array(texts, categorize=False))
+    return pa.array(hash_array(texts, categorize=False))
 
 
 def _write_parts(run: Store, step: str, group: Group, tables: list[pa.Table], parts: int) -> None:
