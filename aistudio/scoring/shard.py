@@ -319,15 +319,14 @@ class _Batches:
 
     def _encode(self, images: Sequence[ImageRow], positions: list[int]) -> dict[int, str]:
         towers = self._encoders.encode([i.pixels for i in images])
-        bad = [i for i in range(len(images)) if not _finite(towers, i)]
+        finite = _finite(towers)
+        bad = np.flatnonzero(~finite).tolist()
         if bad:
-            again = self._encoders.encode([images[i].pixels for i in bad])
-            self._unsteady += [positions[i] for n, i in enumerate(bad) if _finite(again, n)]
-        for i, image in enumerate(images):
-            if i in bad:
-                continue
-            for stored, vectors in zip(self.vectors, towers, strict=True):
-                stored[image.number] = vectors[i]
+            again = _finite(self._encoders.encode([images[i].pixels for i in bad]))
+            self._unsteady += [positions[i] for i, fine in zip(bad, again, strict=True) if fine]
+        numbers = np.array([image.number for image in images])[finite]
+        for stored, vectors in zip(self.vectors, towers, strict=True):
+            stored[numbers] = vectors[finite]
         return {positions[i]: "the model's vector is not finite" for i in bad}
 
 
@@ -340,8 +339,9 @@ def _of_taken_over(known: Known, outcomes: Sequence[ImageRow], of_row: np.ndarra
     return known._replace(recall=kept(known.recall), rank=kept(known.rank))
 
 
-def _finite(towers: Sequence[np.ndarray], i: int) -> bool:
-    return all(bool(np.isfinite(vectors[i]).all()) for vectors in towers)
+def _finite(towers: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether each image's vectors (N, D) are finite in every tower: (N,) bool."""
+    return np.asarray(np.logical_and.reduce([np.isfinite(vectors).all(axis=1) for vectors in towers]))
 
 
 def _refuse_unsteady(found: Sequence[int], what: str) -> None:
