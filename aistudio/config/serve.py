@@ -18,6 +18,8 @@ class ServeSettings(Settings):
     presign: bool = False  # originals on S3 are offered by an address that is signed for an hour
     fetch_addresses: bool = True  # visitors may ask with the address of a picture; private addresses never
     cache: str | None = None  # folder of local copies; null: $AISTUDIO_CACHE/search, ~/.cache/aistudio/search
+    picture_cache_bytes: int = Field(20_000_000_000, ge=0)
+    """Most that the local copies of stored pictures take, those of all runs together; the least used go first."""
     memory_mib: int | None = Field(None, ge=1)  # the most that all indexes may hold; null: what the machine has left
     columns: list[str] | None = None
     """Stored columns that are kept and shown; null: all but vectors and pictures. Example: `[title, brand]`"""

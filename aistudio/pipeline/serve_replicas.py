@@ -31,7 +31,7 @@ from aistudio.search.local_copy import copies_folder
 from aistudio.serving.app import make_app
 from aistudio.serving.engine import Engine, Engines, load_encoder
 from aistudio.serving.opening import Planned, ServePlan
-from aistudio.serving.thumbnails import Thumbnails
+from aistudio.serving.thumbnails import PICTURES, Thumbnails
 
 LOAD_S = 3_600.0  # for a shard to make and load its part
 GRACE_S = 60.0  # that an old generation is kept for questions under way
@@ -91,10 +91,11 @@ class Front:
 
     def _engine(self, plan: ServePlan, one: Planned, generation: str, facts: Sequence[Any]) -> Engine:
         root = hashlib.sha256(f"{one.plan.gallery.store.root} {generation}".encode()).hexdigest()[:32]
-        folder = copies_folder(plan.settings.cache) / f"pictures-{root}"
+        folder = copies_folder(plan.settings.cache) / PICTURES / root
         searcher = ShardedSearcher(one.plan, Generation(self._shards, generation, one.name, self._pool), facts, folder)
         encoder, why = self._encoder(one)
-        return Engine(one.name, one.run, one.model, searcher, encoder, why, Thumbnails(searcher.store, folder))
+        pictures = Thumbnails(searcher.store, folder, plan.settings.picture_cache_bytes)
+        return Engine(one.name, one.run, one.model, searcher, encoder, why, pictures)
 
     def _encoder(self, one: Planned) -> tuple[QueryEncoder | None, str | None]:
         """The model of an index; loaded again only when the run was scored with another one."""

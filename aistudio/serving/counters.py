@@ -1,4 +1,4 @@
-"""What /metrics tells, in Prometheus' text format."""
+"""The numbers of /metrics, in Prometheus' text format."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 

@@ -12,9 +12,10 @@ from aistudio.runs import layout
 from aistudio.runs.record import stored_settings
 from aistudio.scoring.query_vectors import QueryEncoder
 from aistudio.scoring.run_models import RunModel, pin_run_model, run_models
+from aistudio.search.local_copy import copies_folder
 from aistudio.search.searcher import Searcher, SearcherPlan, available_bytes, plan_searcher
 from aistudio.serving.engine import Engine, Engines, load_encoder
-from aistudio.serving.thumbnails import Thumbnails
+from aistudio.serving.thumbnails import PICTURES, Thumbnails
 from aistudio.store import open_store
 
 
@@ -92,7 +93,8 @@ def open_engines(plan: ServePlan, say: Callable[[str], None]) -> Engines:
         searcher = Searcher(one.plan)
         encoder, why = load_encoder(lambda one=one: _encoder(one))  # type: ignore[misc]
         if one.run not in pictures:  # the models of a run share its pictures
-            pictures[one.run] = Thumbnails(searcher.store, searcher.copy.folder / "thumbnails")
+            copies = copies_folder(plan.settings.cache) / PICTURES / searcher.copy.folder.name
+            pictures[one.run] = Thumbnails(searcher.store, copies, plan.settings.picture_cache_bytes)
         engines[one.name] = Engine(one.name, one.run, one.model, searcher, encoder, why, pictures[one.run])
         size, disk = searcher.copy.memory_bytes / 2**20, searcher.copy.disk_bytes / 2**20
         say(f"{one.name}: {len(searcher):,} rows, {size:,.0f} MiB of memory, local copy {disk:,.0f} MiB")
