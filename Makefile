@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo serve test test-all check bench readers leg-oldest leg-newest train wheel lock docs clean
+.PHONY: demo serve test test-all check bench readers leg-oldest leg-newest train wheel lock docs screenshots clean
 
 demo: $(READY)  ## the whole job on a drawn catalogue; says where the report is
 	$(BIN)/python -m jobs.demo
@@ -56,6 +56,9 @@ wheel: $(READY)  ## the wheel and the source archive, into dist/
 docs: $(READY)  ## the reference pages from the code, then the site into docs/_build/html; warnings are errors
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+screenshots: $(READY)  ## the pictures in the docs, made by the browser tests of the demo (needs chromium)
+	AISTUDIO_SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -q tests/jobs/test_demo.py -m browser
 
 lock: $(READY)  ## requirements.lock again, after pyproject.toml changed (needs a package index; minutes)
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header \

@@ -45,6 +45,7 @@ UNITS = {
 
 def main() -> None:
     """Write every page."""
+    (DOCS / "commands").mkdir(exist_ok=True)
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
@@ -56,12 +57,12 @@ def pages() -> dict[str, str]:
         "commands.md": MADE + commands_page(),
         "run_folder.md": MADE + run_folder_page(),
         "statuses.md": MADE + statuses_page(),
-    }
+    } | {f"commands/{verb}.md": MADE + command_page(verb) for verb in VERBS}
 
 
 def settings_page() -> str:
     """All settings: default with its unit, meaning, example, by section."""
-    parts = ["# Settings", "Of a job's conf file (`aistudio score --conf FILE`), a training's and a model's. Any of a job's or a "
+    parts = ["# Settings", "The settings of a job's conf file (`aistudio score --conf FILE`), of a training's and of a model's. Any of a job's or a "
              "training's can be given on the command line: `--set download.timeout_s=5`. The default is in the table; a setting "
              "without one must be given.\n"]  # fmt: skip
     parts += _section("A job's conf", JobConfig, "")
@@ -192,23 +193,36 @@ def _comments_of(source: str) -> dict[str, str]:
 
 
 def commands_page() -> str:
-    """Each verb's help."""
-    lines = ["# Commands", "", "`aistudio VERB`, the same as `python -m aistudio VERB`. Exit codes: 0 done; 2 settings, manifest, weights or",
-             "output are wrong; 1 failed part-way; 3 everything is stored, but more rows failed than `engine.max_failed_share`.", ""]  # fmt: skip
-    for verb, text in VERBS.items():
-        parser = importlib.import_module(f"aistudio.jobs.{verb}").build_parser()
-        parser.formatter_class = _narrow(parser.formatter_class)
-        lines += [
-            f"## {verb}",
-            "",
-            f"{text[0].upper()}{text[1:]}.",
-            "",
-            "```text",
-            parser.format_help().rstrip(),
-            "```",
-            "",
-        ]
+    """A table of all verbs; each has a page of its own."""
+    return "\n".join([
+        "# Commands", "",
+        "`aistudio VERB`, the same as `python -m aistudio VERB`. Exit codes: 0 done; 2 settings, manifest, weights or",
+        "output are wrong; 1 failed part-way; 3 everything is stored, but more rows failed than `engine.max_failed_share`.", "",
+        "| command | what it does |", "|---|---|",
+        *(f"| [{verb}](commands/{verb}.md) | {_cell(text)} |" for verb, text in VERBS.items()), "",
+        "```{toctree}", ":hidden:", "", *(f"commands/{verb}" for verb in VERBS), "```", "",
+    ])  # fmt: skip
+
+
+def command_page(verb: str) -> str:
+    """A verb's help, and the other pages that use it."""
+    parser = importlib.import_module(f"aistudio.jobs.{verb}").build_parser()
+    parser.formatter_class = _narrow(parser.formatter_class)
+    what = VERBS[verb]
+    lines = [f"# {verb}", "", f"{what[0].upper()}{what[1:]}.", "", "```text", parser.format_help().rstrip(), "```", ""]
+    written = [page for page in sorted(DOCS.glob("*.md")) if not page.read_text("utf-8").startswith(MADE)]
+    users = {page: text for page in written if verb in _verbs(text := page.read_text("utf-8"))}
+    if users:
+        titles = {
+            page: text[: text.index("\n")] if text.startswith("# ") else page.stem for page, text in users.items()
+        }
+        lines += ["Used in: " + ", ".join(f"[{t.lstrip('# ')}](../{p.name})" for p, t in titles.items()) + ".", ""]
     return "\n".join(lines)
+
+
+def _verbs(text: str) -> set[str]:
+    """The verbs that a page's commands name."""
+    return set(re.findall(r"\baistudio ([a-z][a-z0-9_]+)", text))
 
 
 def _narrow(kind: Any) -> Any:
@@ -244,7 +258,7 @@ def statuses_page() -> str:
     """Each status: when, and what to do."""
     source = inspect.getsource(schema.Status)
     when = {m[1]: m[2] for m in re.finditer(r'^    \w+ = "(\w+)"(?:  # (.*))?$', source, re.MULTILINE)}
-    lines = ["# Statuses", "", "Of each row, in the column `status`; everything but `ok` has an `error` beside it.", "",
+    lines = ["# Statuses", "", "Each row has one in the column `status`; every row that is not `ok` has an `error` beside it.", "",
              "| status | when | what to do |", "|---|---|---|"]  # fmt: skip
     for status in schema.Status:
         advice = next_for_failures({"ok": 1, status.value: 1}, "RUN") or "nothing"

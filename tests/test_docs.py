@@ -15,7 +15,7 @@ from aistudio.jobs.cli import VERBS
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = runpy.run_path(str(ROOT / "docs/make_reference.py"))
 PAGES = REFERENCE["pages"]()
-SITE = sorted((ROOT / "docs").glob("*.md"))
+SITE = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/commands").glob("*.md")])
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 KNOWN = set(re.findall(r"^\| `([\w.]+)`", PAGES["settings.md"], re.MULTILINE))
 SECTIONS = sorted(name for name, field in JobConfig.model_fields.items() if REFERENCE["is_settings"](field.annotation))
@@ -62,10 +62,11 @@ def options_of_parts(parser) -> set[str]:
     return {option for part in parts for sub in part.values() for option in sub._option_string_actions}
 
 
-def test_every_verb_is_in_the_readme_and_has_a_section():
+def test_every_verb_is_in_the_readme_and_has_a_page():
     readme = (ROOT / "README.md").read_text("utf-8")
     for verb in VERBS:
-        assert f"| `{verb}` |" in readme and f"\n## {verb}\n" in PAGES["commands.md"], verb
+        assert f"| `{verb}` |" in readme and f"(commands/{verb}.md)" in PAGES["commands.md"], verb
+    assert {path.stem for path in (ROOT / "docs/commands").glob("*.md")} == set(VERBS)
 
 
 def classes(owner: type[Settings] = Settings) -> list[type[Settings]]:
@@ -98,8 +99,8 @@ def test_settings_of_parts_that_may_be_absent_are_on_the_page():
 
 
 def test_every_page_is_in_the_table_of_contents():
-    listed = set((ROOT / "docs/index.md").read_text("utf-8").split())
-    assert {p.stem for p in SITE} - {"index"} <= listed
+    listed = set("\n".join((ROOT / f"docs/{name}.md").read_text("utf-8") for name in ("index", "commands")).split())
+    assert {p.relative_to(ROOT / "docs").with_suffix("").as_posix() for p in SITE} - {"index"} <= listed
 
 
 def plain(text: str) -> str:

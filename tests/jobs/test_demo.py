@@ -13,6 +13,7 @@ import pytest
 from aistudio.errors import ConfigError
 from aistudio.jobs import demo
 from aistudio.pipeline import cluster
+from tests.serving.served import app_of, listening
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = json.loads((ROOT / "weights/demo/metrics.json").read_text())["demo_catalogue"]
@@ -115,22 +116,60 @@ def test_a_catalogue_that_cannot_be_drawn_is_one_message(tmp_path):
         demo.main(["--out", str(tmp_path), "--seed", "3", "--images-per-sight", "2", "--num-pairs", "500"])
 
 
-@pytest.mark.browser
-def test_every_page_of_both_reports_opens_from_disk_without_complaint(ran):
+@pytest.fixture(scope="module")
+def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = os.environ.get("AISTUDIO_CHROMIUM") or shutil.which("chromium")
     if not chromium:
         pytest.skip("no chromium here (set AISTUDIO_CHROMIUM)")
-    folder, _, _ = ran
-    problems: list[str] = []
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"], timeout=60_000)
-        page = browser.new_page()
-        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda e: problems.append(str(e)))
-        pages = sorted(folder.glob("*/report/*.html"))
-        for path in pages:
-            page.goto(path.as_uri())
-            page.wait_for_selector("h1")
-        browser.close()
-    assert len(pages) >= 12 and not problems
+        running = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"], timeout=60_000)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that has not complained at the end."""
+    problems: list[str] = []
+    made = browser.new_page(viewport={"width": 1280, "height": 800})
+    made.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    made.on("pageerror", lambda e: problems.append(str(e)))
+    yield made
+    made.close()
+    assert not problems
+
+
+def keep(page, name):
+    """A picture of what is on the page, for the docs: `make screenshots`."""
+    if folder := os.environ.get("AISTUDIO_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.jpg", type="jpeg", quality=80)
+
+
+@pytest.mark.browser
+def test_every_page_of_both_reports_opens_from_disk_without_complaint(ran, page):
+    folder, _, _ = ran
+    pages = sorted(folder.glob("*/report/*.html"))
+    for path in pages:
+        page.goto(path.as_uri())
+        page.wait_for_selector("h1")
+        if path.stem in ("index", "gallery") and path.parent.parent.name == "sights":
+            page.wait_for_selector({"index": "[data-figure] svg", "gallery": ".tile"}[path.stem])
+            keep(page, f"report_{path.stem}")
+    assert len(pages) >= 12
+
+
+@pytest.mark.browser
+def test_its_pictures_are_searched_on_the_page_that_its_last_line_offers(ran, page):
+    folder, _, _ = ran
+    with listening(app_of([str(folder / "sights")])) as address:
+        page.goto(f"{address}/")
+        page.fill(".words", "a red pagoda at night")
+        page.press(".words", "Enter")
+        page.wait_for_url("**text=*")
+        page.wait_for_load_state("networkidle")
+        assert page.locator(".result").count() >= 12
+        keep(page, "search")
+        page.locator(".result .pic").first.click()
+        page.wait_for_url("**row=*")
+        assert page.locator(".result").count() >= 12 and "like" in page.locator(".why").first.inner_text()
