@@ -1,9 +1,10 @@
 """Workers that write down what they ask of the models and when, for delta.py; and a server of a shop's pictures.
 
-    python benchmarks/_delta_workers.py ROWS      (the server; prints its port, ends when its standard input does)
+    python benchmarks/_delta_workers.py PX      (the server; prints its port, ends when its standard input does)
 
-`/<n>.jpg` is a picture of its own for each n, with an entity tag; after `/_day2` every hundredth has other bytes. A
-conditional request that names the tag is answered with 304. `/_counts` tells what was asked since the last `/_reset`.
+`/<n>.jpg` is a picture of its own for each n, PX pixels wide, with an entity tag; after `/_day2` every hundredth has
+other bytes. A conditional request that names the tag is answered with 304. `/_counts` tells what was asked since the
+last `/_reset`.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,27 @@ from PIL import Image
 CHANGED_EVERY, CHANGED = 100, 7  # 1 % of the pictures
 
 
-def body_of(number: int, version: int) -> bytes:
-    """A JPEG of 64 x 48 px; no two are alike."""
-    rng = np.random.default_rng([number % 200, version])
-    pixels = np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+@cache
+def drawn(number: int, version: int, px: int) -> bytes:
+    """A JPEG, `px` wide and three quarters of that high; soft shapes, as in a photograph."""
+    rng = np.random.default_rng([number, version])
+    small = Image.fromarray(rng.integers(0, 256, (px // 16, px // 12, 3), np.uint8))
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=80, comment=f"{number}-{version}".encode())
+    small.resize((px, px * 3 // 4), Image.Resampling.BICUBIC).save(out, "JPEG", quality=85)
     return out.getvalue()
 
 
-class Shop:
-    """The server. Bodies are drawn as they are asked for."""
+def body_of(number: int, version: int, px: int) -> bytes:
+    """One of 200 pictures, made unlike all others by a comment: the server's time should not count."""
+    body, comment = drawn(number % 200, version, px), f"{number}-{version}".encode()
+    return body[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + body[2:]
 
-    def __init__(self) -> None:
+
+class Shop:
+    """The server."""
+
+    def __init__(self, px: int) -> None:
+        self._px = px
         self.version, self.hits, self.unchanged = 1, 0, 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +71,7 @@ class Shop:
         if f"If-None-Match: {etag}\r\n" in head:
             self.unchanged += 1
             return f"HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n".encode()
-        return whole(body_of(number, version), f"ETag: {etag}\r\n")
+        return whole(body_of(number, version, self._px), f"ETag: {etag}\r\n")
 
 
 def whole(body: bytes, fields: str) -> bytes:
@@ -69,7 +79,7 @@ def whole(body: bytes, fields: str) -> bytes:
 
 
 async def serve() -> None:
-    server = await asyncio.start_server(Shop().handle, "127.0.0.1", 0, backlog=512)
+    server = await asyncio.start_server(Shop(int(sys.argv[1])).handle, "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

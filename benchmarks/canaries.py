@@ -3,11 +3,11 @@
     python benchmarks/canaries.py --num 4000                 # the drawn catalogue, on a quiet machine
     python benchmarks/canaries.py --num 3000 --images FOLDER # pictures of one's own, a folder a class
 
-The run has the default shard_rows; the actors' milliseconds are those that it records (model, waiting for pictures,
-storing). A canary's own are measured beside it, in this process, with as many threads as an actor has: its picture
-through the image towers alone in a batch, its text, its ranking, and the comparisons. In a run it mostly shares its
-batch with other pictures and costs less, so the share is an upper bound. What each actor does once, before its first
-shard, is told apart.
+A short run's shards are small, and each has a canary; `--shard-rows 500` is what long runs have. The actors' milliseconds
+are those that they record (model, waiting for pictures, storing). A canary is one more picture, text and ranking of a
+call that has others, so its own milliseconds are measured beside the run, in this process, with as many threads as an
+actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. What a call with a canary
+alone costs is told apart, and what each actor does once, before its first shard.
 """
 
 import argparse
@@ -15,9 +15,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from _demo_job import demo_job, write_rows
 
@@ -29,6 +32,7 @@ from aistudio.scoring.encoders import Device, Encoders
 from aistudio.store import open_store
 
 AIM = 0.005
+Step = Callable[[], object]
 
 
 def main() -> int:
@@ -36,19 +40,22 @@ def main() -> int:
     parser.add_argument("--num", type=int, default=4000, help="pictures scored")
     parser.add_argument("--images", type=Path, help="folder with a folder for each class; default: a drawn catalogue")
     parser.add_argument("--repeats", type=int, default=300, help="of each measured step")
+    parser.add_argument("--shard-rows", default="auto", help="engine.shard_rows; full shards of long runs have 500")
+    parser.add_argument("--batch", type=int, default=16, help="inputs of a call, beside the canary")
     parser.add_argument("--folder", type=Path, help="where temporary files go")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
-        config = demo_job(write_rows(folder, args.images, args.num), folder / "run")
+        rows = args.shard_rows if args.shard_rows == "auto" else int(args.shard_rows)
+        config = demo_job(write_rows(folder, args.images, args.num), folder / "run", engine={"shard_rows": rows})
         with connect(config.engine):
             prepared = prepare(config)
             result = score(prepared)
-        own = own_milliseconds(prepared, result, args.repeats)
+        own = own_milliseconds(prepared, result, args.repeats, args.batch)
         return report(result, own, len(layout.score_keys(open_store(config.output))))
 
 
-def own_milliseconds(prepared: Prepared, result: Result, repeats: int) -> dict[str, list[float]]:
+def own_milliseconds(prepared: Prepared, result: Result, repeats: int, batch: int) -> dict[str, list[float]]:
     """Milliseconds of each step of one canary, and of what an actor does before its first shard."""
     plan, specs = result.record.plan, prepared.pinned.specs
     torch.set_num_threads(plan.torch_threads or 1)
@@ -72,20 +79,45 @@ def own_milliseconds(prepared: Prepared, result: Result, repeats: int) -> dict[s
         canaries.try_out(encoders, NUM_PICTURES, recall=recall)
         canaries.check(encoders, rank)
 
-    steps: dict[str, Callable[[], object]] = {
-        "image towers": lambda: encoders.encode([picture]),
-        "text tower": lambda: encoders.texts([TEXT]) if recall else None,
-        "ranking": lambda: encoders.rank(vector, [TEXT], [POI_NAMES]) if rank is not None else None,
-        "comparisons": judge,
-        "once an actor": first,
-    }
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    steps = {"comparisons": judge, "once an actor": first}
+    found: dict[str, list[float]] = defaultdict(list)
     for i in range(repeats + 5):
         for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if i >= 5:  # the first ones load kernels
-                found[name].append(1e3 * (time.perf_counter() - started))
+            found[name].append(milliseconds(step))
+        for name, (alone, others, more) in calls(encoders, picture, vector, batch, i).items():
+            found[f"{name}, alone"].append(milliseconds(alone))
+            found[f"{name}, one more"].append(-milliseconds(others) + milliseconds(more))
+    return {name: values[5:] for name, values in found.items()}  # the first ones load kernels
+
+
+def milliseconds(step: Step) -> float:
+    started = time.perf_counter()
+    step()
+    return 1e3 * (time.perf_counter() - started)
+
+
+def calls(
+    encoders: Encoders, picture: tuple[np.ndarray, ...], vector: np.ndarray, batch: int, seed: int
+) -> dict[str, tuple[Step, Step, Step]]:
+    """Of each part: the canary alone, `batch` other inputs, and as many with the canary. No input comes twice."""
+    rng = np.random.default_rng(seed)
+    drawn = [tuple(rng.integers(0, 256, pixels.shape, np.uint8) for pixels in picture) for _ in range(2 * batch)]
+    texts = [f"{TEXT}, number {seed} {i}" for i in range(2 * batch)]
+    vectors = np.repeat(vector, 2 * batch, axis=0)
+
+    def rank(n: int, some: list[str]) -> object:
+        return encoders.rank(vectors[:n], some, [POI_NAMES] * n)
+
+    found: dict[str, tuple[Step, Step, Step]] = {
+        "image towers": (partial(encoders.encode, [picture]), partial(encoders.encode, drawn[:batch]),
+                         partial(encoders.encode, [picture, *drawn[batch:]])),
+    }  # fmt: skip
+    if encoders.recall is not None:
+        found["text tower"] = (partial(encoders.texts, [TEXT]), partial(encoders.texts, texts[:batch]),
+                               partial(encoders.texts, [TEXT, *texts[batch:]]))  # fmt: skip
+    if encoders.towers.rank is not None:
+        found["ranking"] = (partial(rank, 1, [TEXT]), partial(rank, batch, texts[:batch]),
+                            partial(rank, batch + 1, [TEXT, *texts[batch:]]))  # fmt: skip
     return found
 
 
@@ -97,7 +129,8 @@ def report(result: Result, own: dict[str, list[float]], num_shards: int) -> int:
     for name, values in own.items():
         print(f"| {name} | {statistics.median(values):.3f} | {sorted(values)[int(0.95 * len(values))]:.3f} |")
     once = statistics.median(own["once an actor"])
-    shard_ms = sum(statistics.median(v) for name, v in own.items() if name != "once an actor")
+    counted = ("comparisons", *(name for name in own if name.endswith("one more")))
+    shard_ms = sum(max(0.0, statistics.median(own[name])) for name in counted)
     total = shard_ms * num_shards
     print(
         f"\n{result.ledger.num_stored:,} rows in {num_shards:,} shards by {actors} actor(s): actors' time "

@@ -1,7 +1,7 @@
 """Delta runs: equal to a full run bit for bit, and what they cost beside it; the join of two catalogues alone.
 
-    python benchmarks/delta.py night --model stub --rows 100000
     python benchmarks/delta.py night --model demo --rows 5000
+    python benchmarks/delta.py night --model stub --px 64 --rows 100000 --rate 640    # which the first one found
     python benchmarks/delta.py join --rows 1000000
 
 `night` scores a catalogue, then the next day's: 1 % of the pictures have other bytes under the same address, 0.5 % of
@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("what", choices=["night", "join"])
     parser.add_argument("--rows", type=int, default=5_000)
     parser.add_argument("--model", choices=["stub", "demo"], default="demo")
+    parser.add_argument("--px", type=int, default=640, help="width of the pictures; 64 leaves nothing but requests")
+    parser.add_argument("--rate", type=float, help="rows/s of a full run that parts are told of, where it was measured")
     parser.add_argument("--folder", type=Path, help="where temporary files go")
     parser.add_argument("--timeout-s", type=float, default=3_600, help="of one run")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
@@ -68,9 +70,8 @@ def main() -> None:
 
 
 def night(folder: Path, args: argparse.Namespace) -> None:
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "benchmarks/_delta_workers.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    command = [sys.executable, str(ROOT / "benchmarks/_delta_workers.py"), str(args.px)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdin is not None and server.stdout is not None
     address = f"http://127.0.0.1:{int(server.stdout.readline())}"
     try:
@@ -80,7 +81,7 @@ def night(folder: Path, args: argparse.Namespace) -> None:
         full = scored(folder, "full", second, address, args)
         print(
             f"\n{args.rows:,} rows, {args.model} model; first day {base.work_s:.1f} s, "
-            f"second in full {full.work_s:.1f} s\n"
+            f"second in full {full.work_s:.1f} s = {len(second) / full.work_s:.0f} rows/s\n"
         )
         print(
             "| trust | requests (must be) | 304 (must be) | encoded (must be) | texts | differing rows | part of full |"
@@ -90,7 +91,7 @@ def night(folder: Path, args: argparse.Namespace) -> None:
             run = scored(folder, trust, second, address, args, f"base={folder}/base", f"trust={trust}")
             requests, unchanged, images = must_be(first, second, trust)
             told = differing(folder / trust, folder / "full")
-            part = (run.work_s + run.join_s) / full.work_s
+            part = (run.work_s + run.join_s) / (len(second) / args.rate if args.rate else full.work_s)
             print(
                 f"| {trust} | {run.hits:,} ({requests:,}) | {run.unchanged:,} ({unchanged:,}) "
                 f"| {run.passes['encode']:,} ({images:,}) | {run.passes['texts']:,} | {told:,} "

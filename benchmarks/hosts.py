@@ -1,71 +1,39 @@
 """How close a run comes to what an image host allows, and how often the host has to refuse.
 
-A host on 127.0.0.1 answers `--rate` requests a second and `--at-once` at a time with a picture, and 429 beyond; with
-`--dead`, ten hosts of which one never answers. `--workers` downloaders ask it, each with its own connections, once with
-limits that they agree on (as actors do through the run's coordinator) and once with the fixed limit per worker alone.
+    python benchmarks/hosts.py                 # 8 downloaders in this process, with agreed limits and with fixed ones
+    python benchmarks/hosts.py --dead          # nine hosts, then the same with a tenth that never answers
+    python benchmarks/hosts.py --nodes 3       # a whole run: 8 actors on three nodes of Ray, a model that costs nothing
+
+A host on 127.0.0.2 answers `--rate` requests a second and `--at-once` at a time with a picture, and 429 beyond. It is
+asked once with limits that the downloaders agree on (as actors do through the run's coordinator), once with the fixed
+limit of each alone. Rates are the host's own: good answers over the seconds from its first to its last one.
 """
 
 import argparse
-import asyncio
+import json
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+from _limited_host import Hosts, Met
 
 from aistudio.config import DownloadSettings, StoreSettings
 from aistudio.images.download import Downloader
 from aistudio.images.host_limits import Allotment, HostLimits
 from aistudio.schema import Status
 
-BODY = bytes(8_000)
-
-
-class LimitedHost:
-    """Answers so many requests a second and at once; the rest get 429. In a thread of its own."""
-
-    def __init__(self, rate: float, at_once: int, latency_s: float, address: str = "127.0.0.1") -> None:
-        self.address, self.rate, self.at_once, self.latency_s = address, rate, at_once, latency_s
-        self.answered: deque[float] = deque()
-        self.refused = self.busy = self.total = 0
-        self._loop = asyncio.new_event_loop()
-        ready = threading.Event()
-        threading.Thread(target=self._run, args=(ready,), daemon=True).start()
-        ready.wait(10)
-
-    def _run(self, ready: threading.Event) -> None:
-        async def main() -> None:
-            server = await asyncio.start_server(self._serve, self.address, 0)
-            self.port = server.sockets[0].getsockname()[1]
-            ready.set()
-            await server.serve_forever()
-
-        self._loop.run_until_complete(main())
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                await self._answer(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def _answer(self, writer: asyncio.StreamWriter) -> None:
-        now = time.monotonic()
-        while self.answered and self.answered[0] <= now - 1:
-            self.answered.popleft()
-        if len(self.answered) >= self.rate or self.busy >= self.at_once:
-            self.refused += 1
-            writer.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
-            return
-        self.answered.append(now)
-        self.busy, self.total = self.busy + 1, self.total + 1
-        await asyncio.sleep(self.latency_s)
-        self.busy -= 1
-        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY)
+ROOT = Path(__file__).resolve().parents[1]
+TRIES = {"read_timeout_s": 3, "timeout_s": 5, "retries": 5}
 
 
 def silent_port() -> int:
     """Return a port that takes connections and never answers."""
-    import socket
-
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     _KEPT.append(listener)
     return int(listener.getsockname()[1])
@@ -74,9 +42,9 @@ def silent_port() -> int:
 _KEPT: list[object] = []
 
 
-def fetch_all(urls: list[str], workers: int, agreed: bool) -> tuple[float, Counter[str]]:
-    """Seconds and outcomes of all addresses, dealt to the workers."""
-    settings = DownloadSettings(allow_private_addresses=True, read_timeout_s=3, timeout_s=5, retries=5)
+def fetch_all(urls: list[str], workers: int, agreed: bool) -> Counter[str]:
+    """Outcomes of all addresses, dealt to the workers."""
+    settings = DownloadSettings(allow_private_addresses=True, **TRIES)
     limits, lock = HostLimits({}, settings.per_host_concurrency), threading.Lock()
     counts: Counter[str] = Counter()
 
@@ -93,45 +61,93 @@ def fetch_all(urls: list[str], workers: int, agreed: bool) -> tuple[float, Count
                 with lock:
                     counts["ok" if found.status is Status.OK else f"{found.status} {found.http_status or ''}"] += 1
 
-    started = time.monotonic()
     threads = [threading.Thread(target=work, args=(n,)) for n in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.monotonic() - started, counts
+    return counts
+
+
+def run_on_nodes(urls: list[str], nodes: int, actors: int) -> Counter[str]:
+    """Outcomes of a run over several nodes of Ray on this machine, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "m.csv").write_text("item_id,image_url,text\n" + "".join(f"i,{url},a text\n" for url in urls))
+        conf = {
+            "manifest": {"path": f"{folder}/m.csv", "format": "csv"}, "output": f"{folder}/run",
+            "models": {"recall": str(ROOT / "conf/models/demo_recall.yaml")},
+            "download": {"allow_private_addresses": True, "trust_env_proxy": False, **TRIES},
+            "engine": {"plan": "fused", "device": "cpu", "shard_rows": 250, "num_actors": actors, "canaries": False},
+        }  # fmt: skip
+        Path(folder, "conf.yaml").write_text(json.dumps(conf))
+        command = [sys.executable, __file__, "--child", f"{folder}/conf.yaml", str(nodes), str(-(-actors // nodes))]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=900, check=True)
+        return Counter(json.loads(done.stdout.splitlines()[-1]))
+
+
+def child(conf: str, nodes: int, cpus: int) -> None:
+    import ray
+    from _delta_workers import StubModelFused
+    from ray.cluster_utils import Cluster
+
+    from aistudio.config import load_config
+    from aistudio.pipeline import dataset
+    from aistudio.pipeline.score import prepare, score
+
+    node = {"num_cpus": cpus, "object_store_memory": 120 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    for _ in range(nodes - 1):
+        cluster.add_node(**node)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        with patch.object(dataset, "FusedWorker", StubModelFused):
+            result = score(prepare(load_config(conf)))
+        print(json.dumps(result.ledger.counts), flush=True)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def row(name: str, met: Met, allowed: float, counts: Counter[str]) -> None:
+    cells = f"{met.seconds:.1f} | {met.rate:.0f} | {met.rate / allowed:.1%} | {met.refused_share:.2%}"
+    print(f"| {name} | {cells} | {dict(counts)} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=200)
+    parser.add_argument("--rate", type=float, help="default: 200; 100 with --dead, where there are nine of them")
     parser.add_argument("--at-once", type=int, default=40)
     parser.add_argument("--latency-s", type=float, default=0.05)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=60, help="of work at the host's rate")
-    parser.add_argument(
-        "--dead", action="store_true", help="ten hosts instead, with one that never answers, and without"
-    )
+    parser.add_argument("--dead", action="store_true", help="ten hosts, one of which never answers, and nine of them")
+    parser.add_argument("--nodes", type=int, help="a run over so many nodes of Ray, on this machine")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    print("| limits | seconds | requests/s | of the allowed | 429 | outcomes |\n|---|---|---|---|---|---|")
-    if args.dead:
-        for dead in (0, 1):
-            hosts = [LimitedHost(args.rate, args.at_once, args.latency_s, f"127.0.0.{i + 2}") for i in range(9)]
-            places = [f"{h.address}:{h.port}" for h in hosts] + ([f"127.0.0.1:{silent_port()}"] if dead else [])
-            urls = [f"http://{place}/{n}" for n in range(int(args.rate * args.seconds)) for place in places]
-            seconds, counts = fetch_all(urls, args.workers, True)
-            total, refused = sum(h.total for h in hosts), sum(h.refused for h in hosts)
-            print(
-                f"| agreed, nine hosts{', one more dead' * dead} | {seconds:.1f} | {total / seconds:.0f} | "
-                f"{total / seconds / args.rate / 9:.1%} | {refused / (total + refused):.2%} | {dict(counts)} |"
-            )
+    if args.child:
+        child(args.child[0], int(args.child[1]), int(args.child[2]))
         return
-    for name, agreed in (("agreed", True), ("fixed", False)):
-        host = LimitedHost(args.rate, args.at_once, args.latency_s)
-        rows = int(args.rate * args.seconds)
-        seconds, counts = fetch_all([f"http://127.0.0.1:{host.port}/{n}" for n in range(rows)], args.workers, agreed)
-        rate, share = host.total / seconds, host.refused / (host.total + host.refused)
-        print(f"| {name} | {seconds:.1f} | {rate:.0f} | {rate / args.rate:.1%} | {share:.2%} | {dict(counts)} |")
+    rate = args.rate or (100.0 if args.dead else 200.0)
+    hosts = Hosts(9 if args.dead else 1, rate, args.at_once, args.latency_s)
+    numbers = range(int(rate * args.seconds))
+    print("| limits | seconds | requests/s | of the allowed | 429 | outcomes |\n|---|---|---|---|---|---|")
+    try:
+        if args.dead:
+            for more in ([], [f"127.0.0.1:{silent_port()}"]):
+                urls = [f"http://{place}/{n}" for n in numbers for place in hosts.places + more]
+                counts = fetch_all(urls, args.workers, True)
+                row("nine hosts" + ", one more dead" * bool(more), hosts.met(), 9 * rate, counts)
+            return
+        urls = [f"http://{hosts.places[0]}/{n}" for n in numbers]
+        if args.nodes:
+            counts = run_on_nodes(urls, args.nodes, args.workers)
+            row(f"a run, {args.nodes} nodes, {args.workers} actors", hosts.met(), rate, counts)
+            return
+        for name, agreed in (("agreed", True), ("fixed", False)):
+            counts = fetch_all(urls, args.workers, agreed)
+            row(name, hosts.met(), rate, counts)
+    finally:
+        hosts.close()
 
 
 if __name__ == "__main__":
