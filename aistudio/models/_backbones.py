@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import nn
 
 from aistudio.errors import ConfigError
 from aistudio.models import _lite
 from aistudio.models._optimise import Foldable
+from aistudio.models._torchvision import torchvision
 
 Pooling = Literal["avg", "gem", "flatten"]
 SMALL_RESNET_WIDTHS = (24, 48, 96, 192)

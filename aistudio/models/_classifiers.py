@@ -6,9 +6,9 @@ A backbone gives a map (N,C,H,W) or tokens (N,T,C), of which the first may stand
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.vision_transformer import VisionTransformer
+
+from aistudio.models._torchvision import VisionTransformer, torchvision
 
 WHOLE_IMAGE_TOKENS = ("cls_token", "class_token", "class_embedding", "distillation_token", "register_tokens")
 AUXILIARY = ("AuxLogits", "aux1", "aux2")  # classifiers half-way through, for training

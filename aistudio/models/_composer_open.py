@@ -19,6 +19,7 @@ from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hub import WANTED
 from aistudio.models._opening import tensors_fingerprint
 from aistudio.models._settings import parse_arch
+from aistudio.models._skeleton import without_numbers
 from aistudio.models._words import Vocabulary, read_vocabulary
 from aistudio.weights.files import WeightsInfo, file_sha256, model_fingerprint, require_file
 
@@ -62,7 +63,7 @@ def open_composer(cfg: ModelConfig, build: Build) -> OpenedComposer:
     files = own_files(cfg) | (bert_files(cfg) if arch.text == "bert" else {})
     state, words = read_weights(cfg.weights.path)
     vocabulary = _vocabulary(cfg, words, state) if arch.text == "lstm" else None
-    with torch.device("meta"):
+    with without_numbers():
         skeleton = build(arch, num_words(vocabulary), "image" not in towers)
     shapes = {n: v.shape for n, v in skeleton.state_dict().items() if not n.endswith("num_batches_tracked")}
     foreign = (*(("img_model.",) if "image" in towers else ()), *(("text_model.",) if vocabulary is None else ()))

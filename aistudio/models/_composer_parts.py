@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-import torchvision
 from pydantic import Field
 from torch import nn
 
 from aistudio.config import Settings
+from aistudio.models._torchvision import torchvision
 
 INITIAL_A = (1.0, 10.0, 1.0, 1.0)  # of which the first two are used
 INITIAL_NORM = 4.0

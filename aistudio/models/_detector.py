@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 
 from aistudio.config import DetectorSettings
 from aistudio.errors import ConfigError
 from aistudio.models._checkpoint import fit, load_into, read_state_dict
+from aistudio.models._torchvision import torchvision
 from aistudio.schema import Crop
 
 MASK_THRESHOLD = 0.5  # torchvision gives soft masks

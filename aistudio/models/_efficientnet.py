@@ -10,8 +10,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
 
+from aistudio.models._torchvision import EfficientNet, MBConv, MBConvConfig
 from aistudio.models._tower_sizes import ImageArch
 
 BATCH_NORM_EPS = 1e-3  # TensorFlow's; torchvision's 1e-5 turns the vectors visibly

@@ -12,6 +12,7 @@ from torch import nn
 from aistudio.config import ModelConfig
 from aistudio.models._checkpoint import fit, load_into, read_state_dict
 from aistudio.models._settings import require_vocabulary
+from aistudio.models._skeleton import without_numbers
 from aistudio.weights.files import WeightsInfo, file_sha256, model_fingerprint, require_files
 
 M = TypeVar("M", bound=nn.Module)
@@ -83,7 +84,7 @@ def read_published(
     Raises:
         WeightsError: the file is not what it should be.
     """
-    with torch.device("meta"):
+    with without_numbers():
         skeleton = build()
     names = published_names(skeleton)
     shapes = {names[key]: value.shape for key, value in skeleton.state_dict().items() if key in names}

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
-from torchvision.models.efficientnet import EfficientNet
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-from torchvision.ops import SqueezeExcitation
+
+from aistudio.models._torchvision import BasicBlock, Bottleneck, EfficientNet, ResNet, SqueezeExcitation
 
 PIXELS_AT_ONCE = 2 * 224 * 224  # per core, while feature maps are large: 15 MB an activation for B3, which caches hold
 LARGE_MAPS = 16  # feature maps are large until they are this many times smaller than the image along each side

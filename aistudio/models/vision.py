@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torchvision
 import transformers
 from pydantic import Field
 
@@ -33,6 +32,7 @@ from aistudio.models._encode import ImageRunner, LoadOptions
 from aistudio.models._hf_folder import Folders, HfArch, explained, image_spec, require_plain_steps
 from aistudio.models._opening import tensors_fingerprint
 from aistudio.models._settings import parse_arch
+from aistudio.models._torchvision import torchvision
 from aistudio.weights.files import WeightsInfo, model_fingerprint, require_files
 
 KIND = Kind.ENCODER

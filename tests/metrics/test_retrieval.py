@@ -77,8 +77,15 @@ def test_every_metric_equals_its_naive_twin(seed):
         np.testing.assert_allclose(values, want, rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_agrees_with_ranx_on_200_random_runs():
-    ranx = pytest.importorskip("ranx")
+@pytest.fixture
+def ranx(monkeypatch):
+    """It runs as plain Python: Numba takes a minute to compile what is asked of it here, and Python a second."""
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
+    return pytest.importorskip("ranx")
+
+
+def test_agrees_with_ranx_on_200_random_runs(ranx):
     names = [f"{m}@{k}" for m in ("hit_rate", "recall", "precision", "map", "ndcg") for k in (1, 5, 40)]
     names += ["r-precision", "mrr", "map"]
     worst = 0.0

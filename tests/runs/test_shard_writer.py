@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from aistudio.config import StoreSettings
-from aistudio.runs import layout
+from aistudio.runs import layout, shard_writer
 from aistudio.runs.shard_writer import AUTO_ROWS, ShardWriter
 from aistudio.schema import candidate_schema
 from aistudio.store import open_store
@@ -53,9 +53,10 @@ def test_many_rows_give_full_shards_and_small_ones_at_the_end(tmp_path: Path, ba
     assert write(tmp_path / "unknown", 600, "auto", 0, batch) == [AUTO_ROWS, 100]
 
 
-def test_the_look_ahead_is_bounded(tmp_path: Path) -> None:
-    """A thousand actors would want two million rows first."""
-    sizes = write(tmp_path, 110_000, "auto", 1000, 10_000)
+def test_the_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand actors would want two million rows first. The bound is a tenth here, so that 300 files show it."""
+    monkeypatch.setattr(shard_writer, "_LOOK_AHEAD_ROWS", shard_writer._LOOK_AHEAD_ROWS // 10)
+    sizes = write(tmp_path, 20_000, "auto", 1000, 1_000)
     assert sizes[:20] == [AUTO_ROWS] * 20
     assert set(sizes[20:-1]) == {32}
 
