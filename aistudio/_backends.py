@@ -3,9 +3,10 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 
@@ -35,9 +36,10 @@ class Backend(Protocol):
     def list(self, prefix: str) -> Iterator[Entry]: ...
     def sweep(self, prefix: str) -> None: ...
     def read(self, key: str) -> bytes: ...
-    def open(self, key: str, etag: str) -> BinaryIO: ...
+    def open(self, key: str, etag: str, buffer_bytes: int) -> BinaryIO: ...
     def ranges(self, key: str) -> Ranges | None: ...
     def write(self, key: str, data: bytes, overwrite: bool) -> bool: ...
+    def write_file(self, key: str, stream: BinaryIO) -> None: ...
     def delete(self, key: str) -> None: ...
 
 
@@ -91,7 +93,7 @@ class LocalBackend:
         except OSError as e:
             raise _os_error(e, self.root / key) from None
 
-    def open(self, key: str, etag: str) -> BinaryIO:
+    def open(self, key: str, etag: str, buffer_bytes: int) -> BinaryIO:
         try:
             return (self.root / key).open("rb")
         except OSError as e:
@@ -106,12 +108,18 @@ class LocalBackend:
             raise _os_error(e, self.root / key) from None
 
     def write(self, key: str, data: bytes, overwrite: bool) -> bool:
+        return self._written(key, lambda f: f.write(data), overwrite)
+
+    def write_file(self, key: str, stream: BinaryIO) -> None:
+        self._written(key, lambda f: shutil.copyfileobj(stream, f, 1 << 20), True)
+
+    def _written(self, key: str, fill: Callable[[BinaryIO], object], overwrite: bool) -> bool:
         path = self.root / key
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as f:
-                f.write(data)
+                fill(f)
                 f.flush()
                 os.fsync(f.fileno())
             written = _publish(temporary, path, overwrite)

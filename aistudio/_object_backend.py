@@ -1,7 +1,8 @@
 """Google Cloud Storage and Azure behind store.py, by obstore. Every failure becomes a StoreError with one message."""
 
+import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import obstore
 from obstore.exceptions import BaseError
@@ -13,6 +14,7 @@ from aistudio.errors import ChangedError, StoreError
 from aistudio.objects import Failure, object_store, quoted, read_failure, refuse_key, split_object_url
 
 SLOWEST_UPLOAD = 1_000_000  # bytes a second: the answer to a PUT is waited for as long as the body may take
+_ONE_PUT_BYTES = 64 << 20  # of a file, which is held in memory while it is sent; larger ones are sent in blocks
 _ERRORS = (BaseError, OSError, ValueError)
 
 
@@ -93,11 +95,25 @@ class ObjectBackend(Bucket):
                 raise ChangedError(f"{self.root}/{key}: replaced while it was being read") from None
             raise self._error(failure, key) from None
 
+    def write_file(self, key: str, stream: BinaryIO) -> None:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        if size <= _ONE_PUT_BYTES:
+            self.write(key, stream.read(), overwrite=True)
+            return
+        try:  # in blocks, which become the object at the end
+            obstore.put(self._client_for(size), self._name(key), stream, use_multipart=True)
+        except _ERRORS as e:
+            raise self._error(read_failure(e), key) from None
+
+    def _client_for(self, size: int) -> Any:
+        """The client, or one that waits for as long as sending so many bytes may take."""
+        if size <= SLOWEST_UPLOAD * self.settings.timeout_s:
+            return self.client
+        return object_store(self.scheme, self.bucket, self.settings, self.settings.timeout_s + size / SLOWEST_UPLOAD)
+
     def write(self, key: str, data: bytes, overwrite: bool) -> bool:
-        client = self.client
-        if len(data) > SLOWEST_UPLOAD * self.settings.timeout_s:
-            wait = self.settings.timeout_s + len(data) / SLOWEST_UPLOAD
-            client = object_store(self.scheme, self.bucket, self.settings, wait)
+        client = self._client_for(len(data))
         for attempt in range(self.settings.retries + 1):
             try:
                 self._put(client, key, data, "overwrite" if overwrite else "create")

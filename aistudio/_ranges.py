@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 from aistudio._backends import Entry
 from aistudio.errors import ChangedError, StoreError
 
+BUFFER_BYTES = 1 << 16  # read at a time from an object that is open as a stream, unless it is said
 NOT_CONDITIONAL = (
     "this storage service does not honour a conditional create, which keeps two workers from storing the same shard; "
     "choose an output on S3, R2, Google Cloud Storage, Azure, a recent MinIO or a local disk"
@@ -33,13 +34,13 @@ class Bucket:
         entry = self._entry(key)
         return None if entry is None else entry.size
 
-    def open(self, key: str, etag: str) -> BinaryIO:
+    def open(self, key: str, etag: str, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
         entry = self._entry(key)
         if entry is None:
             raise StoreError(f"{self.root}/{key}: No such key")
         if etag and entry.etag and entry.etag != etag:
             raise ChangedError(f"{self.root}/{key}: another object by now, of {entry.size:,} bytes")
-        return io.BufferedReader(RangeReader(self, entry), 1 << 16)
+        return io.BufferedReader(RangeReader(self, entry), buffer_bytes)
 
     def ranges(self, key: str) -> "BucketRanges | None":
         entry = self._entry(key)

@@ -1,7 +1,7 @@
 """S3 and compatible storage behind store.py, by boto3. Every failure becomes a StoreError with one message."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -86,7 +86,13 @@ class S3Backend(Bucket):
             pause(attempt)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> None:
+    def write_file(self, key: str, stream: BinaryIO) -> None:
+        try:  # the client rewinds the stream for its retries
+            self._put(key, stream, {})
+        except (ClientError, BotoCoreError) as e:
+            raise self._error(e, key) from None
+
+    def _put(self, key: str, data: bytes | BinaryIO, condition: dict[str, str]) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
 
     def delete(self, key: str) -> None:

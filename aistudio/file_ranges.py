@@ -14,6 +14,8 @@ from aistudio.places import in_bucket
 from aistudio.store import Ranges, Store, open_store
 
 WEB = ("http://", "https://")
+BLOCK_BYTES = 1 << 20  # of a block: some dozen pictures of a tar in one request
+_MOST_BLOCKS = 32
 _MOST = 64  # files kept open
 
 
@@ -102,6 +104,48 @@ class FileRanges:
             if root not in self._stores:
                 self._stores[root] = open_store(root, self._settings)
             return self._stores[root], key
+
+
+class Blocks:
+    """Reads small ranges of remote files by whole blocks, which are kept for a while: neighbours share a request.
+
+    Files on a disk, and ranges of more than half a block, are read as they are asked for. For several threads at once.
+    """
+
+    def __init__(self, files: FileRanges) -> None:
+        self._files = files
+        self._lock, self._fetching = threading.Lock(), KeyLocks()
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+
+    def read(self, address: str, start: int, stop: int) -> bytes:
+        """Return bytes of a file, fewer at its end. Raises as FileRanges.ranges, ChangedError."""
+        ranges = self._files.ranges(address)
+        if isinstance(ranges, LocalRanges) or stop - start > BLOCK_BYTES // 2 or start >= stop:
+            return ranges.read(start, stop)
+        first = start // BLOCK_BYTES
+        pieces = [self._block(address, ranges, n) for n in range(first, (stop - 1) // BLOCK_BYTES + 1)]
+        return b"".join(pieces)[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
+
+    def forget(self, address: str) -> None:
+        """Read a file's blocks anew next time."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == address]:
+                del self._kept[key]
+
+    def _block(self, address: str, ranges: Ranges, number: int) -> bytes:
+        key = (address, number)
+        with self._fetching(key):
+            with self._lock:
+                found = self._kept.get(key)
+                if found is not None:
+                    self._kept.move_to_end(key)
+                    return found
+            found = ranges.read(number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES)
+            with self._lock:
+                self._kept[key] = found
+                while len(self._kept) > _MOST_BLOCKS:
+                    self._kept.popitem(last=False)
+            return found
 
 
 def _local(path: str) -> LocalRanges:

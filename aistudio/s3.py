@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aistudio.config import StoreSettings
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
 
 MAX_POOL_CONNECTIONS = 64  # urllib3 discards connections beyond the pool, so it must hold every thread's
@@ -21,8 +22,6 @@ def s3_client(settings: StoreSettings, bucket: str = "") -> "S3Client":
     set (MinIO and the like) buckets are addressed by path, because `bucket.endpoint` rarely resolves there. Requests
     to a `bucket` of `settings.public_buckets` are not signed.
     """
-    # boto3 takes 80 ms to import; programs that never touch S3 should not pay it.
-    import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
 
@@ -38,10 +37,32 @@ def s3_client(settings: StoreSettings, bucket: str = "") -> "S3Client":
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = boto3.session.Session(region_name=settings.region)
+    session = _session(settings)
     # Compatible stores ignore the region, yet signing needs one.
     region = session.region_name or ("us-east-1" if path_style else None)
     return session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+
+
+def s3_keys(settings: StoreSettings, *, signed: bool = True) -> dict[str, str]:
+    """Return what a library with a client of its own is told: region, keys of boto3's chain, way of addressing.
+
+    The keys are those of this moment; the keys of a role end after a while.
+    """
+    session = _session(settings)
+    options = {"aws_region": session.region_name or "us-east-1"}
+    if settings.endpoint_url is not None:
+        options["aws_virtual_hosted_style_request"] = "false"
+    if signed and (found := session.get_credentials()) is not None:
+        keys = found.get_frozen_credentials()
+        options |= {"aws_access_key_id": keys.access_key or "", "aws_secret_access_key": keys.secret_key or ""}
+        options |= {"aws_session_token": keys.token} if keys.token else {}
+    return options
+
+
+def _session(settings: StoreSettings) -> "Session":
+    import boto3  # takes 80 ms; programs that never touch S3 should not pay it
+
+    return boto3.session.Session(region_name=settings.region)
 
 
 def split_s3_url(url: str) -> tuple[str, str]:

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aistudio._backends import Backend, Entry, LocalBackend, Ranges
-from aistudio._ranges import NOT_CONDITIONAL
+from aistudio._ranges import BUFFER_BYTES, NOT_CONDITIONAL
 from aistudio.config import StoreSettings
 from aistudio.errors import StoreError
 from aistudio.places import in_bucket, require_place
 from aistudio.schema import with_list_vectors
 from aistudio.storable import storable_text
 
-__all__ = ["Entry", "Ranges", "Store", "open_store"]
+__all__ = ["BUFFER_BYTES", "Entry", "Ranges", "Store", "open_store"]
 
 # Vectors and JPEG files do not compress: trying costs a third of the write time and saves nothing.
 _INCOMPRESSIBLE = re.compile(r"(rank_)?embedding(_\w+)?\.list\.element|thumbnail")
@@ -69,21 +69,31 @@ class Store:
         """
         return self._backend.write(key, data, overwrite)
 
+    def write_file(self, key: str, stream: BinaryIO) -> None:
+        """Write a whole file from a seekable stream, from its start; it is not held in memory.
+
+        Raises:
+            StoreError: as write_bytes; larger than what the service takes in one request.
+        """
+        stream.seek(0)
+        self._backend.write_file(key, stream)
+
     def delete(self, key: str) -> None:
         """Remove a file; a missing one is no error."""
         self._backend.delete(key)
 
-    def open(self, key: str, *, etag: str = "") -> BinaryIO:
+    def open(self, key: str, *, etag: str = "", buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
         """Seekable reader; of a bucket each read is one range request, all of the same object.
 
         Args:
             etag: of the object that is meant, as `list` gave it; "" for whatever is there.
+            buffer_bytes: read at least so many at a time, of a bucket.
 
         Raises:
             ChangedError: another object is there, or takes its place while it is read (buckets).
             StoreError: missing, out of reach.
         """
-        return self._backend.open(key, etag)
+        return self._backend.open(key, etag, buffer_bytes)
 
     def open_ranges(self, key: str) -> Ranges | None:
         """Reader of ranges for several threads at once, None where there is no such file. Raises StoreError."""

@@ -3,9 +3,12 @@
     python benchmarks/faults.py --minutes 25 --kinds driver,actor,worker,raylet,group,storage --target both
 
 Kinds: `driver`, `raylet`, `actor` (a model actor), `worker` (any other process of Ray's: tasks, coordinator, idle
-ones) and `group` (driver and all that it started) are killed with SIGKILL. `storage` on S3 answers 500, 503, cut
+ones) and `group` (driver and all that it started) are killed with SIGKILL. `storage` in a bucket answers 500, 503, cut
 bodies, errors after the fact and silence, enough of it to end some attempts; on a local disk it is a file system
 that fills up (needs the right to mount a tmpfs).
+
+Targets: `local`, `s3` (boto3, against moto), `gs` and `az` (obstore, against the stand-ins of tests/object_servers.py),
+`both` (local and s3), `buckets` (the three).
 
 With --trust content the killed runs are delta runs: the undisturbed one is their base.
 
@@ -40,7 +43,17 @@ from benchmarks._tiny_job import server_module, write_conf, write_manifest, writ
 KINDS = ("driver", "actor", "worker", "raylet", "group", "storage")
 LIMIT_S = 240.0  # an attempt that has not ended by then hangs
 TOLERANCE = 1e-5  # of scores: the batches differ after a resume, and so the order of float additions
+TARGETS = {
+    "local": ("local",), "s3": ("s3",), "gs": ("gs",), "az": ("az",), "both": ("local", "s3"),
+    "buckets": ("s3", "gs", "az"),
+}  # fmt: skip
 STORAGE_FAULTS = ("slow_down", "error", "late_error", "cut", "hang")
+
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+    "GOOGLE_BEARER_TOKEN": "test",
+}  # fmt: skip
 
 
 @dataclass
@@ -65,7 +78,11 @@ class Campaign:
     ) -> None:
         self.work, self.rng, self.rows, self.kills, self.trust = work, rng, rows, kills, trust
         self.images = server_module("image_server").ImageServer(latency_s=0.3)
-        self.s3 = server_module("s3_server").S3Server(hang_s=4.0)
+        made = server_module("object_servers")
+        self.servers = {"s3": server_module("s3_server").S3Server(hang_s=4.0)}
+        self.servers |= {"gs": made.GsServer(hang_s=4.0), "az": made.AzServer(hang_s=4.0)}
+        self.secrets = SECRETS | {"AZURE_STORAGE_ACCOUNT_KEY": made.AZ_KEY}
+        os.environ |= self.secrets
         self.manifest = write_manifest(work / "manifest.csv", self.images, rows)
         self.models = write_models(work / "models")
         self.reference = pd.DataFrame()
@@ -73,13 +90,18 @@ class Campaign:
 
     def close(self) -> None:
         self.images.close()
-        self.s3.close()
+        for server in self.servers.values():
+            server.close()
+
+    def place(self, target: str) -> dict[str, Any]:
+        """Settings of the section `store` that reach a bucket."""
+        if target == "s3":
+            return {"endpoint_url": self.servers["s3"].url}
+        return self.servers[target].settings().model_dump(exclude_defaults=True) if target in self.servers else {}
 
     def conf(self, name: str, target: str, output: str | None = None) -> str:
-        store: dict[str, Any] = {"timeout_s": 2, "retries": 4}
-        if target == "s3":
-            store["endpoint_url"] = self.s3.url
-        output = output or (f"s3://bucket/{name}" if target == "s3" else str(self.work / name))
+        store: dict[str, Any] = {"timeout_s": 2, "retries": 4, **self.place(target)}
+        output = output or (f"{target}://bucket/{name}" if target in self.servers else str(self.work / name))
         delta: dict[str, Any] = {}
         if self.trust and name != "reference":
             delta = {"base": str(self.work / "reference"), "trust": self.trust}
@@ -87,8 +109,8 @@ class Campaign:
 
     def stored(self, name: str, target: str, output: str | None = None) -> pd.DataFrame:
         """All stored rows, doubled ones included."""
-        if target == "s3":
-            store = open_store(f"s3://bucket/{name}", StoreSettings(endpoint_url=self.s3.url))
+        if target in self.servers:
+            store = open_store(f"{target}://bucket/{name}", StoreSettings.model_validate(self.place(target)))
         else:
             store = open_store(output or str(self.work / name))
         columns = ["row_id", "status", "content_hash", "recall_score", "rank_score"]
@@ -112,7 +134,7 @@ class Attempt:
         self._log = (campaign.work / "log.txt").open("w+b")
         # Its own short folder: Ray's socket names must stay below 108 characters.
         environment = os.environ | {"RAY_TMPDIR": str(campaign.work / "ray"), "OMP_NUM_THREADS": "1"}
-        environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        environment |= campaign.secrets
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobs.score", "--conf", conf],
@@ -234,9 +256,9 @@ def killing_trial(campaign: Campaign, kind: str, target: str, name: str, tally: 
     compare(campaign, name, target, tally)
 
 
-def s3_trial(campaign: Campaign, name: str, tally: Tally) -> None:
+def bucket_trial(campaign: Campaign, target: str, name: str, tally: Tally) -> None:
     """Storage that misbehaves: first so much that the attempt fails, then less."""
-    conf = campaign.conf(name, "s3")
+    conf, server = campaign.conf(name, target), campaign.servers[target]
     share = campaign.rng.choice((0.1, 0.3, 0.6))
     first = campaign.rng.randrange(200)
     requests = 0
@@ -249,12 +271,12 @@ def s3_trial(campaign: Campaign, name: str, tally: Tally) -> None:
     last = time.monotonic()
     attempts: list[Attempt] = []
     for _ in range(12):
-        before = sum(campaign.s3.faults.values())
-        campaign.s3.fault = fault
+        before = sum(server.faults.values())
+        server.fault = fault
         attempt = Attempt(campaign, conf)
         code = attempt.wait()
-        campaign.s3.fault = None
-        tally.kills += int(sum(campaign.s3.faults.values()) > before)
+        server.fault = None
+        tally.kills += int(sum(server.faults.values()) > before)
         tally.hung += code is None
         attempts.append(attempt)
         if code == 0:
@@ -262,7 +284,7 @@ def s3_trial(campaign: Campaign, name: str, tally: Tally) -> None:
         share, last = share / 3, time.monotonic()
     tally.recover_s.append(time.monotonic() - last)
     tally.left += leftovers(attempts)
-    compare(campaign, name, "s3", tally)
+    compare(campaign, name, target, tally)
 
 
 def full_disk_trial(campaign: Campaign, name: str, tally: Tally) -> None:
@@ -337,8 +359,8 @@ def run(campaign: Campaign, kinds: list[str], targets: list[str], until: float) 
         started = time.monotonic()
         if kind != "storage":
             killing_trial(campaign, kind, target, name, tally)
-        elif target == "s3":
-            s3_trial(campaign, name, tally)
+        elif target in campaign.servers:
+            bucket_trial(campaign, target, name, tally)
         else:
             full_disk_trial(campaign, name, tally)
         print(f"{name} {target}: {time.monotonic() - started:.0f} s, {tally}", file=sys.stderr, flush=True)
@@ -367,7 +389,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=25.0, help="no trial begins after that (default 25)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {','.join(KINDS)}")
-    parser.add_argument("--target", choices=("local", "s3", "both"), default="both")
+    parser.add_argument("--target", choices=TARGETS, default="both")
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--kills", type=int, help="in each run folder (default: 4, 5 or 6, drawn)")
     parser.add_argument("--seed", type=int, default=0)
@@ -378,14 +400,12 @@ def main() -> int:
     kinds = args.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     campaign = Campaign(work, args.rows, random.Random(args.seed), args.kills, args.trust)
     try:
         campaign.undisturbed()
         print(f"undisturbed: {len(campaign.reference)} rows in {campaign.clean_s:.0f} s", file=sys.stderr, flush=True)
-        targets = ["local", "s3"] if args.target == "both" else [args.target]
-        tallies = run(campaign, kinds, targets, time.monotonic() + 60 * args.minutes)
+        tallies = run(campaign, kinds, [*TARGETS[args.target]], time.monotonic() + 60 * args.minutes)
     finally:
         campaign.close()
         shutil.rmtree(work, ignore_errors=True)

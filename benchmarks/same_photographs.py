@@ -3,7 +3,8 @@
     python benchmarks/same_photographs.py --photos ../shared/data/clothing [--num 300] [--model demo_recall]
 
 Takes NUM photographs of a folder and ten broken ones (cut short, a web page, noise, empty, too large, too wide, SVG),
-writes them as folder, CSV over HTTP, objects of an S3 server (moto), Parquet with bytes, WebDataset tar, zip, rows of a
+writes them as folder, CSV and tar over HTTP, objects and a tar of an S3 server (moto), objects of stand-ins of Google's
+and Azure's (tests/object_servers.py), Parquet and Lance with bytes, WebDataset tar, zip, addresses and bytes in a
 PostgreSQL database and a data set of a hub (both on this machine), runs `aistudio score` on each, and compares every
 row with those of the folder. Exit code 1 where anything differs.
 """
@@ -33,6 +34,7 @@ from aistudio.schema import vector_matrix  # noqa: E402
 from aistudio.store import open_store  # noqa: E402
 from tests import photo_sources as sources  # noqa: E402
 from tests.dataset_hub import DatasetHub  # noqa: E402
+from tests.object_servers import AZ_KEY, AzServer, GsServer  # noqa: E402
 from tests.postgres import Postgres, programs  # noqa: E402
 from tests.s3_server import S3Server  # noqa: E402
 
@@ -86,8 +88,11 @@ def forms(folder: Path, photos: dict[str, bytes], stack: ExitStack) -> Iterator[
     yield "parquet", sources.hub_parquet(folder / "photos.parquet", photos), {}, {}
     yield "webdataset", sources.webdataset_tar(folder / "00000.tar", photos), {}, {}
     yield "zip", sources.zip_file(folder / "photos.zip", photos), {}, {}
+    yield "lance", sources.lance_set(folder / "photos.lance", photos), {}, {}
     root = stack.enter_context(web(folder / "photos"))
     yield "http", sources.csv_file(folder / "http.csv", {n: f"{root}/{n}.jpg" for n in photos}), {}, {}
+    shards = stack.enter_context(web(folder))
+    yield "http-tar", sources.Source({"path": f"{shards}/00000.tar", "format": "webdataset"}, 10), {}, {}
     s3 = stack.enter_context(S3Server())
     for name, body in photos.items():
         s3.client.put_object(Bucket="bucket", Key=f"{name}.jpg", Body=body)
@@ -96,6 +101,16 @@ def forms(folder: Path, photos: dict[str, bytes], stack: ExitStack) -> Iterator[
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     yield "s3", sources.csv_file(folder / "s3.csv", {n: f"s3://bucket/{n}.jpg" for n in photos}), store, keys
     yield "s3-tar", sources.Source({"path": "s3://bucket/00000.tar", "format": "webdataset"}, 10), store, keys
+    for kind, server_class, secret in (
+        ("gs", GsServer, {"GOOGLE_BEARER_TOKEN": "test"}), ("az", AzServer, {"AZURE_STORAGE_ACCOUNT_KEY": AZ_KEY}),
+    ):  # fmt: skip
+        place = stack.enter_context(server_class())
+        os.environ.update(secret)
+        objects = open_store(f"{kind}://bucket", place.settings())
+        for name, body in photos.items():
+            objects.write_bytes(f"{name}.jpg", body)
+        found = sources.csv_file(folder / f"{kind}.csv", {n: f"{kind}://bucket/{n}.jpg" for n in photos})
+        yield kind, found, {"store": place.settings().model_dump(exclude_defaults=True)}, secret
     hub = stack.enter_context(DatasetHub())
     hub.commit("shop/photos", {"data/0.parquet": (folder / "photos.parquet").read_bytes()})
     manifest = {"path": "hf://datasets/shop/photos", "format": "parquet"}
@@ -107,6 +122,9 @@ def forms(folder: Path, photos: dict[str, bytes], stack: ExitStack) -> Iterator[
     server.fill("photographs", sources.table_of({n: str(folder / "photos" / f"{n}.jpg") for n in photos}))
     query = "SELECT * FROM photographs ORDER BY item_id"
     yield "postgresql", sources.Source({"path": server.uri, "format": "sql", "query": query}, 10), {}, {}
+    server.fill("pictures", sources.bytes_table(photos))
+    query = "SELECT item_id, image_url, text FROM pictures ORDER BY item_id"
+    yield "postgresql-bytes", sources.Source({"path": server.uri, "format": "sql", "query": query}, 0, 10), {}, {}
 
 
 def score(run: Path, source: sources.Source, settings: dict, environment: dict, model: str) -> tuple:

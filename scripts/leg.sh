@@ -5,15 +5,17 @@
 #   scripts/leg.sh newest            the newest versions of the same packages that the package index has
 #   scripts/leg.sh NAME tests/...    these tests instead of the usual ones
 #
-# The versions are installed without their dependencies into build/legs/NAME, which Python looks into first; all other
-# packages are the environment's, and nothing of the environment is changed. LEG_PACKAGES="torch==2.15.* torchvision"
-# takes other packages (CUDA's come from the environment then, so only a neighbouring version of torch will do).
+# The versions are installed without their dependencies into build/legs/NAME (LEG_FOLDER=/tmp/legs: elsewhere), which
+# Python looks into first; all other packages are the environment's, and nothing of the environment is changed.
+# LEG_PACKAGES="torch==2.15.* torchvision" takes other packages (CUDA's come from the environment then, so only a
+# neighbouring version of torch will do). LEG_SECONDS=900 ends the tests after so many seconds: what they said until then
+# stands in NAME.txt beside the folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name="${1:?oldest or newest}"
 shift
 python="${PYTHON:-.venv/bin/python}"
-place="build/legs/$name"
+place="$(realpath -m "${LEG_FOLDER:-build/legs}/$name")"
 if [ -n "${LEG_PACKAGES:-}" ]; then
   read -r -a packages <<<"$LEG_PACKAGES"
 elif [ "$name" = newest ]; then
@@ -30,7 +32,7 @@ fi
 rm -rf "$place"
 mkdir -p "$place"
 "$python" -m pip install --quiet --no-deps --target "$place" "${packages[@]}"
-export PYTHONPATH="$PWD/$place:$PWD${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$place:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 "$python" - "$place" <<'PY'
 import importlib.metadata, pathlib, sys
 for found in sorted(importlib.metadata.distributions(path=[sys.argv[1]]), key=lambda d: d.name.lower()):
@@ -38,4 +40,5 @@ for found in sorted(importlib.metadata.distributions(path=[sys.argv[1]]), key=la
     assert seen == found.version, f"{found.name} {seen} is looked at, not {found.version}"
     print(f"{found.name} {found.version}")
 PY
-exec "$python" -m pytest -q -p no:cacheprovider "${tests[@]}"
+exec timeout --signal=INT --kill-after=60 "${LEG_SECONDS:-7200}" \
+  "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" > >(tee "$place.txt") 2>&1

@@ -3,7 +3,9 @@
 import csv
 import io
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +28,7 @@ class Source(NamedTuple):
     manifest: dict[str, Any]
     rejected: int
     more_failed: int = 0  # rows that fail in this form alone
+    store: Mapping[str, Any] = MappingProxyType({})  # section `store` that reaches it
 
 
 def photographs(num: int) -> dict[str, bytes]:
@@ -66,15 +69,32 @@ def csv_file(place: Path, addresses: dict[str, str]) -> Source:
 
 
 def hub_parquet(place: Path, photos: dict[str, bytes]) -> Source:
+    pq.write_table(hub_table(photos), place, row_group_size=16)
+    return Source({"path": str(place), "format": "parquet"}, 0, 10)
+
+
+def hub_table(photos: dict[str, bytes]) -> pa.Table:
+    """With Hugging Face's structs; ten rows without a picture."""
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = [{"bytes": body, "path": f"{name}.jpg"} for name, body in photos.items()]
     bad = [{"bytes": None, "path": None}] * 10
-    table = {
+    return pa.table({
         "image": pa.array(images + bad, kind), "item_id": [*photos, *(f"bad{i}" for i in range(10))],
         "text": [*map(text_of, photos), *[""] * 10],
-    }  # fmt: skip
-    pq.write_table(pa.table(table), place, row_group_size=16)
-    return Source({"path": str(place), "format": "parquet"}, 0, 10)
+    })  # fmt: skip
+
+
+def lance_set(place: Path, photos: dict[str, bytes]) -> Source:
+    import lance
+
+    lance.write_dataset(hub_table(photos), str(place), max_rows_per_file=25)
+    return Source({"path": str(place), "format": "lance"}, 0, 10)
+
+
+def bytes_table(photos: dict[str, bytes]) -> pa.Table:
+    """For a database: the pictures themselves, and ten rows without one."""
+    table = hub_table(photos)
+    return table.set_column(0, "image_url", pa.array([*photos.values(), *[None] * 10], pa.binary()))
 
 
 def members(photos: dict[str, bytes]) -> list[tuple[str, bytes]]:

@@ -3,13 +3,16 @@
 import importlib
 import re
 import runpy
+import shlex
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
-from aistudio.config import JobConfig, ModelConfig, Settings
+from aistudio.config import JobConfig, ModelConfig, Settings, parse_config
+from aistudio.config.model_text import model_of_text
 from aistudio.jobs.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +57,30 @@ def test_every_option_of_a_command_on_a_page_exists(path):
         parser = importlib.import_module(f"aistudio.jobs.{verb}").build_parser()
         known = set(parser._option_string_actions) | options_of_parts(parser)
         assert not [o for o in options if o not in known], (verb, options)
+
+
+@pytest.mark.parametrize("path", [*SITE, *OTHERS], ids=lambda p: p.name)
+def test_every_command_on_a_page_parses(path, capsys):
+    """Those that are written out: no placeholders, no alternatives."""
+    text = re.sub(r"\\\n\s*", " ", path.read_text("utf-8"))
+    for line in re.findall(r"^(?:\$ )?(?:python -m )?aistudio ([^\n]+)", text, re.MULTILINE):
+        words = shlex.split(re.split(r"\s#\s|\s&&\s|\s\|\s", line)[0])
+        if words[0] not in VERBS or any(re.search(r"\.\.\.|…|^[\[<]|[|\]]$", word) for word in words):
+            continue
+        parser = importlib.import_module(f"aistudio.jobs.{words[0]}").build_parser()
+        try:
+            parser.parse_args(words[1:])
+        except SystemExit:
+            pytest.fail(f"aistudio {line}\n{capsys.readouterr().err}")
+
+
+def test_the_readmes_own_catalogue_is_a_conf_with_an_openly_licensed_model():
+    text = (ROOT / "README.md").read_text("utf-8").partition("## Score your own catalogue")[2]
+    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    config = parse_config(yaml.safe_load(block[1]), "README.md")
+    model = model_of_text(config.models.recall)
+    assert (model["family"], model["arch"]["model"]) == ("hf_dual", "google/siglip2-base-patch16-256")
+    assert config.models.ranking is None and "published" not in block[1]
 
 
 def options_of_parts(parser) -> set[str]:

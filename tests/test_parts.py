@@ -9,9 +9,19 @@ from aistudio.parts import Part, part_address, split_part
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
-@given(NAMES, st.sampled_from(["row", "tar", "zip"]), NAMES, st.integers(0, 10**15), st.sampled_from(["", "0a1b2c3d"]))
-def test_an_address_says_what_it_was_made_of(place, kind, name, at, mark):
-    part = Part(kind, name, at, 0, mark) if kind == "row" else Part(kind, name, at, at + 7)
+@given(
+    NAMES,
+    st.sampled_from(["row", "lance", "tar", "zip"]),
+    NAMES,
+    st.integers(0, 10**15),
+    st.sampled_from(["", "0a1b2c3d"]),
+    st.sampled_from([0, 10**10]),
+)
+def test_an_address_says_what_it_was_made_of(place, kind, name, at, mark, size):
+    part = {
+        "row": Part("row", name, at, size, mark),
+        "lance": Part("lance", name, at, 0, f"{at}-0a1b2c3d"),
+    }.get(kind, Part(kind, name, at, at + 7))
     assert split_part(part_address(place, part)) == (place, part)
 
 
@@ -25,6 +35,8 @@ def test_an_address_says_what_it_was_made_of(place, kind, name, at, mark):
         "/a#tar=x&at=1",
         "",
         "/a#row=1&column=",
+        "/a#lance=1&column=x",
+        "/a#lance=1&column=x&version=3",
     ],
 )
 def test_any_other_text_is_a_place(text):

@@ -1,6 +1,7 @@
 """One door to storage: whole files or none, the first writer wins, one message per failure; a folder and a real S3."""
 
 import errno
+import io
 import os
 import stat
 import threading
@@ -142,6 +143,23 @@ class TestBoth:
 
 
 class TestLocal:
+    def test_a_whole_file_replaces_another_or_leaves_it(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path))
+        store.write_bytes("a/file", b"before")
+        stream = io.BytesIO(b"x" * 3_000_000)
+        stream.seek(5)
+        store.write_file("a/file", stream)
+        assert store.read_bytes("a/file") == stream.getvalue()
+
+        class Broken(io.BytesIO):
+            def read(self, *_):
+                raise OSError(errno.EIO, "Input/output error")
+
+        with pytest.raises(StoreError, match="Input/output error"):
+            store.write_file("a/file", Broken(b"new"))
+        assert store.read_bytes("a/file") == stream.getvalue()
+        assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
+
     def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(self, tmp_path, monkeypatch):
         store = open_store(str(tmp_path))
         store.write_bytes("x", b"old")

@@ -18,8 +18,9 @@ from aistudio.catalogue.datasets import (
 )
 from aistudio.catalogue.duplicates import find_duplicates
 from aistudio.catalogue.folder import FOLDER_COLUMNS, IMAGE_SUFFIXES, folder_candidates, inspect_folder
+from aistudio.catalogue.inline import pictures_in
 from aistudio.catalogue.manifest import MANIFEST_SUFFIXES, inspect_manifest, read_manifest
-from aistudio.catalogue.record_batches import columns_of_schema, records_batch
+from aistudio.catalogue.record_batches import columns_of_schema, records_batch, wanted_columns
 from aistudio.catalogue.table import Batch, Columns, Reading
 
 __all__ = [
@@ -42,10 +43,12 @@ __all__ = [
     "inspect_dataset",
     "inspect_folder",
     "inspect_manifest",
+    "pictures_in",
     "read_gallery",
     "read_manifest",
     "read_pairs",
     "read_queries",
     "records_batch",
     "vocabulary_texts",
+    "wanted_columns",
 ]

@@ -33,6 +33,7 @@ MANIFEST_SUFFIXES: dict[str, tuple[str, ...]] = {
     "webdataset": (".tar",),
     "zip": (".zip",),
     "sql": (),
+    "lance": (".lance",),
     "folder": tuple(sorted(IMAGE_SUFFIXES)),
     "mitstates": (".jpg",),
     "fashion200k": (".txt",),
@@ -49,7 +50,8 @@ def inspect_manifest(stream: BinaryIO, file: str, settings: ManifestSettings) ->
     Args:
         stream: the file's bytes, at their start; not closed. `.gz` and `.zst` by the name's ending.
         file: name used in messages.
-        settings: format, column mapping, encoding; not for formats that are no file (`folder`, `sql`, data sets).
+        settings: format, column mapping, encoding; not for formats that are no file (`folder`, `sql`, `lance`, data
+            sets).
 
     Raises:
         ManifestError: the file is empty, of another format or encoding, or lacks a column; the message names
@@ -66,6 +68,7 @@ def read_manifest(
     *,
     batch_rows: int = 1000,
     id_prefix: str = "",
+    place: str | None = None,
 ) -> Iterator[Batch]:
     """All rows of a manifest file as batches; memory does not grow with the file.
 
@@ -83,18 +86,20 @@ def read_manifest(
         columns: what `inspect_manifest` said of this file or of the manifest's first file.
         batch_rows: candidate rows per batch, about.
         id_prefix: put before the line's number, to keep ids of several files apart.
+        place: where the file lies for who reads pictures inside it; None: at `file`.
 
     Raises:
-        ManifestError: the file as a whole is unusable, or lacks a column of `columns`.
+        ManifestError: the file as a whole is unusable, or lacks a column of `columns`; there are pictures inside a
+            file that cannot be read in parts.
     """
-    yield from _reader(file, settings).read(stream, file, settings, columns, batch_rows, id_prefix)
+    yield from _reader(file, settings).read(stream, file, settings, columns, batch_rows, id_prefix, place)
 
 
 class _Reader(NamedTuple):
     """How one format is read: see inspect_manifest and read_manifest."""
 
     inspect: Callable[[BinaryIO, str, ManifestSettings], Columns]
-    read: Callable[[BinaryIO, str, ManifestSettings, Columns, int, str], Iterator[Batch]]
+    read: Callable[[BinaryIO, str, ManifestSettings, Columns, int, str, str | None], Iterator[Batch]]
 
 
 def _of_lines(
@@ -107,7 +112,13 @@ def _of_lines(
         return inspect(Lines(stream, file, settings.encoding), file, settings)
 
     def read(
-        stream: BinaryIO, file: str, settings: ManifestSettings, columns: Columns, batch_rows: int, id_prefix: str
+        stream: BinaryIO,
+        file: str,
+        settings: ManifestSettings,
+        columns: Columns,
+        batch_rows: int,
+        id_prefix: str,
+        place: str | None,
     ) -> Iterator[Batch]:
         lines = Lines(stream, file, settings.encoding)
         yield from batches(

@@ -6,18 +6,19 @@ A column of pictures themselves (inline.py) becomes addresses of its rows; its b
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aistudio.catalogue.inline import picture_column
+from aistudio.catalogue.inline import picture_column, place_of_parts
 from aistudio.catalogue.lines import COMPRESSED_SUFFIXES, decompressed, plain_name
-from aistudio.catalogue.record_batches import check_types, columns_of_schema, records_batch
+from aistudio.catalogue.record_batches import columns_of_schema, records_batch, wanted_columns
 from aistudio.catalogue.table import Batch, Columns
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
-from aistudio.parts import footer_mark
+from aistudio.parts import Part, footer_mark, part_address
 
 
 def inspect_parquet(stream: BinaryIO, file: str, settings: ManifestSettings) -> Columns:
@@ -31,26 +32,24 @@ def inspect_parquet(stream: BinaryIO, file: str, settings: ManifestSettings) -> 
 
 
 def read_parquet(
-    stream: BinaryIO, file: str, settings: ManifestSettings, columns: Columns, batch_rows: int, id_prefix: str
+    stream: BinaryIO,
+    file: str,
+    settings: ManifestSettings,
+    columns: Columns,
+    batch_rows: int,
+    id_prefix: str,
+    place: str | None,
 ) -> Iterator[Batch]:
     """Batches of a Parquet file; rejects carry the record number and the row's columns as JSON text.
 
     Raises:
         ManifestError: not a Parquet file, a damaged one, or one whose columns differ from `columns`.
     """
-    mark = footer_mark(stream) if columns.inline else ""
+    picture = None
+    if columns.inline:
+        picture = partial(_address, place_of_parts(file, place), columns.inline, footer_mark(stream))
     parquet = _open(stream, file)
-    kept = [name for name, _ in columns.passthrough]
-    mapped = [name for column, name in columns.mapping.items() if not (columns.inline and column == "image_url")]
-    wanted = list(dict.fromkeys([*mapped, *columns.images, *kept]))
-    schema = parquet.schema_arrow
-    for name in [*wanted, *([columns.inline] if columns.inline else [])]:
-        if schema.names.count(name) != 1:
-            raise ManifestError(
-                f"{file}: column {name!r} is missing here, though the manifest's first file has it; "
-                f"columns found: {', '.join(schema.names)}"
-            )
-    check_types(schema, columns, file)
+    wanted = wanted_columns(parquet.schema_arrow, columns, file)
     record = 1
     batches = _record_batches(parquet, wanted, batch_rows)
     while True:
@@ -60,10 +59,14 @@ def read_parquet(
             raise ManifestError(f"{file}: damaged Parquet file after record {record - 1}: {e}") from None
         if table is None:
             return
-        batch = records_batch(table, columns, file, settings, record, id_prefix, mark)
+        batch = records_batch(table, columns, file, settings, record, id_prefix, picture)
         record += table.num_rows
         if table.num_rows:
             yield batch
+
+
+def _address(place: str, column: str, mark: str, record: int) -> str:
+    return part_address(place, Part("row", column, record, mark=mark))
 
 
 def _record_batches(parquet: pq.ParquetFile, wanted: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,7 @@ A record is never refused for a column that is only kept. A column of lists of t
 a row per entry. Ids that are whole floats are the integers that they stand for; NaN is a missing one.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,6 @@ from aistudio.catalogue.kept import plain_array, stored_array, stored_type, text
 from aistudio.catalogue.table import Batch, Columns, Reading, Reject, rejected_table, repeated, row_ids_of
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
-from aistudio.parts import Part, part_address
 from aistudio.schema import CANDIDATE_COLUMNS
 from aistudio.values import plain_value
 
@@ -48,23 +48,29 @@ def columns_of_schema(schema: pa.Schema, settings: ManifestSettings, file: str, 
 
 def records_batch(
     table: pa.RecordBatch, columns: Columns, file: str, settings: ManifestSettings, record: int, id_prefix: str,
-    mark: str = "",
+    picture: Callable[[int], str] | None = None,
 ) -> Batch:  # fmt: skip
     """Return the batch that records become, of which the first has number `record`.
 
     Args:
-        mark: of a file with a column of pictures, which are addressed by it (parts.footer_mark).
+        picture: gives the address of the picture of the record with a number; of a manifest that holds the pictures
+            themselves.
     """
-    return _Records(table, columns, file, settings.image_separator, mark).batch(record, id_prefix)
+    return _Records(table, columns, file, settings.image_separator, picture).batch(record, id_prefix)
 
 
 class _Records:
     """One record batch on its way to a Batch: converts columns and notes why records are refused."""
 
     def __init__(
-        self, table: pa.RecordBatch, columns: Columns, file: str, separator: str | None, mark: str = ""
+        self,
+        table: pa.RecordBatch,
+        columns: Columns,
+        file: str,
+        separator: str | None,
+        picture: Callable[[int], str] | None = None,
     ) -> None:
-        self._mark = mark
+        self._picture = picture
         self._table, self._columns, self._file, self._separator = table, columns, file, separator
         self._reasons: list[str | None] = [None] * table.num_rows
 
@@ -92,8 +98,8 @@ class _Records:
             arrays["image_url"] = pa.array([url for i in ok for _, url in images[i]], pa.string())
         lines = pa.array([record + i for i in taken], pa.int64())
         if inline:
-            urls = [part_address(self._file, Part("row", inline, record + i, mark=self._mark)) for i in taken]
-            arrays["image_url"] = pa.array(urls, pa.string())
+            assert self._picture is not None
+            arrays["image_url"] = pa.array([self._picture(record + i) for i in taken], pa.string())
         self._add_missing(arrays, row_ids_of(id_prefix, lines, positions), positions)
         source = [repeated(self._file, len(taken)), lines, positions]
         ordered = [arrays[c] for c in CANDIDATE_COLUMNS] + source + [choose(array) for array in kept]
@@ -194,6 +200,25 @@ class _Records:
         for name in self._table.schema.names:
             row[name] = plain_value(self._table.column(name), i)
         return json_text(row)
+
+
+def wanted_columns(schema: pa.Schema, columns: Columns, file: str) -> list[str]:
+    """Return the columns of a file that are read: all that are mapped or kept but pictures.
+
+    Raises:
+        ManifestError: one is missing, or cannot be what it is mapped to.
+    """
+    kept = [name for name, _ in columns.passthrough]
+    mapped = [name for column, name in columns.mapping.items() if not (columns.inline and column == "image_url")]
+    wanted = list(dict.fromkeys([*mapped, *columns.images, *kept]))
+    for name in [*wanted, *([columns.inline] if columns.inline else [])]:
+        if schema.names.count(name) != 1:
+            raise ManifestError(
+                f"{file}: column {name!r} is missing here, though the manifest's first file has it; "
+                f"columns found: {', '.join(schema.names)}"
+            )
+    check_types(schema, columns, file)
+    return wanted
 
 
 def check_types(schema: pa.Schema, columns: Columns, file: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 from aistudio.catalogue.archives import Archive, Damage, Member, Sample, samples_gathered, samples_in_order
 from aistudio.catalogue.columns import resolve
 from aistudio.catalogue.folder import IMAGE_SUFFIXES
-from aistudio.catalogue.inline import refuse_unreadable_parts
+from aistudio.catalogue.inline import place_of_parts, refuse_compressed
 from aistudio.catalogue.jsonl import TOO_DEEP, candidate_row, parse_object
 from aistudio.catalogue.lines import Line
 from aistudio.catalogue.table import Batch, Columns, Gathered, Reading, Reject, Rows, rejected_table
@@ -42,6 +42,13 @@ class _Kind(NamedTuple):
     item_id: str  # column that stands for it where nothing is mapped
 
 
+class _Parts(NamedTuple):
+    """How the pictures of an archive are addressed."""
+
+    kind: Literal["tar", "zip"]
+    place: str
+
+
 _KINDS = {
     "webdataset": _Kind(Tar, samples_in_order, "tar", "key"),
     "zip": _Kind(Zip, samples_gathered, "zip", "folder"),
@@ -54,7 +61,7 @@ def inspect_archive(stream: BinaryIO, file: str, settings: ManifestSettings) -> 
     Raises:
         ManifestError: no picture among them, or a column is missing.
     """
-    refuse_unreadable_parts(file)
+    refuse_compressed(file)
     kind = _KINDS[settings.format]
     archive = kind.opened(stream)
     endings: dict[str, None] = {}
@@ -95,18 +102,25 @@ def _columns(names: list[str], pictures: list[str], item_id: str, settings: Mani
 
 
 def read_archive(
-    stream: BinaryIO, file: str, settings: ManifestSettings, columns: Columns, batch_rows: int, id_prefix: str
+    stream: BinaryIO,
+    file: str,
+    settings: ManifestSettings,
+    columns: Columns,
+    batch_rows: int,
+    id_prefix: str,
+    place: str | None,
 ) -> Iterator[Batch]:
     """Rows of an archive. A sample without a picture, or one that is damaged, is rejected; its number counts.
 
     What is wrong with the archive as a whole (it ends early, say) is one rejected line after the last whole sample.
     """
     kind = _KINDS[settings.format]
+    parts = _Parts(kind.part, place_of_parts(file, place))
     archive = kind.opened(stream)
     rows, rejects, taken = Gathered(file, id_prefix), list[Reject](), 0
     for number, sample in enumerate(kind.samples(archive.members()), 1):
         try:
-            event = _event(number, sample, archive, columns, kind.part, file)
+            event = _event(number, sample, archive, columns, parts, file)
         except RecursionError:  # parsed, but too deep to be written as text again
             event = Reject(number, "", TOO_DEEP)
         if isinstance(event, Reject):
@@ -127,7 +141,7 @@ def _batch(rows: Gathered, rejects: list[Reject], taken: int, columns: Columns) 
 
 
 def _event(
-    number: int, sample: Sample | Damage, archive: Archive, columns: Columns, part: Literal["tar", "zip"], file: str
+    number: int, sample: Sample | Damage, archive: Archive, columns: Columns, parts: _Parts, file: str
 ) -> Rows | Reject:
     if isinstance(sample, Damage):
         return Reject(number, "", sample.reason)
@@ -141,7 +155,7 @@ def _event(
     listed = bool(columns.images[1:]) or len(pictures) > 1
     rows = []
     for position, member in pictures:
-        url = part_address(file, Part(part, member.name, member.at, member.num_bytes))
+        url = part_address(parts.place, Part(parts.kind, member.name, member.at, member.num_bytes))
         row = _row(values, sample, member, file, url, columns)
         if isinstance(row, str):
             return Reject(number, raw, row)

@@ -15,11 +15,12 @@ class ManifestSettings(Settings):
 
     path: str | list[str]
     """The catalogue: a file, a pattern, a folder or a list of these; local, s3://, gs://, az://,
-    hf://datasets/owner/name[@revision] or http(s)://; of format `sql` a database, postgresql://user@host/name.
+    hf://datasets/owner/name[@revision] or http(s)://; of format `lance` a data set's folder, of `sql` a database,
+    postgresql://user@host/name.
     Example: `s3://shop/catalogue/*.csv`
     """
     format: Literal[
-        "poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "webdataset", "zip", "folder", "sql",
+        "poi_recall", "ranking_pairs", "csv", "tsv", "jsonl", "parquet", "lance", "webdataset", "zip", "folder", "sql",
         DatasetFormat,
     ]  # fmt: skip
     """How the manifest is written. The last three are data sets of composed retrieval, whose root folder `path`

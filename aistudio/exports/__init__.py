@@ -5,7 +5,7 @@ in bounded memory, the result is read back by that library and compared with the
 checking.py), and `export.json` beside it says what it holds (export.py). Nothing is written into the run.
 
 source.py (which rows, which vectors), columns.py (types that other programs read), overlap.py (what shorter or smaller
-vectors lose). Leaves out: places in a bucket.
+vectors lose), bucket.py (places in a bucket).
 """
 
 FORMATS = {

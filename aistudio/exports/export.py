@@ -1,5 +1,6 @@
 """Exports a run: writes, reads back, compares, then gives the result its name."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from aistudio.errors import AIStudioError, ConfigError, StoreError
+from aistudio.exports.bucket import new_objects, require_free
 from aistudio.exports.checking import check
 from aistudio.exports.format import Format, format_of
 from aistudio.exports.overlap import K, Overlap, Sample
 from aistudio.exports.place import ABOUT, new_folder, target_of
 from aistudio.exports.source import Batch, Source, Tally, Wanted, source_of
+from aistudio.places import in_bucket, require_place
 from aistudio.runs.record import recorded
 from aistudio.search.held import Range
 from aistudio.secrets import redact
@@ -25,20 +28,32 @@ SAMPLE = 200  # rows that ask
 
 @dataclass(frozen=True)
 class Exported:
-    """A finished export: its folder, what export.json says, and a line of Python that opens it."""
+    """A finished export: its place, what export.json says, and a line of Python that opens it."""
 
-    folder: Path
+    place: str  # a local folder or s3://, gs://, az://
     about: dict[str, Any]
     opened_by: str
+    from_bucket: bool = True  # whether the line opens it where it lies
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where an export goes; `folder` gives the empty local folder that becomes it, whole or not at all."""
+
+    place: str
+    folder: contextlib.AbstractContextManager[Path]
 
 
 def export_run(
     store: Store, to: str, out: str, wanted: Wanted, *, overwrite: bool = False, sample: int = SAMPLE
 ) -> Exported:
-    """Export the rows of a run into the folder `out`, which is whole and checked afterwards, or as it was before.
+    """Export the rows of a run to `out`, which is whole and checked afterwards, or as it was before.
+
+    In a bucket, an error while files are sent leaves a place without export.json (bucket.py).
 
     Args:
         to: a name of FORMATS.
+        out: a local folder, or a place in a bucket.
         overwrite: replace an export that is there.
         sample: rows that measure what shorter or int8 vectors lose.
 
@@ -49,13 +64,13 @@ def export_run(
     form = format_of(to)
     if wanted.int8 and form.int8 is None:
         raise ConfigError(f"--int8: {to} has no vectors of one byte; export float32")
-    target = target_of(out, store.root, overwrite=overwrite)
+    target = _target(store, out, overwrite=overwrite)
     source = source_of(
         store, wanted, unit=form.unit, missing=form.missing, pictures=form.pictures,
         own_codes=form.int8 == "own",
     )  # fmt: skip
     reduced = wanted.int8 or wanted.truncate_dim is not None
-    with new_folder(target) as folder:
+    with target.folder as folder:
         tally, drawn = Tally(), Sample(sample if reduced else 0)
         try:
             facts = _written(form, source, folder, tally, drawn)
@@ -71,7 +86,20 @@ def export_run(
         if overlap is not None:
             about["overlap"] = {"k": K, "value": overlap.value(), "queries": len(drawn.rows_S), "against": "float32"}
         open_store(str(folder)).write_json(ABOUT, about)
-    return Exported(target, about, form.opened_by.format(out=str(target)))
+    remote = in_bucket(target.place)
+    opened_by = form.opened_by.format(out=target.place if form.from_bucket or not remote else "FOLDER")
+    return Exported(target.place, about, opened_by, form.from_bucket or not remote)
+
+
+def _target(store: Store, out: str, *, overwrite: bool) -> _Target:
+    """Raises ConfigError for a place that must not be written."""
+    place = require_place("--out", out)
+    if not in_bucket(place):
+        target = target_of(place, out, store.root, overwrite=overwrite)
+        return _Target(str(target), new_folder(target))
+    objects = open_store(place, store.settings)
+    require_free(objects, store.root, overwrite=overwrite)
+    return _Target(objects.root, new_objects(objects, store.root, overwrite=overwrite))
 
 
 def _written(form: Format, source: Source, folder: Path, tally: Tally, drawn: Sample) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Format:
     missing: bool = False  # holds rows that have no vector
     pictures: bool = False  # holds stored pictures
     unit: bool = False  # stores vectors at length one
+    from_bucket: bool = False  # `opened_by` takes a place in a bucket, too
     int8: Literal["ours", "own"] | None = "ours"  # whose code: a step for each row, or the library's
     as_stored: Callable[[Source, Path], Callable[[NDArray[np.float32]], NDArray[Any]]] | None = None
 

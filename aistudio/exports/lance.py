@@ -63,5 +63,5 @@ def _read(source: Source, folder: Path) -> Iterator[Read]:
 
 FORMAT = Format(
     "lance", _write, _read, 'lancedb.connect("{out}").open_table("images")', "pylance", "lance", "export-lance",
-    missing=True, pictures=True, int8=None,
+    missing=True, pictures=True, int8=None, from_bucket=True,
 )  # fmt: skip

@@ -8,20 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aistudio.errors import ConfigError, StoreError
-from aistudio.places import in_bucket, require_place
+from aistudio.places import in_bucket
 
 ABOUT = "export.json"
 
 
-def target_of(out: str, run: str, *, overwrite: bool) -> Path:
-    """Return the folder that is meant, and refuse one that must not be written.
+def target_of(place: str, out: str, run: str, *, overwrite: bool) -> Path:
+    """Return the folder that is meant by a local place, and refuse one that must not be written.
 
     Raises:
-        ConfigError: a bucket; a place within the run, or around it; something is there already.
+        ConfigError: a place within the run, or around it; something is there already.
     """
-    place = require_place("--out", out)
-    if in_bucket(place):
-        raise ConfigError(f"--out {out}: exports are written to a local folder; copy it into the bucket from there")
     target = Path(os.path.abspath(place))  # noqa: PTH100 - `..` is taken out, links stay
     if not in_bucket(run):
         own = Path(run).resolve()

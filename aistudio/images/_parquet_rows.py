@@ -60,6 +60,12 @@ class RowReader:
             while len(self._cursors) > _CURSORS:
                 self._cursors.popitem(last=False)
         found = cursor.row(row - 1 - first, max_bytes)
+        if found is None and part.num_bytes:
+            raise FetchFailed(
+                Status.TOO_LARGE,
+                f"the picture has {part.num_bytes:,} bytes and was not copied when the manifest was read, because of "
+                "download.max_bytes; a new run with a larger one copies it",
+            )
         if found is None:
             raise FetchFailed(Status.EMPTY, "the row holds no bytes of a picture")
         if isinstance(found, int):
@@ -155,7 +161,7 @@ class _Cursor:
     def _decode(self, wanted: int, max_bytes: int) -> None:
         try:
             batch = next(self._batches)
-            values = list(_values(batch.column(0)))
+            values = list(values_of(batch.column(0)))
         except BaseException as e:  # whatever it is, the next row begins anew
             self._drop()
             if isinstance(e, StopIteration):
@@ -164,7 +170,7 @@ class _Cursor:
                 raise _damaged(e) from None
             raise
         for value in values:
-            found = self._kept[self._next] = _within(value, max_bytes)
+            found = self._kept[self._next] = within(value, max_bytes)
             self._bytes += len(found) if isinstance(found, bytes) else 0
             self._next += 1
         while self._bytes > _KEPT_BYTES and (oldest := next(iter(self._kept))) < wanted:
@@ -177,7 +183,8 @@ class _Cursor:
         self._stream = None
 
 
-def _values(array: pa.Array) -> Iterator[Any]:
+def values_of(array: pa.Array) -> Iterator[Any]:
+    """Yield the values of a column of bytes, or of structs of nothing but bytes, as buffers; None for nulls."""
     while isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
     if pa.types.is_struct(array.type):
@@ -188,7 +195,8 @@ def _values(array: pa.Array) -> Iterator[Any]:
         yield value.as_buffer()
 
 
-def _within(value: Any, max_bytes: int) -> bytes | int | None:
+def within(value: Any, max_bytes: int) -> bytes | int | None:
+    """Return a buffer's bytes, their number where they are too many, None where there are none."""
     if value is None or not len(value):
         return None
     return value.to_pybytes() if len(value) <= max_bytes else len(value)

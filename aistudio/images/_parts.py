@@ -1,11 +1,16 @@
-"""Pictures inside files: rows of Parquet files, members of archives. Blocking reads, meant for a thread pool."""
+"""Pictures inside files: rows of Parquet files and Lance data sets, members of archives.
+
+Blocking reads, meant for a thread pool.
+"""
 
 import re
+from functools import partial
 
 from aistudio.config import StoreSettings
 from aistudio.errors import ChangedError, StoreError
-from aistudio.file_ranges import FileRanges
+from aistudio.file_ranges import Blocks, FileRanges
 from aistudio.images._fetched import Fetched, FetchFailed
+from aistudio.images._lance_rows import LanceReader
 from aistudio.images._members import tar_member, zip_member
 from aistudio.images._parquet_rows import RowReader
 from aistudio.parts import Part
@@ -21,7 +26,9 @@ class PartReader:
 
     def __init__(self, settings: StoreSettings) -> None:
         self._files = FileRanges(settings)
+        self._blocks = Blocks(self._files)
         self._rows = RowReader(self._files.stream)
+        self._lance = LanceReader(settings)
 
     def read(self, place: str, part: Part, max_bytes: int) -> Fetched:
         """The picture's bytes. Raises FetchFailed."""
@@ -31,6 +38,7 @@ class PartReader:
             raise FetchFailed(Status.NOT_FOUND, f"{place}: no such file") from None
         except ChangedError as e:
             self._files.forget(place)
+            self._blocks.forget(place)
             raise FetchFailed(Status.NOT_FOUND, error_text(e, 400), retry=True) from e
         except StoreError as e:  # the store has tried again by itself
             status = Status.ACCESS_DENIED if _DENIED.search(str(e)) else Status.CONNECTION_ERROR
@@ -42,5 +50,7 @@ class PartReader:
     def _read(self, place: str, part: Part, max_bytes: int) -> bytes:
         if part.kind == "row":
             return self._rows.read(place, part, max_bytes)
-        read = self._files.ranges(place).read
+        if part.kind == "lance":
+            return self._lance.read(place, part, max_bytes)
+        read = partial(self._blocks.read, place)
         return (tar_member if part.kind == "tar" else zip_member)(read, part, max_bytes)

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from aistudio.search.held import Where
 
 DESCRIPTION = """\
-Hand a run's rows and the vectors of one model on to other programs, into a local folder outside the run:
+Hand a run's rows and the vectors of one model on to other programs, into a folder or bucket outside the run:
 
 {formats}
 
 Rows stream through in bounded memory (an index of FAISS is held whole). Before DEST gets its name everything is read
 back by the format's own library and compared with the run: how many, which ids, each vector bit for bit. DEST is whole
 and checked, or as it was before. DEST/export.json says what it holds. Rows that have no vector (failed rows) are left
-out where the format cannot hold them, and counted.
+out where the format cannot hold them, and counted. Of a DEST in a bucket (s3://, gs://, az://) the files are made and
+checked in TMPDIR, sent whole, read back, and export.json is sent last: without it there is no export.
 
 --truncate-dim D keeps the first D numbers of each vector, at length one again: for models that were trained so
 (Matryoshka). --int8 keeps one byte a number. What that loses is measured on rows of the run and printed: of the ten
@@ -36,7 +37,7 @@ def build_parser() -> ArgumentParser:
     formats = "\n".join(f"  {name:<{width}}  {what}" for name, what in FORMATS.items())
     parser = run_parser("export", DESCRIPTION.format(formats=formats))
     parser.add_argument("--to", required=True, choices=[*FORMATS], help="the format")
-    parser.add_argument("--out", required=True, metavar="DEST", help="a new folder on this machine")
+    parser.add_argument("--out", required=True, metavar="DEST", help="a new folder, or a place in a bucket")
     parser.add_argument("--vectors", metavar="NAME", help="an encoder, recall or ranking (default: recall)")
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE",
@@ -113,4 +114,5 @@ def _print(made: "Exported") -> None:
             f"{overlap['queries']:,} rows of the run as queries)"
         )
     print(f"read back and compared: {about['rows_read_back']:,} rows, ids and vectors equal to the run's")
-    print(f"written: {made.folder}    open it: {made.opened_by}")
+    how = "open it" if made.from_bucket else "copy it into a FOLDER to open it"
+    print(f"written: {made.place}    {how}: {made.opened_by}")

@@ -26,7 +26,7 @@ DEFAULT_MODEL = "siglip"
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="aistudio init", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter)
-    kinds = "csv, tsv, jsonl, parquet, tar or zip file, or a folder of pictures"
+    kinds = "csv, tsv, jsonl, parquet, tar or zip file, a Lance data set or a folder of pictures"
     parser.add_argument("manifest", metavar="MANIFEST", help=kinds)
     parser.add_argument("--conf", default="aistudio.yaml", metavar="FILE", help="to write (default: %(default)s)")
     parser.add_argument("--output", default="scores", metavar="R", help="run folder (default: %(default)s)")

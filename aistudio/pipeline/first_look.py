@@ -13,7 +13,7 @@ from aistudio.pipeline.sample import take_sample
 from aistudio.run_record import TextFacts
 from aistudio.runs import layout
 from aistudio.runs.own_columns import number_columns
-from aistudio.runs.snapshot import Snapshot
+from aistudio.runs.snapshot import Snapshot, copies_pictures
 from aistudio.schema import has_text
 from aistudio.scoring.pinned_models import PinnedModel, open_pinned_tokenizer
 from aistudio.store import Store
@@ -89,15 +89,27 @@ def text_facts(store: Store, snapshot: Snapshot, model: PinnedModel | None, conf
 
 def dry_run_lines(prepared: "Prepared") -> Iterator[str]:
     """Return a dry run's lines about the first rows: kinds of addresses, those that would fail and why, their texts."""
+    config, columns = prepared.config, prepared.columns
+    copied = columns is not None and copies_pictures(config, prepared.files, columns)
     try:
-        rows = take_sample(prepared, ROWS).rows
+        rows = take_sample(prepared, ROWS, look=copied).rows
     except AIStudioError as e:
         yield f"  warning     no row could be looked at: {e}"
         return
-    config = prepared.config
+    if copied:
+        yield f"  pictures    are in the manifest itself; the run copies them to {layout.MANIFEST_PICTURES} first"
+    else:
+        yield from _about_addresses(rows, config)
+    yield from _about_texts(rows, prepared)
+
+
+def _about_addresses(rows: pa.Table, config: "JobConfig") -> Iterator[str]:
     requests = list(zip(rows["image_url"].to_pylist(), rows["fallback_url"].to_pylist(), strict=True))
     yield from _address_lines(look_at(requests, config.download), config.engine)
-    texts = look_at_texts(rows["text"].to_pylist(), prepared.pinned.recall, config)
+
+
+def _about_texts(rows: pa.Table, prepared: "Prepared") -> Iterator[str]:
+    texts = look_at_texts(rows["text"].to_pylist(), prepared.pinned.recall, prepared.config)
     if texts.without_text:
         share = "none" if texts.without_text == texts.rows else f"{texts.rows - texts.without_text:,}"
         yield (

@@ -8,6 +8,7 @@ from aistudio.config import JobConfig
 from aistudio.errors import ConfigError
 from aistudio.images.environment import check_environment
 from aistudio.runs.manifest_files import InputFile
+from aistudio.runs.picture_files import LeftOut
 from aistudio.runs.snapshot import LISTED_FORMATS, read_input
 
 _BATCHES = 50  # of each file, each of some thousand rows: a manifest seldom hides its first web address longer
@@ -33,7 +34,8 @@ def check_network(config: JobConfig, files: list[InputFile], columns: Columns | 
 
 def _addresses(config: JobConfig, files: list[InputFile], columns: Columns) -> Iterator[str | None]:
     for index in range(len(files)):
-        for batch in itertools.islice(read_input(config, files, index, columns, many=False), _BATCHES):
+        batches = read_input(config, files, index, columns, many=False, pictures=LeftOut())
+        for batch in itertools.islice(batches, _BATCHES):
             for name in ("image_url", "fallback_url"):
                 if name in batch.candidates.column_names:
                     yield from batch.candidates[name].to_pylist()

@@ -42,7 +42,7 @@ def clean_up(prepared: "Prepared", thorough: bool) -> None:
     elif (snapshot := load_snapshot(store)) is not None:
         _tell(prepared, check_names(store, snapshot))
     if load_snapshot(store) is None:
-        for entry in (*store.list(layout.MANIFEST), *store.list(layout.REJECTED)):
+        for entry in (e for folder in layout.FROM_MANIFEST for e in store.list(folder)):
             store.delete(entry.key)  # of a manifest that was refused, perhaps
 
 

@@ -12,9 +12,16 @@ from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
-from aistudio.runs.manifest_files import InputFile
+from aistudio.runs.manifest_files import InputFile, is_web
 from aistudio.runs.shard_writer import Shard
-from aistudio.runs.snapshot import ONE_TASK_FORMATS, NormaliseGroup, Snapshot, manifest_identity, refuse_duplicates
+from aistudio.runs.snapshot import (
+    FIRST_FILE_DECIDES,
+    ONE_TASK_FORMATS,
+    NormaliseGroup,
+    Snapshot,
+    manifest_identity,
+    refuse_duplicates,
+)
 from aistudio.secrets import redact
 from aistudio.store import open_store
 
@@ -86,10 +93,12 @@ def _read(task: NormaliseGroup, rows: list[dict[str, int]], *, here: bool) -> It
 def _is_small(config: JobConfig, files: list[InputFile]) -> bool:
     """Whether the driver reads it sooner than a task starts. Text alone: what Python parses cannot kill its process.
 
-    A database is read by the driver too, which has its password.
+    A database is read by the driver too, which has its password, and so is the only archive at a web address.
     """
     if config.manifest.format == "sql":
         return True
+    if config.manifest.format in FIRST_FILE_DECIDES and len(files) == 1 and is_web(files[0]):
+        return True  # the driver has fetched it, to look into it
     sizes = [file.size for file in files]
     return config.manifest.format in _TEXTS and min(sizes) >= 0 and sum(sizes) <= _HERE_BYTES
 

@@ -4,6 +4,8 @@ run.json                    what the run is and how its last attempt ended (reco
 attempts/000001.json        one for each attempt; the newest one alone may write (attempts.py)
 manifest/_index.json        the snapshot: shards and identity of the manifest (snapshot.py); written last
 manifest/<shard>.parquet    candidate rows of a shard
+manifest_pictures/<group>-<token>-<n>.parquet  pictures of a manifest that workers cannot reach (picture_files.py)
+manifest_pictures/<group>-<token>-<n>.<tar | zip | parquet>  an archive that lies at a web address, as it is
 rejected/<group>-<n>.parquet  manifest lines that could not be parsed
 texts/<shard>.parquet       the shard's distinct texts and their vectors
 scores/<shard>.parquet      one row for each candidate row; its presence means that the shard is done
@@ -26,6 +28,7 @@ from aistudio.store import Store
 RUN = "run.json"
 ATTEMPTS = "attempts/"
 MANIFEST = "manifest/"
+MANIFEST_PICTURES = "manifest_pictures/"
 REJECTED = "rejected/"
 TEXTS = "texts/"
 SCORES = "scores/"
@@ -48,9 +51,12 @@ COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
 # a crash in between leaves a folder that is still refused or resumed for what it is. ATTEMPTS stays: an older attempt
 # that is alive must see itself fenced off.
 _SELECTED = (SELECTION, SELECTION_CSV, SELECTION_ABOUT, SELECTION_CHANGES)
-EMPTIED = (SCORES, TEXTS, DELTA, GONE, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, MANIFEST_INDEX, MANIFEST, RUN)
+_READ = (MANIFEST_INDEX, MANIFEST, MANIFEST_PICTURES)
+EMPTIED = (SCORES, TEXTS, DELTA, GONE, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, *_READ, RUN)
+FROM_MANIFEST = (MANIFEST, MANIFEST_PICTURES, REJECTED)  # what a snapshot consists of
 WRITTEN_BY_WORKERS = (
     MANIFEST,
+    MANIFEST_PICTURES,
     SCORES,
     TEXTS,
     REJECTED,
@@ -76,6 +82,19 @@ def attempt_number(key: str) -> int | None:
 def manifest_key(shard: str) -> str:
     """Return the key of a shard's candidate rows."""
     return f"{MANIFEST}{shard}{_PARQUET}"
+
+
+def picture_prefix(group: str) -> str:
+    """Return what the keys of the files of pictures of a group of manifest files begin with."""
+    return f"{MANIFEST_PICTURES}{group}-"
+
+
+def picture_key(group: str, token: str, number: int, kind: str = "parquet") -> str:
+    """Return the key of the `number`-th file of pictures, or archive, of a group of manifest files.
+
+    The token is another one each time that a manifest is read, so that no address means two pictures.
+    """
+    return f"{picture_prefix(group)}{token}-{number:06d}.{kind}"
 
 
 def rejected_key(group: str, number: int) -> str:

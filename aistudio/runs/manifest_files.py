@@ -9,6 +9,7 @@ ETag, or over HTTP another content, is refused.
 import glob
 import hashlib
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -18,10 +19,10 @@ from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ChangedError, ManifestError, StoreError
 from aistudio.hub_files import in_hub, list_hub, open_hub, split_hub
 from aistudio.places import in_bucket, near_file
-from aistudio.runs.manifest_http import Download, fetch_manifest
+from aistudio.runs.manifest_http import Download, fetch_manifest, look_at
 from aistudio.runs.manifest_walk import expand_braces, local_glob, matches, visible_keys, walk
 from aistudio.secrets import redact
-from aistudio.store import Entry, open_store
+from aistudio.store import BUFFER_BYTES, Entry, open_store
 
 _HTTP = ("http://", "https://")
 
@@ -40,8 +41,14 @@ class InputFile(NamedTuple):
         return redact(self.path) if "://" in self.path else self.path
 
 
-# The first copy that list_inputs fetched, kept for who opens it next; it is an unnamed temporary file.
+# A tar is walked from header to header; between two of them lie some dozen kB, so that whole pieces are fewer requests.
+_WALK_BYTES = 1 << 20
+# Formats of large files that are not fetched to be found, where their server says size and version.
+_LARGE = ("webdataset", "zip")
+# The first copy that was fetched of what list_inputs found, kept for who opens it next; it is an unnamed temporary
+# file. An archive's stays for whoever opens it after that, too: it is looked into before it is read.
 _kept: dict[InputFile, Download] = {}
+_first_large: list[InputFile] = []  # the archive that may be kept
 
 
 def list_inputs(
@@ -61,9 +68,10 @@ def list_inputs(
     files: list[InputFile] = []
     while _kept:
         _kept.popitem()[1].stream.close()
+    _first_large.clear()
     for pattern in [one for given in patterns for one in expand_braces(given)]:
         if pattern.startswith(_HTTP):
-            found = [_http_file(pattern, download or DownloadSettings())]
+            found = [_http_file(pattern, settings.format, download or DownloadSettings())]
         elif in_bucket(pattern):
             found = _bucket_files(pattern, settings.format, store)
         elif in_hub(pattern):
@@ -117,7 +125,9 @@ def open_input(file: InputFile, store: StoreSettings, download: DownloadSettings
             stream = open_hub(file.path)
         elif in_bucket(file.path):
             root, _, name = file.path.rpartition("/")
-            stream = open_store(root, store).open(name, etag=file.version if file.version.startswith('"') else "")
+            etag = file.version if file.version.startswith('"') else ""
+            buffer_bytes = _WALK_BYTES if name.lower().endswith(".tar") else BUFFER_BYTES
+            stream = open_store(root, store).open(name, etag=etag, buffer_bytes=buffer_bytes)
         else:
             stream = Path(file.path).open("rb")  # noqa: SIM115 - the caller closes it
         size = stream.seek(0, io.SEEK_END)
@@ -237,7 +247,17 @@ def _meant(entries: list[Entry], key: str, format: str) -> list[Entry]:
     return [e for e in entries if e.key in below and e.key.lower().endswith(MANIFEST_SUFFIXES[format])]
 
 
-def _http_file(url: str, download: DownloadSettings) -> InputFile:
+def is_web(file: InputFile) -> bool:
+    """Whether a file lies at a web address."""
+    return file.path.startswith(_HTTP)
+
+
+def _http_file(url: str, format: str, download: DownloadSettings) -> InputFile:
+    if format in _LARGE and (said := look_at(url, download)) is not None:
+        file = InputFile(url, said.size, said.version)
+        if not _first_large:
+            _first_large.append(file)
+        return file
     copy = fetch_manifest(url, download)
     file = InputFile(url, copy.size, copy.version, copy.sha256)
     if _kept:
@@ -249,7 +269,13 @@ def _http_file(url: str, download: DownloadSettings) -> InputFile:
 
 def _http_copy(file: InputFile, download: DownloadSettings) -> BinaryIO:
     copy = _kept.pop(file, None) or fetch_manifest(file.path, download)
-    if copy.sha256 != file.sha256:
+    same = copy.sha256 == file.sha256 if file.sha256 else (copy.size, copy.version) == (file.size, file.version)
+    if not same:
         copy.stream.close()
         raise _changed(file, copy.size)
-    return copy.stream
+    if file not in _first_large:
+        return copy.stream
+    _kept[file] = copy
+    again = os.fdopen(os.dup(copy.stream.fileno()), "rb")
+    again.seek(0)
+    return again

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple, cast
 
 import aiohttp
@@ -46,6 +47,23 @@ class Download(NamedTuple):
     sha256: str  # of the bytes in `stream`, hex
 
 
+class Announced(NamedTuple):
+    """What a server says of a file before it sends it."""
+
+    size: int  # bytes
+    version: str  # ETag, else date
+
+
+def look_at(url: str, settings: DownloadSettings) -> Announced | None:
+    """Ask for a file and take the answer's head alone; None where it does not name size and version.
+
+    Raises:
+        ManifestError: as fetch_manifest.
+    """
+    with _said_as_manifest_error(url):
+        return asyncio.run(_looked(url, _rules(settings)))
+
+
 def fetch_manifest(url: str, settings: DownloadSettings) -> Download:
     """Fetch all bytes of an http(s) address.
 
@@ -56,38 +74,73 @@ def fetch_manifest(url: str, settings: DownloadSettings) -> Download:
     Raises:
         ManifestError: not an address, refused, out of reach, or cut off at every try; names address and sizes.
     """
-    headers = {"Accept-Encoding": "identity", **settings.headers}
-    rules = {"allow_private_addresses": True, "timeout_s": _LONGEST_S, "headers": headers}
     into = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
     try:
-        return asyncio.run(_fetch(url, settings.model_copy(update=rules), into))
-    except (BadURL, FetchFailed) as e:
-        into.close()
-        reason = error_text(e.error if isinstance(e, FetchFailed) else e, 1000)
-        raise ManifestError(f"manifest.path: {redact(url)}: cannot be read: {redact(reason)}") from None
+        with _said_as_manifest_error(url):
+            return asyncio.run(_fetch(url, _rules(settings), into))
     except BaseException:
         into.close()
         raise
 
 
-async def _fetch(url: str, settings: DownloadSettings, into: BinaryIO) -> Download:
+def _rules(settings: DownloadSettings) -> DownloadSettings:
+    """The settings with the rules that differ for a manifest."""
+    headers = {"Accept-Encoding": "identity", **settings.headers}
+    return settings.model_copy(update={"allow_private_addresses": True, "timeout_s": _LONGEST_S, "headers": headers})
+
+
+@contextmanager
+def _said_as_manifest_error(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (BadURL, FetchFailed) as e:
+        reason = error_text(e.error if isinstance(e, FetchFailed) else e, 1000)
+        raise ManifestError(f"manifest.path: {redact(url)}: cannot be read: {redact(reason)}") from None
+
+
+async def _tried(client: HttpClient, url: str, settings: DownloadSettings) -> None:
+    """Fetch an address, some times where another try may help."""
     target = parse_http_url(url.strip(), quote_spaces=True)
-    client = _FileClient(settings, into, keep_gzip=plain_name(url).endswith(".gz"))
     async with client:
         for attempt in range(settings.retries + 1):
             try:
                 await client.fetch(target)
-                break
+                return
             except FetchFailed as e:
                 if not e.retry or attempt == settings.retries:
                     e.error += f" ({attempt + 1} tries)" if attempt else ""
                     raise
                 wait = backoff_s(settings, attempt, e.retry_after_s)
             await asyncio.sleep(wait)
+
+
+async def _looked(url: str, settings: DownloadSettings) -> Announced | None:
+    client = _HeadClient(settings)
+    await _tried(client, url, settings)
+    return client.said
+
+
+async def _fetch(url: str, settings: DownloadSettings, into: BinaryIO) -> Download:
+    client = _FileClient(settings, into, keep_gzip=plain_name(url).endswith(".gz"))
+    await _tried(client, url, settings)
     digest = hashlib.file_digest(client.into, "sha256").hexdigest()  # type: ignore[arg-type]  # a file
     size = client.into.seek(0, io.SEEK_END)
     client.into.seek(0)
     return Download(client.into, size, client.version or f"sha256:{digest}", digest)
+
+
+class _HeadClient(HttpClient):
+    """Looks at a good answer's headers; the body is not read, which ends the connection."""
+
+    said: Announced | None = None
+
+    async def _finish(self, response: aiohttp.ClientResponse, final_url: str | None) -> Fetched:
+        _refuse_bad_answer(response)
+        named = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        length = None if "Transfer-Encoding" in response.headers else response.content_length
+        if named and length is not None and not codings(response):
+            self.said = Announced(length, named)
+        return Fetched(Status.OK, final_url=final_url)
 
 
 class _FileClient(HttpClient):

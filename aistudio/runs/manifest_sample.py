@@ -15,10 +15,12 @@ from aistudio.catalogue.lines import decompressed, plain_name
 from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ManifestError
 from aistudio.runs.manifest_files import list_inputs, open_input
+from aistudio.runs.manifest_lance import head_of, list_lance
+from aistudio.values import table_rows
 
 _FORMATS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-    ".tar": "webdataset", ".zip": "zip",
+    ".lance": "lance", ".tar": "webdataset", ".zip": "zip",
 }  # fmt: skip
 OWN_COLUMNS = ("folder", "webdataset", "zip")  # formats that know their columns themselves
 _PACKED = (".gz", ".zst")
@@ -66,6 +68,9 @@ def sample(path: str, store: StoreSettings, num: int = 200) -> Sample:
     if kind in OWN_COLUMNS:
         return Sample(kind, [], [])
     settings = ManifestSettings.model_validate({"path": path, "format": kind})
+    if kind == "lance":
+        head = head_of(list_lance(settings, store)[0], settings, store, num)
+        return Sample(kind, head.table.column_names, table_rows(head.table), head.pictures)
     file = list_inputs(settings, store, DownloadSettings())[0]
     with open_input(file, store, DownloadSettings()) as stream:
         if kind == "parquet":
@@ -76,7 +81,7 @@ def sample(path: str, store: StoreSettings, num: int = 200) -> Sample:
                 table = next(parquet.iter_batches(num, columns=names), None) if names else None
             except (OSError, ValueError) as e:  # pyarrow's errors are these
                 raise ManifestError(f"{path}: not a Parquet file that can be read: {e}") from None
-            rows = [] if table is None else table.to_pylist()
+            rows = [] if table is None else table_rows(table)
             return Sample(kind, names, rows, pictures)
         text = io.TextIOWrapper(decompressed(stream, file.path), "utf-8-sig", "replace", newline="")
         lines = iter(lambda: text.readline(_MOST_CHARS), "")

@@ -2,12 +2,14 @@
 
 The query runs in a transaction that can only read. Its rows are numbered as they come, so a query that says ORDER BY
 gives the same row ids each time; a run keeps the rows of its first reading in its snapshot and never asks again. The
-password is the driver's business alone: what is stored and shown lacks it.
+password is the driver's business alone: what is stored and shown lacks it. Pictures that are in the database itself (a
+column of bytes) are therefore copied into the run while the rows are read (picture_files.py).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -17,6 +19,7 @@ from aistudio.catalogue import Batch, Columns, columns_of_schema, records_batch
 from aistudio.config import ManifestSettings
 from aistudio.errors import ManifestError
 from aistudio.runs.manifest_files import InputFile
+from aistudio.runs.picture_files import Pictures
 from aistudio.secrets import HIDDEN, redact
 from aistudio.storable import error_text
 
@@ -38,33 +41,47 @@ def find_sql(settings: ManifestSettings) -> tuple[InputFile, Columns]:
     file = InputFile(str(settings.path), 0, "")
     with _cursor(settings) as cursor:
         schema = cursor.adbc_execute_schema(_query(settings))
-    columns = columns_of_schema(schema, settings, file.shown)
-    kind = schema.field(columns.mapping["image_url"]).type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise ManifestError(
-            f"{file.shown}: column {columns.mapping['image_url']!r} holds bytes: pictures themselves are not read from "
-            "a database; select addresses, or export the table to Parquet"
-        )
-    return file, columns
+    names = [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
+    wanted = settings.columns.get("image_url", "image_url")
+    if wanted not in names or schema.names.count(wanted) > 1:
+        return file, columns_of_schema(schema, settings, file.shown)
+    if settings.image_separator:
+        raise ManifestError(f"{file.shown}: manifest.image_separator: {wanted!r} holds pictures, not addresses")
+    return file, columns_of_schema(schema, settings, file.shown, str(wanted))
 
 
-def read_sql(settings: ManifestSettings, columns: Columns, batch_rows: int = _BATCH_ROWS) -> Iterator[Batch]:
+def read_sql(
+    settings: ManifestSettings, columns: Columns, batch_rows: int = _BATCH_ROWS, pictures: Pictures | None = None
+) -> Iterator[Batch]:
     """Yield the rows of the query as batches; memory does not grow with their number.
+
+    Args:
+        pictures: takes the pictures themselves, where image_url is a column of bytes; what gives their addresses.
 
     Raises:
         ManifestError: as find_sql, and where the database ends the query half-way.
     """
     file, record = InputFile(str(settings.path), 0, "").shown, 1
+    if columns.inline and pictures is None:
+        raise ManifestError(f"{file}: column {columns.inline!r} holds pictures, which only a run can copy")
     with _cursor(settings) as cursor:
         cursor.execute(_query(settings))
         try:
             for found in cursor.fetch_record_batch():
                 for start in range(0, found.num_rows, batch_rows):
                     piece = found.slice(start, batch_rows)
-                    yield records_batch(piece, columns, file, settings, record, "")
+                    picture: Callable[[int], str] | None = None
+                    if columns.inline and pictures is not None:
+                        picture = partial(_address, pictures.add(piece.column(columns.inline)), record)
+                        piece = piece.drop_columns([columns.inline])
+                    yield records_batch(piece, columns, file, settings, record, "", picture)
                     record += piece.num_rows
         finally:
             cursor.adbc_cancel()  # who stops early waits for no further row
+
+
+def _address(addresses: Sequence[str], first: int, record: int) -> str:
+    return addresses[record - first]
 
 
 def count_sql(settings: ManifestSettings) -> int:

@@ -34,12 +34,15 @@ from aistudio.runs.dataset_files import dataset_batches, find_dataset
 from aistudio.runs.manifest_files import (
     InputFile,
     content_sha256,
+    is_web,
     list_images,
     list_inputs,
     open_input,
     refuse_if_grown,
 )
+from aistudio.runs.manifest_lance import inspect_lance, list_lance, read_lance
 from aistudio.runs.manifest_sql import find_sql, read_sql
+from aistudio.runs.picture_files import PictureFiles, Pictures
 from aistudio.runs.shape import shaping
 from aistudio.runs.shard_writer import Shard, ShardWriter
 from aistudio.secrets import CREDENTIALS_HINT, redact, redact_credentials, redacted
@@ -49,8 +52,10 @@ _HASHED_BYTES = 256 << 20  # a quarter of a second of sha256
 # Formats whose manifest is a listing of pictures: what was listed stands for it.
 LISTED_FORMATS = ("folder", *DATASET_FORMATS)
 ONE_TASK_FORMATS = (*LISTED_FORMATS, "sql")  # read as a whole by one task
+NOT_HASHED = (*ONE_TASK_FORMATS, "lance")  # what was found says of which content it is
 # Formats whose columns are guessed from the first samples: other files of the manifest may hold others.
 FIRST_FILE_DECIDES = ("webdataset", "zip")
+_KEPT_AS = {"webdataset": "tar", "zip": "zip", "parquet": "parquet"}  # formats with pictures inside -> ending
 _LOOKED_FILES = 10  # of those, for one that can be read
 _BUCKET_ROWS = 5_000_000  # row ids looked at together when duplicates are searched: about 1 GB
 
@@ -77,7 +82,7 @@ def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, An
 
     The content is hashed up to _HASHED_BYTES; of a larger manifest, sizes and versions (mtime, ETag) stand for it.
     """
-    if config.manifest.format not in ONE_TASK_FORMATS and _hashable(files):
+    if config.manifest.format not in NOT_HASHED and _hashable(files):
         listing = content_sha256(files, config.store, config.download)
     else:
         listing = listing_sha256(files)
@@ -97,8 +102,8 @@ def listing_sha256(files: list[InputFile], hide: Callable[[str], str] = redact) 
 
 
 def _hashable(files: list[InputFile]) -> bool:
-    if any(in_hub(f.path) for f in files):
-        return False  # what the hub lists are checksums of the contents already
+    if any(in_hub(f.path) or (is_web(f) and not f.sha256) for f in files):
+        return False  # what the hub lists are checksums of the contents already; web archives were not fetched yet
     return sum(f.size for f in files) <= _HASHED_BYTES
 
 
@@ -122,6 +127,9 @@ def find_manifest(config: JobConfig) -> tuple[list[InputFile], Columns]:
     if config.manifest.format == "sql":
         found, columns = find_sql(config.manifest)
         return [found], columns
+    if config.manifest.format == "lance":
+        files = list_lance(config.manifest, config.store)
+        return files, inspect_lance(files[0], config.manifest, config.store)
     files = list_inputs(config.manifest, config.store, config.download)
     return files, _columns(config, files)
 
@@ -170,9 +178,11 @@ class NormaliseGroup:
         group, first, last = (int(batch[k][0]) for k in ("group", "first", "last"))
         store, rows = open_store(config.output, config.store), config.engine.shard_rows
         writer = ShardWriter(store, f"{group:05d}", rows, self.num_actors)
-        for candidates in _limited(self._batches(config, first, last, writer), config.manifest.limit):
+        pictures = PictureFiles(store, f"{group:05d}", config.download.max_bytes)
+        for candidates in _limited(self._batches(config, (first, last), writer, pictures), config.manifest.limit):
             writer.add(candidates)
         writer.finish()
+        pictures.finish()
         return {
             "shards": [json.dumps(writer.shards)],
             "reasons": [json.dumps(writer.reasons)],
@@ -180,22 +190,37 @@ class NormaliseGroup:
             "reading": [json.dumps(writer.reading)],
         }
 
-    def _batches(self, config: JobConfig, first: int, last: int, writer: ShardWriter) -> Iterator[pa.Table]:
-        for index in range(first, last):
-            for batch in read_input(config, self.files, index, self.columns, many=self.many):
+    def _batches(
+        self, config: JobConfig, group: tuple[int, int], writer: ShardWriter, pictures: PictureFiles
+    ) -> Iterator[pa.Table]:
+        for index in range(*group):
+            for batch in read_input(config, self.files, index, self.columns, many=self.many, pictures=pictures):
                 writer.reading = writer.reading.plus(batch.reading)
                 writer.reject(without_passwords(batch.rejected))
                 yield without_passwords(batch.candidates)
 
 
+def copies_pictures(config: JobConfig, files: list[InputFile], columns: Columns) -> bool:
+    """Whether the pictures lie in the manifest itself, where workers cannot read them: the run copies them."""
+    inside = bool(columns.inline) or config.manifest.format in FIRST_FILE_DECIDES
+    return inside and (config.manifest.format == "sql" or any(is_web(file) for file in files))
+
+
 def read_input(
-    config: JobConfig, files: list[InputFile], index: int, columns: Columns, *, many: bool
+    config: JobConfig,
+    files: list[InputFile],
+    index: int,
+    columns: Columns,
+    *,
+    many: bool,
+    pictures: Pictures | None = None,
 ) -> Iterator[Batch]:
     """Rows of one of the manifest's files, or of the listing that stands for it.
 
     Args:
         files, columns: as `find_manifest` gave them.
         many: whether the manifest has several files: row ids then begin with the file's number.
+        pictures: takes the pictures of a database.
 
     Raises:
         ManifestError: it cannot be read, or is another one than when it was found.
@@ -210,15 +235,25 @@ def read_input(
         yield from dataset_batches(config, files[0])
         return
     if config.manifest.format == "sql":
-        yield from read_sql(config.manifest, columns)
+        yield from read_sql(config.manifest, columns, pictures=pictures)
         return
     file = files[index]
+    prefix = f"{index}-" if many else ""
+    if config.manifest.format == "lance":
+        own = columns if index == 0 else inspect_lance(file, config.manifest, config.store)
+        own = replace(own, inline=columns.inline)
+        yield from read_lance(file, config.manifest, own, config.store, id_prefix=prefix)
+        return
     with open_input(file, config.store, config.download) as stream:
         first = index == 0 or config.manifest.format in FIRST_FILE_DECIDES
         own = columns if first else inspect_manifest(stream, file.shown, config.manifest)
         own = replace(own, inline=columns.inline)  # which no other file decides again
         stream.seek(0)
-        yield from read_manifest(stream, file.shown, config.manifest, own, id_prefix=f"{index}-" if many else "")
+        place = None
+        if pictures is not None and copies_pictures(config, [file], own):
+            place = pictures.keep(stream, _KEPT_AS[config.manifest.format])  # in parts it is read from there
+            stream.seek(0)
+        yield from read_manifest(stream, file.shown, config.manifest, own, id_prefix=prefix, place=place)
     refuse_if_grown(file)
 
 

@@ -1,16 +1,19 @@
-"""The same photographs as a folder, over HTTP, in a bucket, in Parquet, tar and zip, from a database and from the hub.
+"""The same photographs as a folder, over HTTP, in buckets, in Parquet, Lance, tar and zip, from a database and the hub.
 
 Equal content hashes and, for each, the same vectors to the last bit; what is broken is accounted for in each.
 """
 
 import hashlib
+from functools import partial
 
 import pytest
 
 from aistudio.runs import layout
 from aistudio.schema import vector_matrix
+from aistudio.store import open_store
 from tests import photo_sources as sources
 from tests.dataset_hub import DatasetHub
+from tests.object_servers import AZ_KEY, AzServer, GsServer
 from tests.photo_sources import BROKEN, Source
 from tests.s3_server import S3Server
 from tests.score_here import score_here
@@ -45,32 +48,90 @@ def bucket(photos):
 def source(request, tmp_path, photos):
     """One form of the photographs, by its name."""
     kind = request.param
-    if kind == "folder":
-        return sources.folder(tmp_path / "photos", photos)
-    if kind == "http":
-        return sources.csv_file(tmp_path / "m.csv", request.getfixturevalue("server"))
-    if kind == "s3":
-        s3 = request.getfixturevalue("bucket")
-        found = sources.csv_file(tmp_path / "m.csv", {n: f"s3://bucket/photos/{n}.jpg" for n in photos})
-        s3.client.put_object(Bucket="bucket", Key="m.csv", Body=(tmp_path / "m.csv").read_bytes())
-        return Source({"path": "s3://bucket/m.csv", "format": "csv"}, found.rejected)
-    if kind == "s3 tar":
-        s3 = request.getfixturevalue("bucket")
-        found = sources.webdataset_tar(tmp_path / "0.tar", photos)
-        s3.client.put_object(Bucket="bucket", Key="tars/00000.tar", Body=(tmp_path / "0.tar").read_bytes())
-        return Source({"path": "s3://bucket/tars/{00000..00000}.tar", "format": "webdataset"}, found.rejected)
-    if kind == "hub":
-        hub = request.getfixturevalue("hub")
-        found = sources.hub_parquet(tmp_path / "0.parquet", photos)
-        hub.commit("shop/photos", {"data/0.parquet": (tmp_path / "0.parquet").read_bytes()})
-        return found._replace(manifest={"path": "hf://datasets/shop/photos", "format": "parquet"})
-    if kind == "postgresql":
-        server, table = request.getfixturevalue("postgres"), "same_photographs"
-        sources.folder(tmp_path / "photos", photos)
-        server.fill(table, sources.table_of({n: str(tmp_path / "photos" / f"{n}.jpg") for n in photos}))
-        return Source({"path": server.uri, "format": "sql", "query": f"SELECT * FROM {table} ORDER BY item_id"}, 10)
-    make = {"parquet": sources.hub_parquet, "webdataset": sources.webdataset_tar, "zip": sources.zip_file}[kind]
-    return make(tmp_path / f"photos.{kind}", photos)
+    if "lance" in kind:
+        pytest.importorskip("lance", reason="the library of the extra `lance`")
+    if kind in SIMPLE:
+        return SIMPLE[kind](tmp_path / f"photos.{kind}", photos)
+    return ELSEWHERE[kind](request.getfixturevalue, tmp_path, photos)
+
+
+SIMPLE = {
+    "folder": sources.folder, "parquet": sources.hub_parquet, "lance": sources.lance_set,
+    "webdataset": sources.webdataset_tar, "zip": sources.zip_file,
+}  # fmt: skip
+
+
+def http(fixture, folder, photos):
+    return sources.csv_file(folder / "m.csv", fixture("server"))
+
+
+def http_tar(fixture, folder, photos):
+    found = sources.webdataset_tar(folder / "0.tar", photos)
+    url = fixture("image_server").add("tar", (folder / "0.tar").read_bytes())
+    return found._replace(manifest={"path": url, "format": "webdataset"})
+
+
+def s3(fixture, folder, photos):
+    found = sources.csv_file(folder / "m.csv", {n: f"s3://bucket/photos/{n}.jpg" for n in photos})
+    put(fixture("bucket"), {"m.csv": folder / "m.csv"})
+    return Source({"path": "s3://bucket/m.csv", "format": "csv"}, found.rejected)
+
+
+def s3_tar(fixture, folder, photos):
+    found = sources.webdataset_tar(folder / "0.tar", photos)
+    put(fixture("bucket"), {"tars/00000.tar": folder / "0.tar"})
+    return found._replace(manifest={"path": "s3://bucket/tars/{00000..00000}.tar", "format": "webdataset"})
+
+
+def s3_lance(fixture, folder, photos):
+    found = sources.lance_set(folder / "a.lance", photos)
+    files = [path for path in (folder / "a.lance").rglob("*") if path.is_file()]
+    put(fixture("bucket"), {f"l/{path.relative_to(folder)}": path for path in files})
+    return found._replace(manifest={"path": "s3://bucket/l/a.lance", "format": "lance"})
+
+
+def put(s3, files):
+    for key, path in files.items():
+        s3.client.put_object(Bucket="bucket", Key=key, Body=path.read_bytes())
+
+
+def objects(kind, fixture, folder, photos):
+    """gs and az: the manifest lies in the bucket, too."""
+    place = fixture(kind)
+    store = open_store(f"{kind}://bucket", place.settings())
+    for name, body in photos.items():
+        store.write_bytes(f"photos/{name}.jpg", body)
+    found = sources.csv_file(folder / "m.csv", {n: f"{kind}://bucket/photos/{n}.jpg" for n in photos})
+    store.write_bytes("m.csv", (folder / "m.csv").read_bytes())
+    settings = place.settings().model_dump(exclude_defaults=True)
+    return Source({"path": f"{kind}://bucket/m.csv", "format": "csv"}, found.rejected, 0, settings)
+
+
+def hub_data(fixture, folder, photos):
+    found = sources.hub_parquet(folder / "0.parquet", photos)
+    fixture("hub").commit("shop/photos", {"data/0.parquet": (folder / "0.parquet").read_bytes()})
+    return found._replace(manifest={"path": "hf://datasets/shop/photos", "format": "parquet"})
+
+
+def addresses_in_a_database(fixture, folder, photos):
+    server, table = fixture("postgres"), "same_photographs"
+    sources.folder(folder / "photos", photos)
+    server.fill(table, sources.table_of({n: str(folder / "photos" / f"{n}.jpg") for n in photos}))
+    return Source({"path": server.uri, "format": "sql", "query": f"SELECT * FROM {table} ORDER BY item_id"}, 10)
+
+
+def bytes_in_a_database(fixture, folder, photos):
+    server = fixture("postgres")
+    server.fill("same_bytes", sources.bytes_table(photos))
+    query = "SELECT item_id, image_url, text FROM same_bytes ORDER BY item_id"
+    return Source({"path": server.uri, "format": "sql", "query": query}, 0, 10)
+
+
+ELSEWHERE = {
+    "http": http, "http tar": http_tar, "s3": s3, "s3 tar": s3_tar, "s3 lance": s3_lance,
+    "gs": partial(objects, "gs"), "az": partial(objects, "az"), "hub": hub_data,
+    "postgresql": addresses_in_a_database, "postgresql bytes": bytes_in_a_database,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -80,10 +141,25 @@ def hub(monkeypatch):
         yield server
 
 
+@pytest.fixture
+def gs(monkeypatch):
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "test")
+    with GsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def az(monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", AZ_KEY)
+    with AzServer() as server:
+        yield server
+
+
 def scored(make_config, source, endpoint):
     config = make_config(
         *(source.manifest["path"], source.manifest["format"], None),
-        *(source.manifest.get("columns"), source.manifest.get("query")), store={"endpoint_url": endpoint, "retries": 1},
+        *(source.manifest.get("columns"), source.manifest.get("query")),
+        store={"endpoint_url": endpoint, "retries": 1, **source.store},
         download={"max_bytes": sources.MAX_BYTES, "retries": 0}, images={"max_pixels": 1_000_000, "thumbnail_px": 0},
         engine={"shard_rows": 1000},
     )  # fmt: skip
@@ -99,11 +175,7 @@ def expected(tmp_path_factory, photos):
     return {}
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["folder", "http", "s3", "parquet", "webdataset", "zip", "postgresql", "hub", "s3 tar"],
-    indirect=True,
-)
+@pytest.mark.parametrize("source", [*SIMPLE, *ELSEWHERE], indirect=True)
 def test_photographs_are_the_same_from_everywhere(request, source, make_config, photos, expected, tmp_path):
     s3 = request.getfixturevalue("bucket") if str(source.manifest["path"]).startswith("s3:") else None
     table, rejected = scored(make_config, source, s3.url if s3 else None)

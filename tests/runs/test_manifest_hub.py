@@ -65,7 +65,7 @@ def test_a_tar_is_read_in_ranges(hub, make_config):
     before = hub.hits["file"]
     with Downloader(DownloadSettings(), StoreSettings()) as downloader:
         got = dict(downloader.stream([(r["image_url"], None) for r in rows]))
-    assert [got[i].body for i in range(6)] == JPEGS and hub.hits["file"] - before == 6
+    assert [got[i].body for i in range(6)] == JPEGS and hub.hits["file"] - before == 1  # one piece for all
     del hub.commits["shop/tars", sha]
     with Downloader(DownloadSettings(retries=0), StoreSettings()) as downloader:
         ((_, gone),) = downloader.stream([(rows[0]["image_url"].replace("0.tar", "1.tar"), None)])

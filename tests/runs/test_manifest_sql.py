@@ -2,19 +2,26 @@
 
 import datetime
 import json
+import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from aistudio.config import ManifestSettings
+from aistudio.config import DownloadSettings, ManifestSettings, StoreSettings
 from aistudio.errors import ManifestError
+from aistudio.images.download import Downloader
 from aistudio.pipeline.sample import take_sample
 from aistudio.pipeline.score import prepare
 from aistudio.pipeline.snapshot import make_snapshot
 from aistudio.runs import layout
 from aistudio.runs.manifest_sql import count_sql, find_sql, read_sql
+from aistudio.runs.picture_files import LeftOut, PictureFiles
 from aistudio.runs.snapshot import find_manifest, load_snapshot, manifest_identity
+from aistudio.schema import Status
 from aistudio.store import open_store
 
 postgresql = pytest.importorskip("adbc_driver_postgresql.dbapi", reason="the driver of the extra `sql`")
@@ -180,8 +187,6 @@ class TestInARun:
             prepare(other)
 
     def test_a_probe_counts_the_rows(self, shop, make_config):
-        from types import SimpleNamespace
-
         config = self.config(shop, make_config)
         sample = take_sample(SimpleNamespace(config=config, files=find_manifest(config)[0]), 5)
         assert sample.total == 38 and sample.exact and sample.rows.num_rows == 5
@@ -202,10 +207,98 @@ def test_types_of_a_database(postgres):
     assert row["day"] == datetime.date(2026, 1, 2) and row["numbers"] == "[1, 2]" and row["number"] in ("nan", "NaN")
 
 
-def test_pictures_in_a_database_are_refused_by_name(postgres):
-    query = "SELECT 1 AS item_id, 'ffd8ff'::bytea AS image_url"
-    with pytest.raises(ManifestError, match=r"'image_url' holds bytes.*export the table to Parquet"):
-        find_sql(ManifestSettings(path=postgres.uri, format="sql", query=query))
+class TestPicturesInTheDatabase:
+    """A column of bytes: copied into the run while the rows are read, each within download.max_bytes."""
+
+    MOST = 20_000
+
+    @pytest.fixture(scope="class")
+    def album(self, postgres):
+        """Sixty pictures of different sizes; broken rows among them."""
+        bodies = [random.Random(i).randbytes(100 + 300 * i) for i in range(60)]
+        bodies[5], bodies[6], bodies[7] = None, b"", b"x" * (self.MOST + 1)
+        names = [None if i == 8 else f"s{i:02d}" for i in range(60)]
+        more = pa.array([b"kept"] * 60)
+        postgres.fill("album", pa.table({"sku": names, "photo": pa.array(bodies), "extra": more, "n": range(60)}))
+        return bodies
+
+    def settings(self, postgres, **kw):
+        columns = {"item_id": "sku", "image_url": "photo"} | kw.pop("columns", {})
+        query = kw.pop("query", "SELECT sku, photo, extra FROM album ORDER BY n")
+        return ManifestSettings(path=postgres.uri, format="sql", query=query, columns=columns, **kw)
+
+    def test_each_row_finds_its_own_bytes(self, postgres, album, tmp_path):
+        store, wanted = open_store(str(tmp_path / "run")), self.settings(postgres)
+        pictures = PictureFiles(store, "00000", self.MOST, file_bytes=100_000)
+        columns = find_sql(wanted)[1]
+        batches = list(read_sql(wanted, columns, batch_rows=7, pictures=pictures))
+        pictures.finish()
+        rows = [r for b in batches for r in b.candidates.to_pylist()]
+        rejected = [r for b in batches for r in b.rejected.to_pylist()]
+        assert [r["line_number"] for r in rejected] == [9] and "photo" not in json.loads(rejected[0]["raw"])
+        kept = [i for i in range(60) if i != 8]
+        assert [r["item_id"] for r in rows] == [f"s{i:02d}" for i in kept] and rows[0]["extra"] == b"kept"
+        assert len(store.list(layout.MANIFEST_PICTURES)) == 4 and "photo" not in rows[0]
+        assert sum(e.size for e in store.list(layout.MANIFEST_PICTURES)) < 1.2 * sum(len(b or b"") for b in album)
+        with Downloader(DownloadSettings(max_bytes=self.MOST, retries=0), StoreSettings()) as downloader:
+            found = dict(downloader.stream([(r["image_url"], None) for r in rows]))
+        assert [found[n].body for n, i in enumerate(kept) if i not in (5, 6, 7)] == [
+            album[i] for i in kept if i not in (5, 6, 7)
+        ]
+        assert [found[n].status for n in (5, 6, 7)] == [Status.EMPTY, Status.EMPTY, Status.TOO_LARGE]
+        assert f"{self.MOST + 1:,} bytes" in found[7].error and "download.max_bytes" in found[7].error
+
+    def test_pictures_need_no_items_and_take_no_separator(self, postgres, album):
+        wanted = ManifestSettings(path=postgres.uri, format="sql", query="SELECT photo AS image_url FROM album")
+        columns = find_sql(wanted)[1]
+        (batch,) = read_sql(wanted, columns, pictures=LeftOut())
+        assert batch.candidates["item_id"].to_pylist() == [str(n) for n in range(1, 61)]
+        with pytest.raises(ManifestError, match="image_separator: 'photo' holds pictures"):
+            find_sql(self.settings(postgres, image_separator="|"))
+        with pytest.raises(ManifestError, match="holds pictures, which only a run can copy"):
+            next(read_sql(wanted, columns))
+
+    def test_a_run_keeps_them_without_the_password(self, postgres, album, make_config, tmp_path):
+        columns = {"item_id": "sku", "image_url": "photo"}
+        query = "SELECT sku, photo FROM album ORDER BY n"
+        config = make_config(postgres.uri, "sql", None, columns, query, download={"max_bytes": self.MOST})
+        files, found = find_manifest(config)
+        snapshot = make_snapshot(config, files, found, attempt=1, num_actors=2)
+        assert snapshot.num_rows == 59 and snapshot.num_rejected == 1
+        store = open_store(config.output)
+        rows = [r for s in snapshot.shards for r in store.read_table(layout.manifest_key(s.name)).to_pylist()]
+        (file,) = store.list(layout.MANIFEST_PICTURES)
+        place = store.path(file.key)
+        assert rows[0]["image_url"] == f"{place}#row=1&column=image"
+        assert rows[7]["image_url"] == f"{place}#row=8&column=image&bytes={self.MOST + 1}"
+        everything = b"".join(p.read_bytes() for p in Path(config.output).rglob("*") if p.is_file())
+        assert not any(secret.encode() in everything for secret in SECRET)
+        limited = make_config(postgres.uri, "sql", None, columns, query, output=str(tmp_path / "two"))
+        limited = limited.model_copy(update={"manifest": limited.manifest.model_copy(update={"limit": 3})})
+        snapshot = make_snapshot(limited, files, found, attempt=1, num_actors=2)
+        (file,) = Path(limited.output, "manifest_pictures").iterdir()
+        assert snapshot.num_rows == 3 and pq.read_table(file)["image"].to_pylist()[:3] == album[:3]
+
+    def test_reading_again_leaves_one_copy_under_another_address(self, postgres, album, tmp_path):
+        """So that no address of an earlier run, or of a task that was killed, means another picture."""
+        store, wanted, seen = open_store(str(tmp_path / "run")), self.settings(postgres), []
+        columns = find_sql(wanted)[1]
+        for _ in range(2):
+            pictures = PictureFiles(store, "00000", self.MOST)
+            (batch,) = read_sql(wanted, columns, pictures=pictures)
+            pictures.finish()
+            seen.append(batch.candidates["image_url"][0].as_py())
+        assert len(set(seen)) == 2 and len(store.list(layout.MANIFEST_PICTURES)) == 1
+
+    def test_a_probe_holds_a_few(self, postgres, album, make_config):
+        query = "SELECT sku AS item_id, photo AS image_url FROM album ORDER BY n"
+        config = make_config(postgres.uri, "sql", None, None, query)
+        sample = take_sample(SimpleNamespace(config=config, files=find_manifest(config)[0]), 10)
+        assert (sample.total, sample.exact, sample.rows.num_rows) == (59, True, 10)
+        look = take_sample(SimpleNamespace(config=config, files=[]), 10, look=True)
+        assert look.rows["image_url"].to_pylist() == [""] * 10
+        images = [row["image_url"]["bytes"] for row in sample.rows.to_pylist()]
+        assert all(image in album for image in images) and len(set(images)) == 10
 
 
 def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
