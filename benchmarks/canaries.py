@@ -3,11 +3,11 @@
     python benchmarks/canaries.py --num 4000                 # the drawn catalogue, on a quiet machine
     python benchmarks/canaries.py --num 3000 --images FOLDER # pictures of one's own, a folder a class
 
-A short run's shards are small, and each has a canary; `--shard-rows 500` is what long runs have. The actors' milliseconds
-are those that they record (model, waiting for pictures, storing). A canary is one more picture, text and ranking of a
-call that has others, so its own milliseconds are measured beside the run, in this process, with as many threads as an
-actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. What a call with a canary
-alone costs is told apart, and what each actor does once, before its first shard.
+A short run's shards are small, and each has a canary; `--shard-rows 500` is what long runs have. The milliseconds of
+actors are those that they record (model, waiting for pictures, storing). A canary is one more picture, text and ranking
+of a call that has others, so its own milliseconds are measured beside the run, in this process, with as many threads as
+an actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. Told apart are a
+call with a canary alone, and what each actor does once, before its first shard.
 """
 
 import argparse
