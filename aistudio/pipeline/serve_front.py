@@ -71,7 +71,7 @@ class RemoteHeld:
         for column in where:
             if column not in self.copy.table.column_names:
                 names = self.copy.table.column_names
-                raise ConfigError(f"where: {column} is not a column that is held; there: {names}")
+                raise ConfigError(f"where: {column} is not a column that is held; there: {', '.join(names)}")
         return dict(where) or None
 
     def scan(self, part: Part, where: Mapping[str, Any] | None) -> Pass:

@@ -70,7 +70,9 @@ class Held:
 
     def _passing(self, column: str, condition: Condition) -> Mask:
         if column not in self.copy.table.column_names:
-            raise ConfigError(f"where: {column} is not a column that is held; there: {self.copy.table.column_names}")
+            raise ConfigError(
+                f"where: {column} is not a column that is held; there: {', '.join(self.copy.table.column_names)}"
+            )
         if isinstance(condition, Range):
             return _within(self.copy.table[column], column, condition)
         wanted = where_of({column: list(condition) if isinstance(condition, list | tuple) else condition})

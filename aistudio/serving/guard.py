@@ -50,10 +50,17 @@ class Guard:
     """Wraps the app."""
 
     def __init__(
-        self, app: App, settings: ServeSettings, token: str | None, counters: Counters, log: Any = None
-    ) -> None:
-        """`token`: what visitors must give; None: nothing. `log`: a text stream; None: standard output."""
-        self.app, self.settings, self.token, self.counters = app, settings, token, counters
+        self, app: App, settings: ServeSettings, token: str | None, counters: Counters, log: Any = None, *,
+        page: Callable[[str], bytes],
+    ) -> None:  # fmt: skip
+        """Wrap.
+
+        Args:
+            token: what visitors must give; None: nothing.
+            log: a text stream; None: standard output.
+            page: makes the HTML page that says to a person why a request was refused.
+        """
+        self.app, self.settings, self.token, self.counters, self._page = app, settings, token, counters, page
         self._log = log
         self._rate = settings.requests_per_minute or (None if settings.is_local else RATE)
         self._seen: OrderedDict[str, deque[float]] = OrderedDict()
@@ -70,10 +77,10 @@ class Guard:
             self._check(request)
             await self.app(scope, request.receive, request.send)
         except Refused as e:
-            await request.refuse(e)
+            await request.refuse(e, self._page)
         except Exception as e:  # noqa: BLE001 - the visitor gets an answer, the operator the reason
             print(f"error: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
-            await request.refuse(Refused(500, "something went wrong here; the server's log says what"))
+            await request.refuse(Refused(500, "something went wrong here; the server's log says what"), self._page)
         finally:
             self._note(request, time.monotonic() - started)
 
@@ -89,7 +96,7 @@ class Guard:
         self._check_rate(request)
         length = request.header("content-length")
         if length is not None and (not length.isdigit() or int(length) > request.most_bytes):
-            raise Refused(413, f"the body may have {request.most_bytes:,} bytes")
+            raise Refused(413, too_large(request.most_bytes))
 
     def _check_host(self, request: "_Request") -> None:
         """A page of another site must not reach this one under a name of its own (DNS rebinding)."""
@@ -170,7 +177,7 @@ class _Request:
             self.bytes_in += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
             if self.bytes_in > self.most_bytes:
-                raise Refused(413, f"the body may have {self.most_bytes:,} bytes")
+                raise Refused(413, too_large(self.most_bytes))
         return message
 
     async def send(self, message: Message) -> None:
@@ -187,16 +194,17 @@ class _Request:
             self.bytes_out += len(message.get("body", b""))
         await self._send(message)
 
-    async def refuse(self, refused: Refused) -> None:
-        """Answer with a refusal, unless an answer has begun."""
+    async def refuse(self, refused: Refused, page: Callable[[str], bytes]) -> None:
+        """Answer with a refusal, unless an answer has begun: a page for people, JSON for programs."""
         if self.status:
             return
-        is_page = not self.path.startswith(("/v1/", "/metrics")) and "text/html" in (self.header("accept") or "")
+        is_page = wants_page(self.path, self.header("accept"))
         if refused.status == 401 and is_page:
             await self._answer(303, b"", [(b"location", b"/login")])
             return
-        body = json.dumps({"error": storable_text(str(refused), 2_000)}).encode()
-        headers = [(b"content-type", b"application/json")]
+        said = storable_text(str(refused), 2_000)
+        body, kind = (page(said), b"text/html; charset=utf-8") if is_page else (_as_json(said), b"application/json")
+        headers = [(b"content-type", kind)]
         if refused.status == 429:
             headers.append((b"retry-after", b"5"))
         if not self._whole:  # what is left of the body is not read
@@ -207,6 +215,20 @@ class _Request:
         headers = [*headers, (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def wants_page(path: str, accept: str | None) -> bool:
+    """Whether an answer is for a person: a browser asks, and not the API."""
+    return not path.startswith(("/v1/", "/metrics")) and "text/html" in (accept or "")
+
+
+def _as_json(error: str) -> bytes:
+    return json.dumps({"error": error}).encode()
+
+
+def too_large(most_bytes: int) -> str:
+    """Say that a body is larger than it may be."""
+    return f"what was sent is too large: at most {most_bytes:,} bytes are taken here"
 
 
 def _host_name(host: str) -> str:

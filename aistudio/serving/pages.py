@@ -187,6 +187,11 @@ def _asset(name: str) -> bytes:
     return (files(package) / "assets" / name).read_bytes()
 
 
+def refused_page(said: str) -> bytes:
+    """Make the page that says why a request was refused before any page of the search could answer it."""
+    return _render("refused.html", problem=said).encode()
+
+
 def _render(name: str, **context: Any) -> str:
     html = _environment().get_template(name).render(**context)
     return html.encode("utf-8", errors="replace").decode()

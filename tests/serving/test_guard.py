@@ -195,3 +195,25 @@ def test_uploads_are_decoded_as_the_run_decoded(served_run):
         assert safe.decode(out.getvalue(), []) == decode(out.getvalue(), [], ImagesSettings())
     finally:
         safe.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "status"),
+    [("POST", "/photo", {"content": b"x" * 400_000}, 413), ("GET", "/nowhere", {}, 404), ("GET", "/photo", {}, 405),
+     ("GET", "/picture/no-such-run/1", {}, 404),
+     ("POST", "/login", {"headers": {"origin": "http://evil.example"}}, 403),
+     ("GET", "/", {"headers": {"host": "evil.example"}}, 421)],
+)  # fmt: skip
+def test_people_get_a_page_where_programs_get_json(client, method, path, sent, status):
+    sent = dict(sent)
+    headers = sent.pop("headers", {})
+    seen = client.request(method, path, headers=headers | {"accept": "text/html,*/*;q=0.8"}, **sent)
+    assert seen.status_code == status and seen.headers["content-type"] == "text/html; charset=utf-8"
+    assert 'role="alert"' in seen.text and 'href="/"' in seen.text
+    told = client.request(method, path, headers=headers, **sent)
+    assert told.status_code == status and told.json()["error"] and "<" not in told.json()["error"]
+
+
+def test_the_api_answers_browsers_in_json_too(client):
+    seen = client.get("/v1/nowhere", headers={"accept": "text/html"})
+    assert seen.status_code == 404 and seen.json()["error"]

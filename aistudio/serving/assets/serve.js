@@ -54,6 +54,13 @@
   document.addEventListener("drop", (event) => { event.preventDefault(); photo.classList.remove("over"); send(event.dataTransfer.files); });
   document.addEventListener("paste", (event) => send(event.clipboardData && event.clipboardData.files));
 
+  /* a picture that is no longer kept leaves no broken one behind */
+  all(".askpic img").forEach((img) => {
+    const gone = () => img.remove();
+    img.addEventListener("error", gone);
+    if (img.complete && !img.naturalWidth) gone();
+  });
+
   /* panels close on Escape and on a click beside them; one is open at a time */
   const panels = all("details.pop");
   panels.forEach((one) => one.addEventListener("toggle", () => { if (one.open) panels.forEach((other) => { if (other !== one) other.open = false; }); }));
