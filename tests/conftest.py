@@ -9,6 +9,27 @@ from tests.image_server import ImageServer
 
 pytest_plugins = ["tests.tiny_jobs"]
 
+# Of these a process has the longest to do. They begin first, so that none is left alone with one at the end.
+_LONG = (
+    "tests/jobs/test_submit.py",
+    "tests/pipeline/test_delta.py",
+    "tests/cluster/test_three_nodes.py",
+    "tests/pipeline/test_resume.py",
+    "tests/pipeline/test_score.py",
+    "tests/jobs/test_environment.py",
+    "tests/pipeline/test_canaries.py",
+    "tests/jobs/test_demo.py",
+    "tests/cluster/test_serve_on_ray.py",
+    "tests/pipeline/test_interrupt.py",
+    "tests/training/test_ray_train.py",
+    "tests/pipeline/test_golden.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(_LONG)))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -1,10 +1,19 @@
-"""A scoring run in this process, without Ray: the job's own parts, one after the other. For runs of a few rows."""
+"""Scoring runs in this process: the job's own parts, one after the other. For runs of a few rows."""
 
+import gc
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pytest
+import torch
+
 from aistudio.config import JobConfig
-from aistudio.pipeline.score import prepare
+from aistudio.pipeline import score as score_module
+from aistudio.pipeline.actors import FusedWorker, RunContext
+from aistudio.pipeline.dataset import work_blocks
+from aistudio.pipeline.score import Result, prepare
 from aistudio.runs import layout
 from aistudio.runs.record import new_record, open_record
 from aistudio.runs.resume import store_shard
@@ -16,7 +25,7 @@ from aistudio.store import Store
 
 
 def score_here(config: JobConfig, batch_size: int = 16) -> Store:
-    """Write manifest, rejects, scores and run.json of a job into its output; returns that."""
+    """Write manifest, rejects, scores and run.json of a job into its output, without Ray; returns that."""
     prepared = prepare(config)
     config, store = prepared.config, prepared.store
     task = NormaliseGroup(config.model_dump(mode="json"), prepared.files, prepared.columns, False, 0)
@@ -34,3 +43,34 @@ def score_here(config: JobConfig, batch_size: int = 16) -> Store:
         source.close()
     open_record(store, new_record(config, prepared.shape, prepared.models, 1), new=True)
     return store
+
+
+class _Here:
+    """Stands for the Ray Data plan of a run: its worker, in this process."""
+
+    def __init__(self, run: RunContext, work: list[str], first: Sequence[str]) -> None:
+        self._run, self._blocks = run, work_blocks(work, first)
+
+    def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
+        worker = FusedWorker(self._run)
+        try:
+            for block in self._blocks:
+                yield worker(pa.table({"shard": block}))
+        finally:
+            worker.source.close()
+
+
+def finished_here(config: JobConfig) -> Result:
+    """A whole run of the job, where a test is about what comes after it: its worker is no process of its own.
+
+    Everything else is the job's: attempt, snapshot, coordinator (which needs the fixture local_ray), ledger, run.json.
+    """
+    threads = torch.get_num_threads()
+    quiet = config.model_copy(update={"engine": config.engine.model_copy(update={"canaries": False})})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score_module, "dataset", _Here)
+        try:
+            return score_module.score(prepare(quiet))
+        finally:  # what a worker sets for its own process
+            torch.set_num_threads(threads)
+            gc.unfreeze()

@@ -1,6 +1,7 @@
 """2,000 rows over three nodes, one killed in the middle: every row has its outcome, every score is the same.
 
-The nodes have no weights: they fetch them from an address, each into its own cache. The single node has the files.
+The nodes have no weights: they fetch them from an address, each into its own cache. The single node, which is the
+tests' own Ray, has the files.
 """
 
 import json
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from aistudio.config import load_config
+from aistudio.pipeline.score import prepare, score
 from tests.weights.file_server import FileServer
 
 ROWS, SHARD_ROWS = 2_000, 50
@@ -53,7 +56,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 @pytest.mark.cluster
 @pytest.mark.timeout(580)
-def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tmp_path, tiny_models):
+def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tmp_path, tiny_models, local_ray):
     faults = {7: "404", 8: "html", 9: "empty"}
     urls = [image_server.url(f"{faults.get(i % 100, 'ok')}/{i}.jpg") for i in range(ROWS)]
     image_server.latency_s = 0.01  # so that the kill falls into the middle of downloads
@@ -78,9 +81,9 @@ def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tm
             run([program, str(tmp_path / "three.yaml"), "6", str(tmp_path / "seen.json"), str(tmp_path / "c")], temp)
         seen = json.loads((tmp_path / "seen.json").read_text())
         print(seen)
-        run(["-m", "jobs.score", "--conf", str(tmp_path / "one.yaml"), "--set", "engine.num_actors=1"], temp)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+    score(prepare(load_config(tmp_path / "one.yaml", ["engine.num_actors=1", "engine.device=cpu"])))
     assert (seen["nodes"], seen["nodes_left"], seen["actors"]) == (3, 2, 3)
     assert seen["actors_on_it"] >= 1 and seen["files_when_killed"] < ROWS // SHARD_ROWS
     assert seen["complete"] and seen["rows"] == [ROWS, ROWS]

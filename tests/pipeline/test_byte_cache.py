@@ -10,6 +10,7 @@ from aistudio.status_filter import parse_status
 from aistudio.store import open_store
 from tests.image_server import draw_jpeg
 from tests.pipeline.test_poison import write_manifest
+from tests.score_here import finished_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 NUM = 20
@@ -32,7 +33,7 @@ def test_another_run_asks_no_host_and_stores_the_same(plan, manifest, tmp_path, 
     download = PATIENT | {"cache": str(tmp_path / "cache"), "cache_max_age_s": None}
     engine = {"plan": plan, "device": "cpu"}
     plain = make_config(manifest, output=str(tmp_path / "plain"), engine=engine, download=PATIENT)
-    score(prepare(plain))
+    finished_here(plain)
     first = make_config(manifest, output=str(tmp_path / "one"), engine=engine, download=download)
     found = score(prepare(first)).record
     assert (found.timings.cache_miss, found.timings.cache_hit) == (NUM, 0)
@@ -49,7 +50,7 @@ def test_another_run_asks_no_host_and_stores_the_same(plan, manifest, tmp_path, 
 def test_retry_fetches_again_what_the_cache_has(manifest, tmp_path, make_config, image_server):
     image_server.add("p/3.jpg", draw_jpeg(3)[:-600])  # begins as a picture, and ends early
     config = make_config(manifest, download=PATIENT | {"cache": str(tmp_path / "cache"), "cache_max_age_s": None})
-    assert score(prepare(config)).ledger.counts == {"ok": NUM - 1, "truncated_image": 1, "http_error": 1}
+    assert finished_here(config).ledger.counts == {"ok": NUM - 1, "truncated_image": 1, "http_error": 1}
     image_server.add("p/3.jpg", draw_jpeg(3))
     found = score(prepare(config), retry=(parse_status("truncated_image"),))
     assert found.ledger.counts["ok"] == NUM

@@ -28,6 +28,7 @@ from aistudio.runs import layout
 from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
 from tests.image_server import ImageServer, draw_jpeg
+from tests.score_here import finished_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ def shop(tmp_path_factory, tiny_models, local_ray):
         day1 += [("lost", server.url("404/x.jpg"), "text 1"), ("late", server.add("late.jpg", b"no", status=503), "a")]
         gone = [("old", put(90, 1), "text 2"), ("item0", put(91, 1), "text 0")]
         shop = Shop(server, folder, tiny_models, day1 + gone, [], str(folder / "base"), str(folder / "full"))
-        score(prepare(shop.config("base", shop.day1)))
+        finished_here(shop.config("base", shop.day1))
 
         put(CHANGED, 2)
         server.add("late.jpg", draw_jpeg(7, (40, 40)), etag='"late"')
@@ -221,7 +222,7 @@ def test_the_summary_names_what_was_taken_and_what_is_gone(shop):
 
 def test_a_delta_run_is_a_base_itself_and_needs_its_own_no_more(shop):
     first = shop.config("chain1", shop.day2, base=shop.base, trust="validators")
-    score(prepare(first))
+    finished_here(first)
     shop.server.hits.clear()
     second = shop.config("chain2", shop.day2, base=first.output, trust="validators")
     result = score(prepare(second))
@@ -244,7 +245,7 @@ def test_another_ranking_head_on_the_same_tower_needs_no_network(shop, tmp_path)
     models = {"ranking": str(tmp_path / "head.yaml")}
     same = [row for row in shop.day1 if "404" not in row[1] and "late" not in row[1] and f"p{CHANGED}." not in row[1]]
     full = shop.config("head_full", same, models=models)
-    score(prepare(full))
+    finished_here(full)
     shop.server.hits.clear()
     config = shop.config("head", same, base=shop.base, trust="url", models=models)
     result = score(prepare(config))
@@ -297,7 +298,7 @@ def test_killed_in_the_middle_it_resumes_with_the_same_result(shop, monkeypatch)
 
 def test_a_resumed_run_whose_base_is_gone_goes_on_without_it(shop, capfd):
     config = shop.config("orphan", shop.day2, base=shop.base, trust="url")
-    score(prepare(config))
+    finished_here(config)
     store = open_store(config.output)
     store.delete(store.list("scores/")[0].key)
     result = score(prepare(config.model_copy(update={"base": str(shop.folder / "gone")})))

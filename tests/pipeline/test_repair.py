@@ -13,6 +13,7 @@ from aistudio.pipeline.score import prepare, score
 from aistudio.runs import layout
 from aistudio.store import Store, open_store
 from tests.damaged_runs import cut, flip, gone, rewrite
+from tests.score_here import finished_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -47,7 +48,7 @@ def volatile(key: str) -> list[str]:
 def test_one_command_makes_a_damaged_run_whole_again(image_server, tmp_path, make_config, capsys):
     urls = [image_server.url("404/x.jpg" if i % 7 == 3 else f"ok/{i}.jpg") for i in range(48)]
     config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None, engine={"shard_rows": 4})
-    score(prepare(config))
+    finished_here(config)
     fresh, run = tmp_path / "fresh", config.output
     shutil.copytree(run, fresh)
     store = open_store(run)
@@ -78,7 +79,7 @@ def test_one_command_makes_a_damaged_run_whole_again(image_server, tmp_path, mak
 def test_score_again_mends_a_run_without_record_or_index(image_server, tmp_path, make_config, capfd):
     urls = [image_server.url(f"ok/{i}.jpg") for i in range(16)]
     config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None)
-    score(prepare(config))
+    finished_here(config)
     fresh = tmp_path / "fresh"
     shutil.copytree(config.output, fresh)
     store, hits = open_store(config.output), sum(image_server.hits.values())

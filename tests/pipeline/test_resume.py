@@ -20,6 +20,7 @@ from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
 from tests.object_servers import AzServer, GsServer
 from tests.s3_server import S3Server
+from tests.score_here import finished_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -53,7 +54,7 @@ def assert_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
 def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp_path, make_config, capfd, monkeypatch):
     monkeypatch.setattr(dataset_module, "_MAX_BLOCKS", 2)  # the first block holds two shards
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 24)))
-    score(prepare(config))
+    finished_here(config)
     before, store = stored(config), open_store(config.output)
     first, second, _ = (e.key for e in store.list("scores/"))
     store.write_bytes(first, store.read_bytes(first)[:-100])
@@ -118,7 +119,7 @@ def test_retry_leaves_files_without_failed_rows_alone(image_server, tmp_path, ma
     urls = [image_server.url(f"ok/{i}.jpg") for i in range(16)]
     urls[12] = image_server.add("later.jpg", b"no", status=503)
     config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None)
-    score(prepare(config))
+    finished_here(config)
     store = open_store(config.output)
     before = {e.key: store.read_bytes(e.key) for e in store.list("scores/")}
     image_server.add("later.jpg", image_server.image)
@@ -133,7 +134,7 @@ def test_retry_of_an_unfinished_run_is_refused(image_server, tmp_path, make_conf
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 16)), ranking=None)
     with pytest.raises(RunMismatchError, match="not a finished run"):
         score(prepare(config), retry=())
-    score(prepare(config))
+    finished_here(config)
     open_store(config.output).delete("scores/00000-000001.parquet")
     with pytest.raises(RunMismatchError, match="finish it with"):
         score(prepare(config), retry=())
@@ -153,7 +154,7 @@ def test_a_manifest_that_was_refused_can_be_mended_in_place(image_server, tmp_pa
 
 def test_starting_over_that_breaks_off_leaves_a_folder_that_is_still_known(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", pictures(image_server, 16)), ranking=None)
-    score(prepare(config))
+    finished_here(config)
     store = open_store(config.output)
     deleted = []
 
@@ -253,7 +254,7 @@ def test_a_run_of_before_november_2026_is_resumed_and_retried(image_server, tmp_
     image_server.add("later.jpg", b"gone", status=404)
     urls = [image_server.url(f"ok/{i}.jpg") for i in range(15)] + [image_server.url("later.jpg")]
     config = make_config(write_manifest(tmp_path / "m.csv", urls), engine={"shard_rows": 4})
-    score(prepare(config))
+    finished_here(config)
     store, want = open_store(config.output), aggregate(open_store(config.output), config.metrics)["metrics"]
     for entry in (*store.list("scores/"), *store.list("texts/")):
         table, metadata = store.read_table(entry.key), store.read_metadata(entry.key)[2]

@@ -15,6 +15,7 @@ from aistudio.pipeline.summary import exit_code
 from aistudio.schema import poi_table_schema, vector_type
 from aistudio.status_filter import parse_status
 from aistudio.store import open_store
+from tests.score_here import finished_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -92,7 +93,7 @@ def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make
 
 def test_resume_scores_only_what_is_missing_and_ends_equal(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 40)))
-    score(prepare(config))
+    finished_here(config)
     before = stored(config).set_index("row_id").sort_index()
     store = open_store(config.output)
     lost = store.list("scores/")[2]
@@ -108,7 +109,7 @@ def test_resume_scores_only_what_is_missing_and_ends_equal(image_server, tmp_pat
 
 def test_a_finished_run_does_nothing(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
-    score(prepare(config))
+    finished_here(config)
     hits = dict(image_server.hits)
     (tmp_path / "m.csv").touch()  # a copy or a check-out changes the time, not the manifest
     result = score(prepare(config))
@@ -121,7 +122,7 @@ def test_a_finished_run_does_nothing(image_server, tmp_path, make_config):
 
 def test_a_run_folder_of_other_settings_is_refused_by_name(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
-    score(prepare(config))
+    finished_here(config)
     other = config.model_copy(update={"images": config.images.model_copy(update={"thumbnail_px": 32})})
     with pytest.raises(RunMismatchError, match=r"images\.thumbnail_px: the run folder has 160, now 32"):
         prepare(other)
@@ -131,7 +132,7 @@ def test_a_run_folder_of_other_settings_is_refused_by_name(image_server, tmp_pat
 
 def test_start_over_empties_the_folder(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 10)))
-    score(prepare(config))
+    finished_here(config)
     fresh = config.model_copy(
         update={"start_over": True, "images": config.images.model_copy(update={"thumbnail_px": 0})}
     )
@@ -144,7 +145,7 @@ def test_retry_replaces_only_failed_rows_of_the_wanted_status(image_server, tmp_
     image_server.add("later.jpg", b"gone", status=404)
     urls = [*urls_of(image_server, 9), page]
     config = make_config(write_manifest(tmp_path / "m.csv", urls))
-    score(prepare(config))
+    finished_here(config)
     image_server.add("later.jpg", image_server.image)
     before = stored(config).set_index("row_id")
     result = score(prepare(config), retry=(parse_status("http_error:4xx"),))
@@ -187,7 +188,7 @@ def test_another_poi_table_is_another_run(image_server, tmp_path, make_config):
         )
         for name in ("a", "b")
     ]
-    score(prepare(with_table[0]))
+    finished_here(with_table[0])
     with pytest.raises(RunMismatchError, match=r"models\.poi_table"):
         prepare(with_table[1])
     (tmp_path / "a.parquet").unlink()
