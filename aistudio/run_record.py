@@ -145,6 +145,14 @@ class DeltaFacts(Part):
     join_s: Number | None = None  # seconds of the join; None: an earlier attempt made it
 
 
+class DuplicateFacts(Part):
+    """How often the manifest names an address, where the rows of one were put together (engine.deduplicate: run)."""
+
+    addresses: int | None = None  # different ones: as many pictures are fetched and encoded
+    frequent: int | None = None  # of these, on more rows than a shard holds
+    order_s: Number | None = None  # seconds that putting them together took
+
+
 class Host(Part):
     """The machine of the driver."""
 
@@ -178,6 +186,7 @@ class RunRecord(Part):
     timeline: tuple[tuple[Number, ...], ...] = ()  # seconds, rows done, rows ok
     rows: RowTotals = RowTotals()
     counts: dict[str, int] = {}  # stored rows by status
+    duplicates: DuplicateFacts = DuplicateFacts()
     delta: DeltaFacts = DeltaFacts()
     reused: dict[str, int] = {}  # stored rows by schema.Reused; {}: the run has no such column
     crops: dict[str, dict[str, int]] = {}  # column of boxes -> how it was cropped (schema.Crop) -> ok rows

@@ -11,6 +11,10 @@ class EngineSettings(Settings):
     """How the work is cut and spread. `auto` is planned from the cluster's resources."""
 
     shard_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # rows per score file: unit of commit and resume
+    deduplicate: Literal["shard", "run"] = "shard"
+    """Within what equal addresses are fetched and encoded once: `shard`, or `run`, which puts the rows of an address
+    into one shard: for catalogues where many rows share pictures.
+    """
     batch_size: int | Literal["auto"] = "auto"  # images per forward pass; auto: 16 on a CPU, found by trying on a GPU
     plan: Literal["auto", "fused", "staged"] = "auto"
     """`fused`: each worker downloads, decodes and encodes, for CPUs; `staged`: some fetch and decode, others hold the

@@ -27,11 +27,14 @@ from aistudio.pipeline.reference import reference_folder
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.resume import is_done, store_shard
+from aistudio.runs.reuse import role_column
+from aistudio.schema import Reused
 from aistudio.scoring.base_rows import NOTHING_KNOWN, BaseRows, Delta, Known
 from aistudio.scoring.canaries import Canaries, WrongNumbersError
 from aistudio.scoring.careful import Care
 from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.encoders import Device, Encoders
+from aistudio.scoring.frequent_images import FrequentImages
 from aistudio.scoring.image_source import ImageRow, ImageSource
 from aistudio.scoring.isolate import DeviceLostError, is_lost, raise_if_stopped
 from aistudio.scoring.packing import pack_images, unpack_images
@@ -55,6 +58,7 @@ class RunContext(NamedTuple):
     models: PinnedModels
     delta: Delta | None = None  # what may be taken over from a base run
     delta_columns: bool = True  # score files have schema.DELTA_FIELDS
+    frequent: tuple[str, ...] = ()  # shards whose pictures others take over: done, or scored before them
 
 
 class _Work(NamedTuple):
@@ -81,6 +85,9 @@ class _Worker:
         self._tried_out = self._checked = False
         self._base = BaseRows(self.store, run.delta, self._tell_of_base) if run.delta else None
         self.trust: Trust = run.delta.trust if run.delta else "content"
+        again = None if run.retry is None else run.attempt
+        self._frequent = FrequentImages(self.store, run.frequent, again) if run.frequent else None
+        self._columns = tuple(role_column(role) for role in run.models.by_role)
 
     def load(self) -> None:
         """The models. What they refuse is raised by the first `begin`: Ray makes mere text of a constructor's error."""
@@ -124,11 +131,26 @@ class _Worker:
         if self.run.retry is None:
             distinct = distinct_images(rows)
             known = self._base.of_shard(name, rows, distinct.of_row) if self._base else NOTHING_KNOWN
-            return _Work(name, rows, distinct, known, None, None)
+            return _Work(name, rows, distinct, self._as_taken(known), None, None)
         previous = self.store.read_table(layout.scores_key(name))
         chosen = failed_rows(previous, self.run.retry)
         rows = rows.take(pa.array(chosen))
-        return _Work(name, rows, distinct_images(rows), NOTHING_KNOWN, previous, chosen)
+        return _Work(name, rows, distinct_images(rows), self._as_taken(NOTHING_KNOWN), previous, chosen)
+
+    def _as_taken(self, known: Known) -> Known:
+        """What the base knows, with the columns of the vectors that other shards give."""
+        return known if self._frequent is None else known._replace(columns=self._columns)
+
+    def given(self, work: _Work) -> dict[int, ImageRow]:
+        """Return the images of a shard that another one has: of frequent addresses."""
+        return {} if self._frequent is None else self._frequent.of(work.name, work.distinct.requests)
+
+    def _leave(self, work: _Work, images: Iterable[ImageRow]) -> None:
+        """Store what came of a shard's images, if others take it over. No score follows from rounded vectors."""
+        if self._frequent is not None:
+            exact = self.run.delta is None or self.run.delta.reuse.exact
+            kept = [image for image in images if exact or image.reused == Reused.NO]
+            self._frequent.leave(work.name, work.distinct.requests, kept)
 
     def _tell_of_base(self, problem: str) -> None:
         self.coordinator.note({"base": problem})
@@ -215,6 +237,7 @@ class _Worker:
     def finish(self, work: _Work, scorer: ShardScorer, images: Iterable[ImageRow]) -> pa.Table:
         """Score, commit, report."""
         if work.previous is not None and not work.rows.num_rows:
+            self._leave(work, ())
             return self._report(work.name, defaultdict(float))  # no row to score again: the file stays as it is
         try:
             report = lambda c: self.coordinator.progress(work.name, c)  # noqa: E731
@@ -228,6 +251,7 @@ class _Worker:
             raise self.refusal
         started = time.perf_counter()
         refuse_if_fenced(self.store, self.run.attempt)
+        self._leave(work, scorer.outcomes(self._columns) if work.name in self.run.frequent else ())
         if work.previous is not None and work.chosen is not None:
             table = _merge(work.previous, table, work.chosen)
             self.store.write_table(layout.scores_key(work.name), table, self._metadata(work))
@@ -278,11 +302,11 @@ class FusedWorker(_Worker):
             return stored
         self.try_out()
         (start, care), work = self.begin(name, "score"), self.work(name)
+        requests, base, given = work.distinct.requests, work.known.images, self.given(work)
         if not start.careful:
-            images = self.source.images(work.distinct.requests, work.known.images, self.trust)
+            images = self.source.images(requests, base, self.trust, given)
             return self.finish(work, self.scorer(self.encoders.batch_size), images)
-        base = work.known.images
-        images = self.source.images_one_by_one(work.distinct.requests, care.poison, care.row, base, self.trust)
+        images = self.source.images_one_by_one(requests, care.poison, care.row, base, self.trust, given)
         return self.finish(work, self.scorer(1), images)
 
 
@@ -307,11 +331,11 @@ class FetchWorker(_Worker):
         if self.run.retry is None and is_done(self.store, name):
             return pack_images(name, ())  # stored already: the model's actor sees to the rest
         (start, care), work = self.begin(name, "fetch"), self.work(name)
-        requests, base = work.distinct.requests, work.known.images
+        requests, base, given = work.distinct.requests, work.known.images, self.given(work)
         if start.careful:
-            images = self.source.images_one_by_one(requests, care.poison, care.row, base, self.trust)
+            images = self.source.images_one_by_one(requests, care.poison, care.row, base, self.trust, given)
         else:
-            images = self.source.images(requests, base, self.trust)
+            images = self.source.images(requests, base, self.trust, given)
         packed = pack_images(name, images)
         self.coordinator.end(name, "fetch")
         return packed

@@ -1,12 +1,13 @@
 """The Ray Data plan of a scoring run: a row for each shard, a pool of actors that score them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
+from aistudio.runs import layout
 
 # Deaths of workers that one shard may see before the run gives up. A poisonous row costs three, seen by each of the
 # shards that its process had in work, so this is room for dozens of them at once; a worker that dies of itself ends it.
@@ -23,6 +24,21 @@ def work_blocks(work: list[str], first: Sequence[str] = ()) -> list[list[str]]:
     rest = [name for name in work if name not in early]
     step = max(1, math.ceil(len(rest) / _MAX_BLOCKS))
     return [[name] for name in first] + [rest[i : i + step] for i in range(0, len(rest), step)]
+
+
+def scored_shards(run: RunContext, work: list[str], first: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Score shards; yield each with its counts as it is stored.
+
+    Those of frequent addresses are scored before the others begin, which take over what came of them.
+    """
+    frequent = [name for name in work if layout.is_frequent(name)]
+    others = [name for name in work if not layout.is_frequent(name)]
+    for names in (frequent, others) if frequent else (others,):
+        early = set(names).intersection(first)
+        plan = dataset(run, names, [name for name in first if name in early])
+        for batch in plan.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for shard, counts in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
+                yield shard, dict(counts)
 
 
 def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:

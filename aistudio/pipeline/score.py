@@ -24,7 +24,7 @@ from aistudio.pipeline import early_ray
 from aistudio.pipeline.actors import RunContext
 from aistudio.pipeline.cluster import check_engine, connect, lacking_package, our_error, wait_for_room
 from aistudio.pipeline.coordinator import start_coordinator
-from aistudio.pipeline.dataset import dataset
+from aistudio.pipeline.dataset import scored_shards
 from aistudio.pipeline.deaths import watch_workers
 from aistudio.pipeline.delta import Base, discard_join, find_base, join_base, open_base
 from aistudio.pipeline.first_look import text_facts
@@ -33,6 +33,7 @@ from aistudio.pipeline.plan import make_plan, warn_of_memory
 from aistudio.pipeline.progress import Progress, rows_done, say
 from aistudio.pipeline.reference import ask_for_reference
 from aistudio.pipeline.run_folder import clean_up, empty, new_snapshot
+from aistudio.pipeline.snapshot import discard_order
 from aistudio.pipeline.start_up import announce
 from aistudio.pipeline.stopping import stop_signals
 from aistudio.pipeline.telemetry import log_event
@@ -45,7 +46,14 @@ from aistudio.runs.failing import FailureWatch, drawn_first
 from aistudio.runs.ledger import Ledger, check_run
 from aistudio.runs.manifest_files import InputFile
 from aistudio.runs.repair import refuse_other_scores
-from aistudio.runs.resume import RowsToDo, has_delta_columns, refuse_unfinished, rows_to_do, work_list
+from aistudio.runs.resume import (
+    RowsToDo,
+    frequent_shards,
+    has_delta_columns,
+    refuse_unfinished,
+    rows_to_do,
+    work_list,
+)
 from aistudio.runs.shape import fingerprint, run_shape, shaping
 from aistudio.runs.snapshot import find_manifest, load_snapshot
 from aistudio.runs.sources import sources
@@ -177,13 +185,16 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
                     prepared.base, config, prepared.pinned, store, snapshot, attempt, resources.cpus
                 )
                 record = record.model_copy(update={"delta": facts})
+            if snapshot.duplicates is not None:
+                record = record.model_copy(update={"duplicates": snapshot.duplicates})
             announce("loading the models")
+            work = work_list(store, snapshot, retry)
             run = RunContext(config.model_dump(mode="json"), plan, f"run-{uuid.uuid4().hex}",
                              attempt, record.fingerprint, retry, prepared.pinned, delta,
-                             has_delta_columns(store, snapshot))  # fmt: skip
+                             has_delta_columns(store, snapshot),
+                             frequent_shards(store, snapshot, work, retry=retry is not None))  # fmt: skip
             texts = text_facts(store, snapshot, prepared.pinned.recall, config)
             record = record.model_copy(update={"texts": texts})
-            work = work_list(store, snapshot, retry)
             record = add_work(record, kind, _run(run, work, rows_to_do(prepared.record, snapshot, work, retry)))
             attempts.refuse_if_fenced(store, attempt)
         except (RayError, AIStudioError) as e:
@@ -197,6 +208,7 @@ def score(prepared: Prepared, *, retry: tuple[StatusFilter, ...] | None = None, 
     ledger, record = _close(store, record, config)
     if ledger.complete:
         discard_join(store)
+        discard_order(store)
     return Result(ledger, record, False, config)
 
 
@@ -252,14 +264,12 @@ def _run(run: RunContext, work: list[str], todo: RowsToDo) -> Measured:
     workers = watch_workers(coordinator, run.plan, run.models.num_bytes, config.engine)
     rows = todo.already + todo.pending
     with Progress(poll, rows, todo.already, held_up=held_up) as progress, workers:
-        batches = dataset(run, work, first).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for batch in batches:
-            for shard, row in zip(batch["shard"].to_pylist(), batch["counts"].to_pylist(), strict=True):
-                counts.update(dict(row))
-                log_event("shard", shard=shard, **dict(row))
-                if watch.add(shard, dict(row)):
-                    ray.kill(coordinator)
-                    raise FailingRowsError(watch.message(len(work)))
+        for shard, row in scored_shards(run, work, first):
+            counts.update(row)
+            log_event("shard", shard=shard, **row)
+            if watch.add(shard, row):
+                ray.kill(coordinator)
+                raise FailingRowsError(watch.message(len(work)))
     wall_s = time.monotonic() - started
     facts, pace = dict[str, str](), Pace()
     with suppress(Exception):  # bookkeeping: what it knew is lost, no row is

@@ -4,15 +4,22 @@ What a task does to its files, and what a snapshot holds, is in runs/snapshot.py
 """
 
 import json
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aistudio.catalogue import Columns, Reading
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
+from aistudio.pipeline.start_up import announce
+from aistudio.pipeline.tasks import RayTasks
+from aistudio.run_record import DuplicateFacts
 from aistudio.runs import layout
+from aistudio.runs.address_order import order_rows
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.manifest_files import InputFile, is_web
+from aistudio.runs.mapper import InProcess, Mapper
 from aistudio.runs.shard_writer import Shard
 from aistudio.runs.snapshot import (
     FIRST_FILE_DECIDES,
@@ -23,10 +30,12 @@ from aistudio.runs.snapshot import (
     refuse_duplicates,
 )
 from aistudio.secrets import redact
-from aistudio.store import open_store
+from aistudio.store import Store, open_store
 
 _GROUP_BYTES = 256 << 20  # manifest bytes per task: some seconds of work each
 _HERE_BYTES = 8 << 20  # about a second of reading
+_HERE_ROWS = 50_000  # that the driver puts in order sooner than tasks would start
+_THREADS = 16  # that delete files: a bucket takes its time for each
 _TEXTS = ("csv", "tsv", "jsonl", "poi_recall", "ranking_pairs")
 _TASK_RETRIES = 20  # Ray's own number is infinite: a file that kills its reader would never end
 
@@ -44,15 +53,17 @@ def make_snapshot(
     groups = _groups(files, single=config.manifest.limit is not None or config.manifest.format in ONE_TASK_FORMATS)
     rows = [{"group": i, "first": g[0], "last": g[1]} for i, g in enumerate(groups)]
     share = num_actors if len(groups) == 1 else 0  # several groups: so much work that every actor gets its share
+    discard_order(store)  # of an attempt that ended in the middle of it
     task = NormaliseGroup(config.model_dump(mode="json"), files, columns, len(groups) > 1 or len(files) > 1, share)
     shards: list[Shard] = []
     reasons: dict[str, int] = {}
     fields: set[tuple[tuple[str, str], ...]] = set()
-    reading = Reading()
+    reading, num_bytes = Reading(), 0
     for row in _read(task, rows, here=len(rows) == 1 and _is_small(config, files)):
         shards += [Shard(*s) for s in json.loads(row["shards"])]
         fields.add(tuple((n, t) for n, t in json.loads(row["passthrough"])))
         reading = reading.plus(Reading(*json.loads(row["reading"])))
+        num_bytes += int(row["num_bytes"])
         for reason, n in json.loads(row["reasons"]).items():
             reasons[reason] = reasons.get(reason, 0) + n
     shards.sort()
@@ -61,6 +72,10 @@ def make_snapshot(
         raise ManifestError(f"manifest.path: {shown}: no usable row; rejected: {reasons or 'none'}")
     if len(fields) > 1:
         raise ManifestError(f"manifest.path: the files have different columns: {sorted(fields)[:2]}")
+    duplicates: DuplicateFacts | None = None
+    if config.engine.deduplicate == "run":
+        announce("putting the rows of one address together")
+        shards, duplicates = _in_order(store, shards, num_bytes, config, num_actors)
     snapshot = Snapshot(
         shards=shards,
         passthrough=list(fields.pop()),
@@ -68,12 +83,34 @@ def make_snapshot(
         rejected_reasons=reasons,
         identity=manifest_identity(config, files),
         reading={**reading._asdict(), "named": list(reading.named)},
+        duplicates=duplicates,
     )
     if "row_id" in config.manifest.columns:
         refuse_duplicates(store, snapshot)
     refuse_if_fenced(store, attempt)
     store.write_json(layout.MANIFEST_INDEX, snapshot.model_dump(mode="json"))
+    discard_order(store)
     return snapshot
+
+
+def _in_order(
+    store: Store, drafts: list[Shard], num_bytes: int, config: JobConfig, num_actors: int
+) -> tuple[list[Shard], DuplicateFacts]:
+    """Make the shards from their draft, the rows of one address in one of them."""
+    import ray
+
+    started = time.monotonic()
+    here = sum(d.rows for d in drafts) <= _HERE_ROWS
+    mapper: Mapper = InProcess() if here else RayTasks(max(1, int(ray.cluster_resources().get("CPU", 1))), gpu=False)
+    found = order_rows(store, drafts, num_bytes, mapper, config.engine.shard_rows, num_actors)
+    took = round(time.monotonic() - started, 2)
+    return found.shards, DuplicateFacts(addresses=found.addresses, frequent=found.frequent, order_s=took)
+
+
+def discard_order(store: Store) -> None:
+    """Remove the files of the order by address, and what came of frequent ones: of no use to who is done with them."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(store.delete, [entry.key for entry in store.list(layout.ADDRESSES)]))
 
 
 def _read(task: NormaliseGroup, rows: list[dict[str, int]], *, here: bool) -> Iterable[dict[str, Any]]:

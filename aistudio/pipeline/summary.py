@@ -47,6 +47,8 @@ def print_dry_run(prepared: "Prepared") -> None:
         print(line)
     for line in prepared.base.lines() if prepared.base else ():
         print(f"  base        {line}; trust: {config.trust}")
+    if config.engine.deduplicate == "run":
+        print("  duplicates  the rows of one address go into one shard: fetched and encoded once over the whole run")
     print(f"  resources   {resources}")
     for line in plan.lines():
         print(f"  plan        {line}")
@@ -109,6 +111,8 @@ def print_summary(result: "Result", store: Store, output: str, *, next_step: boo
         print(f"{column}: {', '.join(f'{method} {n:,}' for method, n in sorted(methods.items()))} row(s)")
     for line in delta_lines(ledger, record):
         print(line)
+    if shared := duplicates_line(ledger, record):
+        print(shared)
     _print_texts(ledger, record)
     if ledger.complete:
         print(f"rows in = rows out: {ledger.num_manifest:,} = {ledger.num_stored:,}")
@@ -149,6 +153,17 @@ def delta_lines(ledger: Ledger, record: RunRecord) -> list[str]:
     if problem := record.facts.get("base"):
         lines.append(f"warning: some of it could not be read: {problem}")
     return lines
+
+
+def duplicates_line(ledger: Ledger, record: RunRecord) -> str | None:
+    """Say how many rows shared pictures over the whole run; None for a run that did not put them together."""
+    addresses, frequent = record.duplicates.addresses, record.duplicates.frequent
+    if addresses is None:
+        return None
+    shared = f"{ledger.num_manifest - addresses:,} rows shared a picture with another"
+    among = f"; {frequent:,} of the addresses stand on more rows than a shard holds" if frequent else ""
+    total = f"{ledger.num_manifest:,} rows have {addresses:,} addresses"
+    return f"duplicates: {total}, each fetched and encoded once: {shared}{among}"
 
 
 def speed_line(found: Speed, *, again: bool = False) -> str:

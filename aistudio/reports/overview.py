@@ -110,6 +110,8 @@ def facts(run: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         ("format", run.setting("manifest", "format")),
         ("command", " ".join(run.command)),
         ("fingerprint", _short(run.fingerprint)),
+        ("different addresses", run.duplicates.addresses),
+        ("of these, on more rows than a shard holds", run.duplicates.frequent or None),
     ]
     cropped = [(column, _joined(methods)) for column, methods in run.crops.items()]
     delta = [

@@ -106,7 +106,7 @@ def join_part(part: int, run: Store) -> tuple[int, int]:
     matched = 0
     for entry in run.list(layout.delta_prefix("new", part)):
         new = run.read_table(entry.key)
-        offers.append(_numbers(new["offer"]))
+        offers.append(numbers(new["offer"]))
         if stored is not None and stored.num_rows and (found := _matches(new, stored)).num_rows:
             group = int(entry.key.rpartition("-")[2].partition(".")[0])
             run.write_table(layout.delta_key("joined", group, part), found)
@@ -114,7 +114,7 @@ def join_part(part: int, run: Store) -> tuple[int, int]:
     if base is None:
         return matched, 0
     there = np.concatenate(offers) if offers else np.zeros(0, np.uint64)
-    gone = base.filter(pa.array(~np.isin(_numbers(base["offer"]), there))).select(GONE.names)
+    gone = base.filter(pa.array(~np.isin(numbers(base["offer"]), there))).select(GONE.names)
     if gone.num_rows:
         run.write_table(layout.gone_key(part), gone.cast(GONE))
     return matched, gone.num_rows
@@ -169,10 +169,10 @@ def _may_hold(column: Any, shard: str) -> bool:
 def _with_place(table: pa.Table, shard: str) -> pa.Table:
     """The table with hashes of what its rows are met by, and where they stand."""
     added = {
-        "part": _hash(table, ("image_url",)),
-        "image": _hash(table, _IMAGE),
-        "offer": _hash(table, _OFFER),
-        "whole": _hash(table, _ROW),
+        "part": hashed(table, ("image_url",)),
+        "image": hashed(table, _IMAGE),
+        "offer": hashed(table, _OFFER),
+        "whole": hashed(table, _ROW),
         "row": pa.array(np.arange(table.num_rows, dtype=np.int32)),
         "shard": pa.array([shard]).dictionary_encode().take(pa.array(np.zeros(table.num_rows, np.int32))),
     }
@@ -185,12 +185,12 @@ def _with_outcome(table: pa.Table) -> pa.Table:
     """Return what the join needs of the base's rows: which picture they have, and what is listed when they are gone."""
     usable = pc.and_(pc.equal(table["status"], Status.OK.value), pc.is_valid(table["content_hash"]))
     table = table.append_column("usable", pc.fill_null(usable, False))
-    table = table.append_column("content", _hash(table, ("content_hash",)))
+    table = table.append_column("content", hashed(table, ("content_hash",)))
     return table.select([*_PLACE, "usable", "content", *GONE.names])
 
 
-def _hash(table: pa.Table, names: Sequence[str]) -> pa.Array:
-    """64 bits of a hash of some columns of text, the same in every process; null is not the empty text."""
+def hashed(table: pa.Table, names: Sequence[str]) -> pa.Array:
+    """Return 64 bits of a hash of some columns of text, the same in every process; null is not the empty text."""
     from pandas.util import hash_array  # half a second, which an actor that only reads the join would pay at its start
 
     columns = [pc.fill_null(table[name].cast(pa.string()), _NOTHING) for name in names]
@@ -203,7 +203,7 @@ def _write_parts(run: Store, step: str, group: Group, tables: list[pa.Table], pa
     if not tables:
         return
     table = pa.concat_tables(tables).unify_dictionaries()
-    part = (_numbers(table["part"]) % np.uint64(parts)).astype(np.int64)
+    part = (numbers(table["part"]) % np.uint64(parts)).astype(np.int64)
     for number in np.unique(part):
         chosen = table.filter(pa.array(part == number)).drop_columns(["part"])
         run.write_table(layout.delta_key(step, int(number), group.number), chosen)
@@ -228,7 +228,7 @@ def _usable(base: pa.Table) -> pa.Table:
     base = base.filter(base["usable"])
     if not base.num_rows:
         return base
-    images, contents = _numbers(base["image"]), _numbers(base["content"])
+    images, contents = numbers(base["image"]), numbers(base["content"])
     _, first, inverse = np.unique(images, return_index=True, return_inverse=True)
     several = np.unique(inverse[contents != contents[first][inverse]])
     return base.filter(pa.array(~np.isin(inverse, several)))
@@ -236,8 +236,8 @@ def _usable(base: pa.Table) -> pa.Table:
 
 def _matches(new: pa.Table, stored: pa.Table) -> pa.Table:
     """Rows of a group and the base's row for each: the first that is the same in all, else the first with its image."""
-    whole, same_text = _first_of(_numbers(new["whole"]), _numbers(stored["whole"]))
-    image, there = _first_of(_numbers(new["image"]), _numbers(stored["image"]))
+    whole, same_text = first_of(numbers(new["whole"]), numbers(stored["whole"]))
+    image, there = first_of(numbers(new["image"]), numbers(stored["image"]))
     there |= same_text
     places = pa.array(np.where(same_text, whole, image)[there])
     chosen = stored.select(["shard", "row"]).take(places)
@@ -246,12 +246,13 @@ def _matches(new: pa.Table, stored: pa.Table) -> pa.Table:
     return pa.table(columns | {"same_text": pa.array(same_text[there])}).cast(MATCHES)
 
 
-def _first_of(wanted: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each wanted number its first place among the stored ones, and whether there is one."""
+def first_of(wanted: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each wanted number its first place among the stored ones, and whether there is one."""
     known, first = np.unique(stored, return_index=True)
     place = np.searchsorted(known, wanted).clip(0, len(known) - 1)
     return first[place], known[place] == wanted
 
 
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return a column of hashes as an array."""
     return np.asarray(column.to_numpy(), dtype=np.uint64)

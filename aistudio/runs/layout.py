@@ -12,6 +12,8 @@ scores/<shard>.parquet      one row for each candidate row; its presence means t
 delta/_index.json           what of the base run is this run's (delta_join.py); written last, removed at the end
 delta/<step>/<n>[-<m>].parquet  the join that says it: base, new, joined while it is made, matches for the workers
 gone_rows/<part>.parquet    rows of the base run that are not in this run's manifest
+by_address/<step>/<n>[-<m>].parquet  the rows of one address put together, in steps (address_order.py)
+by_address/frequent/<shard>[-<attempt>].parquet  what came of frequent addresses, until the run is complete
 metrics/[<name>/]<file>     what an aggregation computed; without a name: the run's first one
 selection/<bucket>.parquet  chosen images
 selection_csv/<bucket>.csv  the same as CSV, if asked for
@@ -34,6 +36,7 @@ TEXTS = "texts/"
 SCORES = "scores/"
 DELTA = "delta/"
 GONE = "gone_rows/"
+ADDRESSES = "by_address/"
 METRICS = "metrics/"
 SELECTION = "selection/"
 SELECTION_CSV = "selection_csv/"
@@ -46,13 +49,15 @@ MANIFEST_INDEX = f"{MANIFEST}_index.json"
 DELTA_INDEX = f"{DELTA}_index.json"
 REPORT_INDEX = f"{REPORT}index.html"
 COMPARISONS = f"{METRICS}compare_"  # of several runs with this one; a prefix
+FREQUENT = 99_999  # number of the range that has the first rows of frequent addresses (address_order.py)
 
 # Emptied when a run starts over, in this order: run.json goes last and the snapshot's index before its shards, so that
 # a crash in between leaves a folder that is still refused or resumed for what it is. ATTEMPTS stays: an older attempt
 # that is alive must see itself fenced off.
 _SELECTED = (SELECTION, SELECTION_CSV, SELECTION_ABOUT, SELECTION_CHANGES)
 _READ = (MANIFEST_INDEX, MANIFEST, MANIFEST_PICTURES)
-EMPTIED = (SCORES, TEXTS, DELTA, GONE, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, *_READ, RUN)
+_JOINED = (DELTA, GONE, ADDRESSES)
+EMPTIED = (SCORES, TEXTS, *_JOINED, REJECTED, METRICS, SEARCHES, REPORT, *_SELECTED, *_READ, RUN)
 FROM_MANIFEST = (MANIFEST, MANIFEST_PICTURES, REJECTED)  # what a snapshot consists of
 WRITTEN_BY_WORKERS = (
     MANIFEST,
@@ -62,10 +67,12 @@ WRITTEN_BY_WORKERS = (
     REJECTED,
     DELTA,
     GONE,
+    ADDRESSES,
 )  # where a killed process may leave half-written files
 
 _ATTEMPT = re.compile(re.escape(ATTEMPTS) + r"(\d{6,})\.json")
 _PARQUET = ".parquet"
+_FREQUENT_SHARDS = "frequent"
 
 
 def attempt_key(number: int) -> str:
@@ -97,6 +104,16 @@ def picture_key(group: str, token: str, number: int, kind: str = "parquet") -> s
     return f"{picture_prefix(group)}{token}-{number:06d}.{kind}"
 
 
+def shard_prefix(number: int) -> str:
+    """Return what the names of a range's shards begin with, before a dash and their numbers."""
+    return _FREQUENT_SHARDS if number == FREQUENT else f"{number:05d}"
+
+
+def is_frequent(shard: str) -> bool:
+    """Whether a shard holds first rows of frequent addresses."""
+    return shard.startswith(f"{_FREQUENT_SHARDS}-")
+
+
 def rejected_key(group: str, number: int) -> str:
     """Return the key of the `number`-th file of rejected lines of a group of manifest files."""
     return f"{REJECTED}{group}-{number:06d}{_PARQUET}"
@@ -120,6 +137,26 @@ def delta_key(step: str, *numbers: int) -> str:
 def delta_prefix(step: str, number: int | None = None) -> str:
     """Return what the keys of a step of the join begin with, those of its files whose first number is `number`."""
     return f"{DELTA}{step}/" if number is None else f"{DELTA}{step}/{number:05d}-"
+
+
+def draft_key(shard: str) -> str:
+    """Return the key of a file of the snapshot's draft."""
+    return f"{ADDRESSES}draft/{shard}{_PARQUET}"
+
+
+def address_key(step: str, *numbers: int) -> str:
+    """Return the key of a file of the order by address: `step` is noted, firsts or rows."""
+    return f"{ADDRESSES}{step}/{'-'.join(f'{n:05d}' for n in numbers)}{_PARQUET}"
+
+
+def address_prefix(step: str, number: int) -> str:
+    """Return what the keys of a step of the order by address begin with whose first number is `number`."""
+    return f"{ADDRESSES}{step}/{number:05d}-"
+
+
+def frequent_key(shard: str, attempt: int | None = None) -> str:
+    """Return the key of what came of a frequent shard's pictures, in the attempt of a retry or when it was scored."""
+    return f"{ADDRESSES}frequent/{shard}{'' if attempt is None else f'-{attempt:06d}'}{_PARQUET}"
 
 
 def gone_key(part: int) -> str:

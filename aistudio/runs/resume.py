@@ -48,6 +48,17 @@ def work_list(store: Store, snapshot: Snapshot, retry: tuple[StatusFilter, ...] 
     return [s.name for s in snapshot.shards if s.name not in whole]
 
 
+def frequent_shards(store: Store, snapshot: Snapshot, work: list[str], *, retry: bool) -> tuple[str, ...]:
+    """List the shards of first rows of frequent addresses whose pictures an attempt can take over.
+
+    Args:
+        work: shards that the attempt looks at.
+        retry: it scores failed rows again, and takes nothing that an earlier one found.
+    """
+    names, wanted = [s.name for s in snapshot.shards if layout.is_frequent(s.name)], set(work)
+    return tuple(n for n in names if n in wanted or (not retry and store.exists(layout.frequent_key(n))))
+
+
 def rows_to_do(
     record: RunRecord | None, snapshot: Snapshot, work: list[str], retry: tuple[StatusFilter, ...] | None
 ) -> RowsToDo:

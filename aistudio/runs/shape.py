@@ -34,13 +34,15 @@ def run_shape(
 
     Its texts are storable, so that what is read back from run.json equals it.
     """
-    shape = {
+    shape: dict[str, Any] = {
         "manifest": manifest,
         "models": {role: model.fingerprint for role, model in models.items()} | {"poi_table": poi_table},
         "images": shaping(config.images),
         "precision": config.engine.precision,
         "embedding_dtype": config.store.embedding_dtype,
     }
+    if config.engine.deduplicate != "shard":
+        shape["deduplicate"] = config.engine.deduplicate
     storable: dict[str, Any] = storable_json(shape)
     return storable
 

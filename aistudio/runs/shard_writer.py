@@ -1,8 +1,10 @@
 """Cutting a stream of manifest rows into shard files, and its rejected lines into files of their own."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from aistudio.catalogue import Reading
@@ -38,8 +40,17 @@ class ShardWriter:
     much work follows that it does not matter).
     """
 
-    def __init__(self, store: Store, prefix: str, shard_rows: int | Literal["auto"], num_actors: int) -> None:
-        self.store, self.prefix = store, prefix
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        shard_rows: int | Literal["auto"],
+        num_actors: int,
+        key: Callable[[str], str] = layout.manifest_key,
+    ) -> None:
+        """`key`: of a shard's file."""
+        self.store, self.prefix, self._key = store, prefix, key
+        self.num_bytes = 0  # of the rows in memory
         self._shard_rows = most_rows(shard_rows)
         self._parts = _PART * num_actors if shard_rows == "auto" else 0
         self._held_back = min(AUTO_ROWS * self._parts, _LOOK_AHEAD_ROWS)
@@ -76,6 +87,21 @@ class ShardWriter:
             rest = rest.slice(rows)
         self._flush_rejected()
 
+    def write_units(self, rows: pa.Table, unit: np.ndarray) -> None:
+        """Write all of the rows; a shard ends where a unit does, however long it is.
+
+        Args:
+            unit: of each row; rows of equal ones stand side by side.
+        """
+        ends = np.append(np.flatnonzero(unit[1:] != unit[:-1]) + 1, rows.num_rows)
+        start = 0
+        while left := rows.num_rows - start:
+            wanted = np.searchsorted(ends, start + self._rows_of_next(left), "right") - 1
+            first = np.searchsorted(ends, start, "right")  # at least one unit
+            end = int(ends[max(wanted, first)])
+            self._write(rows.slice(start, end - start))
+            start = end
+
     def _rows_of_next(self, left: int) -> int:
         """Return the number of rows of the next shard when `left` rows are left in all."""
         if not self._parts:
@@ -96,7 +122,8 @@ class ShardWriter:
         table = table.combine_chunks()
         num_candidate = len(candidate_schema([]))
         self.passthrough = [(f.name, str(f.type)) for f in list(table.schema)[num_candidate:]]
-        self.store.write_table(layout.manifest_key(shard.name), table)
+        self.store.write_table(self._key(shard.name), table)
+        self.num_bytes += table.nbytes
         self.shards.append(shard)
 
     def _flush_rejected(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from aistudio.catalogue import (
     DATASET_FORMATS,
@@ -29,7 +29,9 @@ from aistudio.catalogue import (
 from aistudio.config import JobConfig
 from aistudio.errors import ManifestError
 from aistudio.hub_files import in_hub, without_commit
+from aistudio.run_record import DuplicateFacts
 from aistudio.runs import layout
+from aistudio.runs.address_order import DRAFT_ROWS
 from aistudio.runs.dataset_files import dataset_batches, find_dataset
 from aistudio.runs.manifest_files import (
     InputFile,
@@ -71,10 +73,19 @@ class Snapshot(BaseModel):
     # What was read, catalogue.Reading as a mapping; empty in snapshots of earlier versions. With manifest.limit it goes
     # a little beyond the last stored row.
     reading: dict[str, Any] = {}
+    duplicates: DuplicateFacts | None = None  # None: the rows stand in the manifest's order (engine.deduplicate)
 
     @property
     def num_rows(self) -> int:
         return sum(s.rows for s in self.shards)
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `duplicates` out where there are none: that was no key of earlier versions."""
+        data: dict[str, Any] = dump(self)
+        if self.duplicates is None:
+            data.pop("duplicates", None)
+        return data
 
 
 def manifest_identity(config: JobConfig, files: list[InputFile]) -> dict[str, Any]:
@@ -165,7 +176,10 @@ def load_snapshot(store: Store) -> Snapshot | None:
 
 
 class NormaliseGroup:
-    """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task."""
+    """One group of manifest files -> shard files, rejected lines, a summary row. Runs as a Ray task.
+
+    With `engine.deduplicate: run` the shard files are a draft, which address_order.py makes the shards from.
+    """
 
     def __init__(
         self, config: dict[str, Any], files: list[InputFile], columns: Columns, many: bool, num_actors: int
@@ -176,8 +190,11 @@ class NormaliseGroup:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         config = JobConfig.model_validate(self.config)
         group, first, last = (int(batch[k][0]) for k in ("group", "first", "last"))
-        store, rows = open_store(config.output, config.store), config.engine.shard_rows
-        writer = ShardWriter(store, f"{group:05d}", rows, self.num_actors)
+        store = open_store(config.output, config.store)
+        if config.engine.deduplicate == "run":
+            writer = ShardWriter(store, f"{group:05d}", DRAFT_ROWS, 0, layout.draft_key)
+        else:
+            writer = ShardWriter(store, f"{group:05d}", config.engine.shard_rows, self.num_actors)
         pictures = PictureFiles(store, f"{group:05d}", config.download.max_bytes)
         for candidates in _limited(self._batches(config, (first, last), writer, pictures), config.manifest.limit):
             writer.add(candidates)
@@ -185,6 +202,7 @@ class NormaliseGroup:
         pictures.finish()
         return {
             "shards": [json.dumps(writer.shards)],
+            "num_bytes": [writer.num_bytes],
             "reasons": [json.dumps(writer.reasons)],
             "passthrough": [json.dumps(writer.passthrough)],
             "reading": [json.dumps(writer.reading)],

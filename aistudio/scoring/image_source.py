@@ -1,7 +1,7 @@
 """Distinct image references of a shard -> downloaded, decoded images, streamed in completion order.
 
 Pictures that a base run knows (base_rows.py) come out as they are there, with its vectors for pixels, once what the run
-trusts has shown that they are the same.
+trusts has shown that they are the same; those that other shards of this run have (frequent_images.py) at once.
 
 Memory is bounded: the downloader holds back when decoding lags, decoding when the model lags. Nothing here
 knows a model; pixel sizes come in as image specifications.
@@ -63,6 +63,12 @@ class ImageRow(NamedTuple):
     last_modified: str | None = None
     reused: Reused = Reused.NO  # else there are `vectors` and no pixels
     vectors: tuple[np.ndarray, ...] = ()  # (D,) float32 each, of the base run: by Known.columns (base_rows.py)
+    given: bool = False  # it came of another shard of this run (frequent_images.py); if ok it has `vectors` too
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether it is ok and has vectors instead of pixels."""
+        return self.status == Status.OK and (self.given or self.reused != Reused.NO)
 
 
 def storable_row(row: ImageRow) -> ImageRow:
@@ -106,6 +112,7 @@ def _is_small(value: object) -> bool:
 
 
 Base = Mapping[int, ImageRow]  # by number of the distinct image: as the base run has it
+Given = Mapping[int, ImageRow]  # likewise: as another shard of this run has it
 
 
 class _Job(NamedTuple):
@@ -150,7 +157,11 @@ class ImageSource:
         self._ahead = threads + 1  # groups, per call
 
     def images(
-        self, requests: Sequence[Request], base: Base | None = None, trust: Trust = "content"
+        self,
+        requests: Sequence[Request],
+        base: Base | None = None,
+        trust: Trust = "content",
+        given: Given | None = None,
     ) -> Iterator[ImageRow]:
         """Every request's outcome, once each, in completion order.
 
@@ -159,9 +170,10 @@ class ImageSource:
         Args:
             base: images that the base run has.
             trust: what shows that one of them is still the same.
+            given: images that are known; they are not asked for.
         """
         decoded = partial(self._many, base=base or {}, ask=trust == "validators")
-        return _with_base(requests, base or {}, trust, decoded)
+        return _with_known(requests, base or {}, trust, given or {}, decoded)
 
     def images_one_by_one(
         self,
@@ -170,6 +182,7 @@ class ImageSource:
         row: OneRow,
         base: Base | None = None,
         trust: Trust = "content",
+        given: Given | None = None,
     ) -> Iterator[ImageRow]:
         """As `images`, but each image is decoded and consumed inside `row(number)`; those of `poison` are refused."""
 
@@ -185,7 +198,7 @@ class ImageSource:
                 with row(number):
                     yield from self._decoders.rows(self._decoders.submit([_Job(number, fetched, base.get(number))]))
 
-        return _with_base(requests, base, trust, one_by_one)
+        return _with_known(requests, base, trust, given or {}, one_by_one)
 
     def _many(
         self, requests: Sequence[Request], numbers: Sequence[int], *, base: Base, ask: bool, again: bool
@@ -297,10 +310,13 @@ def refused(image: ImageRow) -> ImageRow:
     return image._replace(status=Status.UNSUPPORTED_IMAGE, error=error)
 
 
-def _with_base(requests: Sequence[Request], base: Base, trust: Trust, decoded: _Decode) -> Iterator[ImageRow]:
-    """First the images of the base for which nobody is asked, then the outcomes of all others."""
-    at_once = base if trust == "url" else {}
-    yield from (image._replace(reused=Reused.URL) for image in at_once.values())
+def _with_known(
+    requests: Sequence[Request], base: Base, trust: Trust, given: Given, decoded: _Decode
+) -> Iterator[ImageRow]:
+    """First the images for which nobody is asked, of this run and of the base, then the outcomes of all others."""
+    of_base = {n: image._replace(reused=Reused.URL) for n, image in base.items()} if trust == "url" else {}
+    at_once = of_base | dict(given)
+    yield from at_once.values()
     yield from _with_fallbacks(requests, [n for n in range(len(requests)) if n not in at_once], decoded)
 
 

@@ -28,6 +28,7 @@ _FIELDS = {
     "etag": pa.string(),
     "last_modified": pa.string(),
     "reused": pa.string(),
+    "given": pa.bool_(),
 }
 
 
@@ -35,7 +36,7 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
     """One row: the shard's name, a list column per field, and for each pixel format `pixels_<i>` with its `size_<i>`.
 
     The pixel columns hold the ok images that have pixels only, in the order of the field columns; the columns
-    `vectors_<i>` with their `width_<i>` those of the base run.
+    `vectors_<i>` with their `width_<i>` those that come from elsewhere (ImageRow.has_vectors).
     """
     rows = _of_one_shape([storable_row(image) for image in images])
     columns: dict[str, Any] = {"shard": pa.array([shard])}
@@ -43,7 +44,7 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
         columns[name] = _one_row(pa.array([_plain(getattr(r, name)) for r in rows], kind))
     for name, size, arrays in (
         ("pixels", "size", [r.pixels for r in rows if _has_pixels(r)]),
-        ("vectors", "width", [r.vectors for r in rows if r.vectors]),
+        ("vectors", "width", [r.vectors for r in rows if r.has_vectors]),
     ):
         for i in range(len(arrays[0]) if arrays else 0):
             stacked = np.stack([a[i] for a in arrays])
@@ -53,7 +54,7 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
 
 
 def _has_pixels(row: ImageRow) -> bool:
-    return row.status == Status.OK and row.reused == Reused.NO
+    return row.status == Status.OK and not row.has_vectors
 
 
 def _of_one_shape(rows: list[ImageRow]) -> list[ImageRow]:
@@ -76,19 +77,17 @@ def _rows(packed: pa.Table) -> Iterator[ImageRow]:
     fields = {name: packed[name].chunk(0).flatten().to_pylist() for name in _FIELDS}
     tensors = [_tensor(packed, f"pixels_{i}").reshape(-1, s, s, 3) for i, s in _sizes(packed, "size")]
     stored = [_tensor(packed, f"vectors_{i}").reshape(-1, w) for i, w in _sizes(packed, "width")]
-    position = of_base = 0
+    position = taken = 0
     for values in zip(*fields.values(), strict=True):
         row = dict(zip(fields, values, strict=True))
         row["crops"] = tuple(box and Crop(**box) for box in row["crops"])
-        status = Status(row.pop("status"))
         row["reused"] = Reused(row["reused"])
-        pixels: tuple[np.ndarray, ...] = ()
-        vectors: tuple[np.ndarray, ...] = ()
-        if row["reused"] != Reused.NO:
-            vectors, of_base = tuple(v[of_base] for v in stored), of_base + 1
-        elif status == Status.OK:
-            pixels, position = tuple(t[position] for t in tensors), position + 1
-        yield ImageRow(status=status, pixels=pixels, vectors=vectors, **row)
+        image = ImageRow(status=Status(row.pop("status")), **row)
+        if image.has_vectors:
+            image, taken = image._replace(vectors=tuple(v[taken] for v in stored)), taken + 1
+        elif image.status == Status.OK:
+            image, position = image._replace(pixels=tuple(t[position] for t in tensors)), position + 1
+        yield image
 
 
 def _sizes(packed: pa.Table, name: str) -> list[tuple[str, int]]:

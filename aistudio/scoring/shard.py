@@ -69,6 +69,7 @@ class ShardScorer:
         self._delta = delta
         self._canary_text: tuple[np.ndarray, str | None] | None = None  # what the text tower gave, and its error
         self._waited_s = 0.0  # for the right answers, before this worker's first commit
+        self._scored: _Batches | None = None
 
     def score(
         self,
@@ -85,7 +86,7 @@ class ShardScorer:
             distinct: their distinct images.
             images: an ImageRow for each distinct image, in any order.
             report: called with the counts so far, at most once a second.
-            known: what the base run has of these rows; its vectors come with the images that are taken over.
+            known: what the base run has of these rows; vectors of images that are taken over come with them.
 
         Returns:
             score table (schema.score_schema, one row per candidate row, same order),
@@ -97,18 +98,21 @@ class ShardScorer:
         """
         now = self._encoders.clock
         batches = _Batches(self._encoders, len(distinct.requests) + 1, known.columns)  # the last one is the canary's
+        self._scored = batches
         weights = np.bincount(distinct.of_row, minlength=len(distinct.requests) + 1)
         counts: Counts = defaultdict(float)
         waiting: list[ImageRow] = []
         clock = reported = now()
         for arrived in images:
             image = storable_row(arrived)
-            counts["bytes"] += image.num_bytes or 0 if image.reused in (Reused.NO, Reused.CONTENT) else 0
+            counts["bytes"] += (
+                image.num_bytes or 0 if image.reused in (Reused.NO, Reused.CONTENT) and not image.given else 0
+            )
             counts["decode_s"] += image.decode_s
             if image.cache is not None:
                 counts[f"cache_{image.cache}"] += 1
             batches.outcomes[image.number] = image._replace(pixels=())
-            if image.status == Status.OK and image.reused != Reused.NO:
+            if image.has_vectors:
                 batches.take_over(image)
                 counts[image.status] += int(weights[image.number])
             elif image.status == Status.OK:
@@ -137,6 +141,14 @@ class ShardScorer:
         if self._delta:
             counts.update({f"reused_{how}": n for how, n in Counter(table["reused"].to_pylist()).items()})
         return table, texts, counts
+
+    def outcomes(self, columns: Sequence[str]) -> list[ImageRow]:
+        """Return what came of each distinct image that `score` was given last, with vectors for pixels if it is ok.
+
+        Args:
+            columns: of the vectors, as Known.columns.
+        """
+        return [] if self._scored is None else self._scored.with_vectors(columns)
 
     def _encode(self, batches: "_Batches", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
         started = self._encoders.clock()
@@ -307,10 +319,18 @@ class _Batches:
         return halving.out_of_memory
 
     def take_over(self, image: ImageRow) -> None:
-        """Take an image of the base run with its vectors."""
+        """Take an image that comes with its vectors: of the base run, or of another shard."""
         for tower, vector in zip(self._of_base, image.vectors, strict=True):
             self.vectors[tower][image.number] = vector
         self.outcomes[image.number] = image._replace(vectors=())
+
+    def with_vectors(self, columns: Sequence[str]) -> list[ImageRow]:
+        """Return the images' outcomes, the canary's left out, with their vectors by column."""
+        towers = [self._encoders.towers.tower_of(column) for column in columns]
+        return [
+            image._replace(vectors=tuple(self.vectors[t][n] for t in towers)) if image.status == Status.OK else image
+            for n, image in enumerate(self.outcomes[:-1])
+        ]
 
     def judge(self, canary: Canary) -> None:
         """Compare what the last image gave. Raises WrongNumbersError."""

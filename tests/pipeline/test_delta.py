@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -29,6 +27,7 @@ from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
 from tests.image_server import ImageServer, draw_jpeg
 from tests.score_here import finished_here
+from tests.stored_rows import bits, differing, stored, text_vectors
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,32 +99,6 @@ def shop(tmp_path_factory, tiny_models, local_ray):
         shop = shop._replace(day2=day2)
         score(prepare(shop.config("full", day2)))
         yield shop
-
-
-def stored(place: str) -> pd.DataFrame:
-    """All rows by the place in the manifest."""
-    store = open_store(place)
-    rows = pd.concat([store.read_table(e.key).to_pandas() for e in store.list("scores/")], ignore_index=True)
-    assert not rows["row_id"].duplicated().any()
-    return rows
-
-
-def text_vectors(place: str) -> dict[str, bytes]:
-    table = pq.read_table(f"{place}/texts")
-    return {t: np.array(v, np.float32).tobytes() for t, v in zip(*table.to_pydict().values(), strict=True)}
-
-
-def bits(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return np.asarray(value).tobytes() if isinstance(value, np.ndarray | float) else value
-
-
-def differing(a: pd.DataFrame, b: pd.DataFrame, but: tuple[str, ...] = ("reused",)) -> list[tuple[int, str]]:
-    """(row, column) where two runs differ in a bit."""
-    assert list(a.index) == list(b.index) and list(a.columns) == list(b.columns)
-    columns = [c for c in a.columns if c not in but]
-    return [(r, c) for c in columns for r, x, y in zip(a.index, a[c], b[c], strict=True) if bits(x) != bits(y)]
 
 
 class Counting(FusedWorker):

@@ -87,3 +87,8 @@ def test_what_came_from_a_base_run_is_a_group_of_facts():
     found = dict(groups["From the base run"])
     assert found["base"] == "/runs/a" and found["gone"] == "2" and found["rows reused: url"] == "7"
     assert found["fingerprint"] == f"{'f' * 16}…" and "rows reused: no" not in found
+
+
+def test_how_many_addresses_there_are_is_told_where_rows_were_put_together():
+    found = dict(dict(overview.facts(RunRecord(duplicates={"addresses": 2_000, "frequent": 0})))["Data"])
+    assert found == {"different addresses": "2000"}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -63,3 +64,18 @@ def test_the_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_no_rows_no_shards(tmp_path: Path) -> None:
     assert write(tmp_path, 0, "auto", 2, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("units", "shard_rows", "sizes"),
+    [
+        ([3, 3, 3, 1], 4, [3, 3, 4]), ([5, 1, 1], 4, [5, 2]), ([1] * 9, 4, [4, 4, 1]), ([2, 2, 2, 2], 4, [4, 4]),
+        ([4, 4], 4, [4, 4]), ([7], 4, [7]),
+    ],
+)  # fmt: skip
+def test_a_shard_ends_where_a_unit_does(tmp_path: Path, units: list[int], shard_rows: int, sizes: list[int]) -> None:
+    store = open_store(str(tmp_path), StoreSettings())
+    writer = ShardWriter(store, "00000", shard_rows, 0)
+    writer.write_units(rows(0, sum(units)), np.repeat(np.arange(len(units)), units))
+    stored = [i for s in writer.shards for i in store.read_table(layout.manifest_key(s.name))["row_id"].to_pylist()]
+    assert stored == [str(i) for i in range(sum(units))] and [s.rows for s in writer.shards] == sizes

@@ -83,6 +83,14 @@ def test_images_of_a_base_run_travel_with_vectors_instead_of_pixels():
     assert [r.vectors[1].tobytes() for r in alone] == [v[1].tobytes() for v in vectors]
 
 
+def test_images_of_another_shard_travel_with_vectors_and_failures():
+    vectors = (np.ones(3, np.float32),)
+    rows = [ImageRow(0, Status.OK, given=True, vectors=vectors), ImageRow(1, Status.TIMEOUT, "late", given=True)]
+    ok, failed, _ = unpack_images(pack_images("s", [*rows, image(2, np.random.default_rng(0))]))[1]
+    assert ok.given and ok.vectors[0].tobytes() == vectors[0].tobytes() and not ok.pixels
+    assert failed == rows[1]
+
+
 def test_more_than_ten_pixel_formats_keep_their_order():
     rng = np.random.default_rng(0)
     sizes = tuple(range(4, 16))

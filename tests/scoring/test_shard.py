@@ -279,3 +279,26 @@ def test_a_run_that_an_earlier_version_began_keeps_its_columns():
     extra = ["etag", "last_modified", "reused"]
     assert [n for n in new[0].column_names if n not in extra] == old[0].column_names
     assert set(extra) <= set(new[0].column_names) and new[0]["reused"].to_pylist() == ["no"]
+
+
+def test_what_came_of_images_serves_another_shard_without_a_model():
+    first = ShardScorer(FakeEncoders(), "float16", 4)
+    pictures = [image(1), image(0, Status.TIMEOUT), image(2)._replace(etag='"e"', fetched=True)]
+    rows = rows_of(["a", "b", "c"])
+    first.score(rows, distinct_images(rows), pictures, lambda c: None)
+    outcomes = first.outcomes(("embedding", "rank_embedding"))
+    assert [(o.number, o.status, o.pixels) for o in outcomes] == [
+        (0, Status.TIMEOUT, ()), (1, Status.OK, ()), (2, Status.OK, ()),
+    ]  # fmt: skip
+    assert [v.tolist() for v in outcomes[1].vectors] == [[2, 0, 0, 0]] * 2 and outcomes[0].vectors == ()
+
+    encoders = Counted()
+    given = [outcomes[n]._replace(number=i, given=True) for i, n in enumerate([2, 0])]
+    again, known = rows_of(["c", "b"], ["x", "y"]), Known(("embedding", "rank_embedding"))
+    table, _, counts = ShardScorer(encoders, "float32", 4).score(
+        again, distinct_images(again), given, lambda c: None, known
+    )
+    assert encoders.asked["image"] == 0 and counts["bytes"] == 0
+    assert table["status"].to_pylist() == ["ok", "timeout"] and table["error"].to_pylist() == [None, "broken"]
+    assert table["embedding"].to_pylist() == [[3, 0, 0, 0], None] and table["rank_score"].to_pylist() == [30, None]
+    assert table["etag"].to_pylist() == ['"e"', None] and table["reused"].to_pylist() == ["no", "no"]
