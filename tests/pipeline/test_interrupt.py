@@ -89,13 +89,13 @@ def start() -> Iterator[Callable[[Path], Job]]:
 
 @pytest.fixture
 def conf(image_server, tmp_path, make_config) -> Path:
-    """A run of 6 shards whose images take a while, so that it can be met at work."""
+    """A run of 12 shards whose images take a while, so that it can be met at work."""
     image_server.latency_s = 0.4
     manifest = tmp_path / "m.csv"
     with manifest.open("w", newline="") as f:
         rows = (("a", image_server.url(f"ok/{i}.jpg"), "text") for i in range(48))
         csv.writer(f).writerows([["item_id", "image_url", "text"], *rows])
-    engine = {"shards_in_flight": 1}
+    engine = {"shards_in_flight": 1, "shard_rows": 4}
     config = make_config(manifest, ranking=None, engine=engine, download={"per_host_concurrency": 1})
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
