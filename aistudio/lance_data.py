@@ -6,6 +6,7 @@ the place of the first is not mistaken for it. Credentials are looked up when a 
 """
 
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ def open_lance(address: str, settings: StoreSettings, number: int | None = None)
         LanceError: it is not there, denied, out of reach, damaged.
         StoreError: the library is not installed.
     """
+    # It warns of every fork. Ray and subprocess replace the child by another program at once, which is harmless.
+    warnings.filterwarnings("ignore", "lance is not fork-safe", UserWarning)
     try:
         import lance
     except ImportError as e:

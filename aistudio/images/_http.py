@@ -4,10 +4,12 @@ Retries, fallbacks and the number of requests in flight are the caller's (downlo
 """
 
 import asyncio
+import inspect
 import os
 import socket
 import ssl
 from types import TracebackType
+from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
@@ -33,6 +35,11 @@ _TRY_AGAIN = frozenset({408, 425, 429})  # Request Timeout, Too Early, Too Many 
 _DNS_TTL_S = 60  # a run asks the same few CDN names millions of times
 _MAX_FIELD_BYTES = 262_144  # of a header field, as browsers take; aiohttp's 8,190 is less than signed addresses have
 _MAX_FIELDS = 256
+
+
+def _field_limit(session: type) -> dict[str, Any]:
+    """How many header fields an answer may have, for an aiohttp that can be told (3.11 cannot)."""
+    return {"max_headers": _MAX_FIELDS} if "max_headers" in inspect.signature(session).parameters else {}
 
 
 class HttpClient:
@@ -72,7 +79,7 @@ class HttpClient:
             headers={"User-Agent": settings.user_agent, "Accept-Encoding": ACCEPT_ENCODING},
             max_line_size=_MAX_FIELD_BYTES,
             max_field_size=_MAX_FIELD_BYTES,
-            max_headers=_MAX_FIELDS,
+            **_field_limit(aiohttp.ClientSession),
         )
 
     async def close(self) -> None:

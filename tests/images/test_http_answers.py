@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 from aistudio.config import DownloadSettings, StoreSettings
+from aistudio.images._http import _field_limit
 from aistudio.images._retry import parse_retry_after
 from aistudio.images.download import Downloader, Fetched
 from aistudio.schema import Status
@@ -195,3 +196,17 @@ def test_two_lengths_are_no_http(image_server) -> None:
 def test_odd_retry_after(value: str) -> None:
     got = parse_retry_after(value)
     assert got is None or got >= 0
+
+
+def test_an_aiohttp_that_cannot_bound_the_number_of_fields_is_used_all_the_same():
+    """The lowest one that pyproject.toml allows knows no max_headers."""
+
+    class Older:
+        def __init__(self, *, max_field_size=8190):
+            pass
+
+    class Newer(Older):
+        def __init__(self, *, max_field_size=8190, max_headers=128):
+            pass
+
+    assert _field_limit(Older) == {} and _field_limit(Newer) == {"max_headers": 256}

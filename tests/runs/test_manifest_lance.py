@@ -3,7 +3,9 @@
 import datetime
 import io
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from aistudio.runs.manifest_sample import sample
 from aistudio.runs.snapshot import find_manifest, manifest_identity, read_input
 from tests.s3_server import S3Server
 
+ROOT = Path(__file__).resolve().parents[2]
 lance = pytest.importorskip("lance", reason="the library of the extra `lance`")
 
 JPEG = b"\xff\xd8\xff\xe0" + b"j" * 300
@@ -253,6 +256,20 @@ class TestWhatIsWrong:
         monkeypatch.setitem(sys.modules, "lance", None)
         with pytest.raises(ManifestError, match=r"lance is not installed.*aistudio-catalogue\[lance\]"):
             list_lance(settings(path), StoreSettings())
+
+
+def test_starting_a_program_afterwards_warns_of_nothing(tmp_path):
+    """Ray forks to start its processes; what the library says then is noise to who runs a job."""
+    path = write(tmp_path / "m.lance", {"item_id": ["a"], "image_url": ["u"]})
+    code = (
+        "import subprocess\n"
+        "from aistudio.config import StoreSettings\n"
+        "from aistudio.lance_data import open_lance\n"
+        f"open_lance({path!r}, StoreSettings())\n"
+        "subprocess.run(['true'], preexec_fn=lambda: None, check=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_library_that_panics_is_an_error_of_ours():
