@@ -3,7 +3,8 @@
     python benchmarks/faults.py --minutes 25 --kinds driver,actor,worker,raylet,group,storage --target both
 
 Kinds: `driver`, `raylet`, `actor` (a model actor), `worker` (any other process of Ray's: tasks, coordinator, idle
-ones) and `group` (driver and all that it started) are killed with SIGKILL. `storage` in a bucket answers 500, 503, cut
+ones) and `group` (driver and all that it started) are killed with SIGKILL; `commit` kills the model actors the moment
+that one has a file half written (on a local disk, with --kinds commit). `storage` in a bucket answers 500, 503, cut
 bodies, errors after the fact and silence, enough of it to end some attempts; on a local disk it is a file system
 that fills up (needs the right to mount a tmpfs).
 
@@ -41,6 +42,7 @@ from aistudio.store import open_store
 from benchmarks._tiny_job import server_module, write_conf, write_manifest, write_models
 
 KINDS = ("driver", "actor", "worker", "raylet", "group", "storage")
+COMMIT = "commit"
 LIMIT_S = 240.0  # an attempt that has not ended by then hangs
 TOLERANCE = 1e-5  # of scores: the batches differ after a resume, and so the order of float additions
 TARGETS = {
@@ -231,6 +233,35 @@ def strike(campaign: Campaign, attempt: Attempt, kind: str, left: int) -> tuple[
     return kills, last
 
 
+def half_written(output: Path) -> set[str]:
+    """Names of files of results that are being written, or were when their writer died."""
+    found: set[str] = set()
+    for folder in ("scores", "texts"):
+        with contextlib.suppress(OSError):
+            found |= {f"{folder}/{e.name}" for e in os.scandir(output / folder) if e.name.endswith(".tmp")}
+    return found
+
+
+def strike_in_commit(attempt: Attempt, output: Path, left: int) -> tuple[int, float]:
+    """Kill all actors when a file appears half written; up to `left` times. Counted is what is half written still."""
+    kills, last = 0, time.monotonic()
+    attempt.wait_for_actors()
+    known = half_written(output)
+    while kills < left and attempt.process.poll() is None and time.monotonic() < attempt.started + LIMIT_S:
+        victims, until = attempt.victims("actor"), time.monotonic() + 0.5
+        while time.monotonic() < until:
+            if not (new := half_written(output) - known):
+                continue
+            for victim in victims:
+                _kill(victim)
+            time.sleep(0.2)
+            if new & half_written(output):
+                kills, last = kills + 1, time.monotonic()
+            known |= new
+            break
+    return kills, last
+
+
 def killing_trial(campaign: Campaign, kind: str, target: str, name: str, tally: Tally) -> None:
     conf = campaign.conf(name, target)
     kills = campaign.kills or campaign.rng.choice((4, 5, 6))
@@ -239,7 +270,10 @@ def killing_trial(campaign: Campaign, kind: str, target: str, name: str, tally: 
     for _ in range(20):
         attempt = Attempt(campaign, conf)
         if kills > 0:
-            done, moment = strike(campaign, attempt, kind, kills)
+            if kind == COMMIT:
+                done, moment = strike_in_commit(attempt, campaign.work / name, kills)
+            else:
+                done, moment = strike(campaign, attempt, kind, kills)
             kills, tally.kills = kills - done, tally.kills + done
             last = moment if done else last
         code = attempt.wait()
@@ -388,7 +422,7 @@ def print_table(tallies: dict[tuple[str, str], Tally]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=25.0, help="no trial begins after that (default 25)")
-    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {','.join(KINDS)}")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {','.join(KINDS)},{COMMIT}")
     parser.add_argument("--target", choices=TARGETS, default="both")
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--kills", type=int, help="in each run folder (default: 4, 5 or 6, drawn)")
@@ -398,7 +432,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     kinds = args.kinds.split(",")
-    if unknown := set(kinds) - set(KINDS):
+    if unknown := set(kinds) - {*KINDS, COMMIT}:
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     campaign = Campaign(work, args.rows, random.Random(args.seed), args.kills, args.trust)
