@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from aistudio.config import JobConfig
-from aistudio.pipeline import score as score_module
+from aistudio.pipeline import dataset as dataset_module
 from aistudio.pipeline.actors import FusedWorker, RunContext
 from aistudio.pipeline.dataset import work_blocks
-from aistudio.pipeline.score import Result, prepare
+from aistudio.pipeline.score import Result, prepare, score
 from aistudio.runs import layout
 from aistudio.runs.record import new_record, open_record
 from aistudio.runs.resume import store_shard
@@ -68,9 +68,9 @@ def finished_here(config: JobConfig) -> Result:
     threads = torch.get_num_threads()
     quiet = config.model_copy(update={"engine": config.engine.model_copy(update={"canaries": False})})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score_module, "dataset", _Here)
+        patch.setattr(dataset_module, "dataset", _Here)
         try:
-            return score_module.score(prepare(quiet))
+            return score(prepare(quiet))
         finally:  # what a worker sets for its own process
             torch.set_num_threads(threads)
             gc.unfreeze()
