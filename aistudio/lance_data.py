@@ -127,7 +127,7 @@ def _error(address: str, e: BaseException) -> LanceError:
 
 
 def _options(address: str, settings: StoreSettings) -> dict[str, str] | None:
-    """What the library's own client of a bucket is told: places, time-outs, and for S3 the keys of boto3's chain."""
+    """Settings for Lance's own bucket client: addresses, time-outs, and for S3 the credentials that boto3 finds."""
     if not in_bucket(address):
         return None
     scheme, _, rest = address.partition("://")

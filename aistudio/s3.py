@@ -44,7 +44,7 @@ def s3_client(settings: StoreSettings, bucket: str = "") -> "S3Client":
 
 
 def s3_keys(settings: StoreSettings, *, signed: bool = True) -> dict[str, str]:
-    """Return what a library with a client of its own is told: region, keys of boto3's chain, way of addressing.
+    """Return settings for a library with an S3 client of its own: region, credentials found by boto3, addressing style.
 
     The keys are those of this moment; the keys of a role end after a while.
     """

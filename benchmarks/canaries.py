@@ -99,7 +99,7 @@ def milliseconds(step: Step) -> float:
 def calls(
     encoders: Encoders, picture: tuple[np.ndarray, ...], vector: np.ndarray, batch: int, seed: int
 ) -> dict[str, tuple[Step, Step, Step]]:
-    """Of each part: the canary alone, `batch` other inputs, and as many with the canary. No input comes twice."""
+    """Three calls for each part: the canary, `batch` other inputs, `batch` others and the canary. No input repeats."""
     rng = np.random.default_rng(seed)
     drawn = [tuple(rng.integers(0, 256, pixels.shape, np.uint8) for pixels in picture) for _ in range(2 * batch)]
     texts = [f"{TEXT}, number {seed} {i}" for i in range(2 * batch)]

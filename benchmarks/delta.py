@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="duplicates")
     parser.add_argument("--model", choices=["stub", "demo"], default="demo")
     parser.add_argument("--px", type=int, default=640, help="width of the pictures; 64 leaves nothing but requests")
-    parser.add_argument("--rate", type=float, help="rows/s of a full run that parts are told of, where it was measured")
+    parser.add_argument(
+        "--rate", type=float, help="rows/s of the full run to compare with, instead of the one made here"
+    )
     parser.add_argument("--folder", type=Path, help="where temporary files go")
     parser.add_argument("--timeout-s", type=float, default=3_600, help="of one run")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)

@@ -9,7 +9,7 @@ from tests.image_server import ImageServer
 
 pytest_plugins = ["tests.tiny_jobs"]
 
-# Of these a process has the longest to do. They begin first, so that none is left alone with one at the end.
+# The files that take longest. They begin first, so that no process is left with a long one at the end.
 _LONG = (
     "tests/jobs/test_submit.py",
     "tests/pipeline/test_delta.py",

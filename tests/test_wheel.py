@@ -1,8 +1,6 @@
 """The wheel as a stranger has it: built, installed away from the checkout, and used from an empty folder."""
 
-import os
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -14,17 +12,11 @@ from aistudio import builtin
 from aistudio.config import load_config, load_model_config
 from aistudio.errors import ConfigError
 from aistudio.version import DISTRIBUTION, version
+from tests.commands import call
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "aistudio", "conf", "weights/demo")
-
-
-def call(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(c) for c in command], cwd=cwd, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": "", **env},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

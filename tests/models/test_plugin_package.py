@@ -1,9 +1,7 @@
 """The example package as a stranger has it: a wheel, installed into an environment of its own beside ours, and used."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import zipfile
@@ -11,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests.commands import call
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).parent / "example_package" / "example_family.py"
@@ -29,13 +29,6 @@ quarters = "example_family"
 [tool.setuptools]
 py-modules = ["example_family"]
 """
-
-
-def call(*command: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(c) for c in command], cwd=cwd, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": "", **env},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """engine.deduplicate: run asks for each address once, and gives every row what `shard` gives it, bit for bit."""
 
 import csv
-import os
 import random
 import shutil
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +23,7 @@ from aistudio.runs.ledger import check_run
 from aistudio.runs.snapshot import load_snapshot
 from aistudio.store import open_store
 from tests.image_server import ImageServer, draw_jpeg
+from tests.kills import dies_before_storing
 from tests.s3_server import S3Server
 from tests.stored_rows import differing, stored, text_vectors
 
@@ -189,20 +188,9 @@ def test_killed_while_the_rows_are_put_in_order_it_begins_that_again(shop, monke
 def test_killed_between_commits_it_resumes_with_the_same_result(shop, monkeypatch, frequent):
     config = shop.config(f"killed_{frequent}", engine={"shards_in_flight": 2})
 
-    class Dies(FusedWorker):
-        """Its process is killed with a shard scored and not yet stored; then the driver stops too."""
-
-        def finish(self, work, scorer, images):
-            if layout.is_frequent(work.name) == frequent and work.name.endswith(("0", "7")):
-                marker = Path(f"{self.config.output}.died")
-                if not marker.exists():
-                    marker.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                raise RuntimeError("the machine is going down")
-            return super().finish(work, scorer, images)
-
+    dies = dies_before_storing(lambda name: layout.is_frequent(name) == frequent and name.endswith(("0", "7")))
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_module, "FusedWorker", Dies)
+        patch.setattr(dataset_module, "FusedWorker", dies)
         with pytest.raises(AIStudioError, match="going down"):
             score(prepare(config))
     store = open_store(config.output)

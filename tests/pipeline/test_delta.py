@@ -1,9 +1,7 @@
 """A run with a base equals a full run, bit for bit, and asks hosts and models for what has changed alone."""
 
 import csv
-import os
 import random
-import signal
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -26,6 +24,7 @@ from aistudio.runs import layout
 from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
 from tests.image_server import ImageServer, draw_jpeg
+from tests.kills import dies_before_storing
 from tests.score_here import finished_here
 from tests.stored_rows import bits, differing, stored, text_vectors
 
@@ -245,20 +244,9 @@ def test_another_model_fetches_everything_and_says_why(shop, capsys):
 def test_killed_in_the_middle_it_resumes_with_the_same_result(shop, monkeypatch):
     config = shop.config("killed", shop.day2, base=shop.base, trust="validators", engine={"shards_in_flight": 1})
 
-    class Dies(FusedWorker):
-        """Its process is killed with a shard scored and not yet stored; then the driver stops too."""
-
-        def finish(self, work, scorer, images):
-            if not work.name.endswith("0"):
-                marker = Path(f"{self.config.output}.died")
-                if not marker.exists():
-                    marker.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                raise RuntimeError("the machine is going down")
-            return super().finish(work, scorer, images)
-
+    dies = dies_before_storing(lambda name: not name.endswith("0"))
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_module, "FusedWorker", Dies)
+        patch.setattr(dataset_module, "FusedWorker", dies)
         with pytest.raises(AIStudioError, match="going down"):
             score(prepare(config))
     store = open_store(config.output)
