@@ -1,7 +1,8 @@
 """Standard output and error that may be closed, full, or of an encoding that lacks our letters. A job goes on.
 
 `prepare` is called once, before anything is printed. What standard output could not take is said once, at the end, by
-`complaint`; standard error has nobody to complain to.
+`complaint`; standard error has nobody to complain to, and writes to a copy of its file descriptor: what keeps the core
+of Ray silent turns descriptor 2 away for seconds, and a line of ours must not go with it.
 """
 
 import contextlib
@@ -17,18 +18,19 @@ class PatientStream(io.TextIOWrapper):
     Letters that its encoding lacks are written as escapes. After the first failure everything goes to /dev/null.
     """
 
-    def __init__(self, stream: TextIO, *, hears_broken_pipe: bool) -> None:
+    def __init__(self, stream: TextIO, number: int) -> None:
         # With PYTHONUNBUFFERED there is only the raw file, whose write takes what the pipe has room for; the text layer
         # would drop the rest.
         self._at_once = isinstance(stream.buffer, io.RawIOBase)
+        buffer = io.BufferedWriter(stream.buffer) if isinstance(stream.buffer, io.RawIOBase) else stream.buffer
         super().__init__(
-            io.BufferedWriter(stream.buffer) if isinstance(stream.buffer, io.RawIOBase) else stream.buffer,
+            buffer if number == 1 else io.BufferedWriter(io.FileIO(os.dup(number), "w")),
             encoding=stream.encoding,
             errors="backslashreplace",
-            line_buffering=stream.isatty() or stream is sys.stderr,
+            line_buffering=stream.isatty() or number == 2,
         )
         self._replaced = stream  # else its end would close the descriptor
-        self._hears_broken_pipe = hears_broken_pipe
+        self._hears_broken_pipe = number == 1
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
@@ -99,4 +101,4 @@ def _patient(stream: TextIO | None, number: int) -> TextIO:
         return stream  # a test's, a notebook's
     with contextlib.suppress(OSError):
         stream.flush()
-    return PatientStream(stream, hears_broken_pipe=number == 1)
+    return PatientStream(stream, number)

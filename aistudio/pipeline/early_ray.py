@@ -168,12 +168,12 @@ def quiet_stderr() -> Iterator[None]:
     except OSError:  # closed: nobody listens
         yield
         return
+    before, own = sys.stderr, _on(kept)
+    if own is not None:
+        sys.stderr = own  # first, so that no line of another thread goes where the core's go
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     os.close(sink)
-    before, own = sys.stderr, _on(kept)
-    if own is not None:
-        sys.stderr = own
     try:
         yield
     finally:

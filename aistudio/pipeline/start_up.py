@@ -23,4 +23,6 @@ def say(text: str, out: TextIO | IO[str] | None = None) -> None:
         return
     with suppress(OSError, ValueError):
         encoding = getattr(out, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
+        # In one call: `print` writes the end of the line by itself, and another thread may come between.
+        out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        out.flush()

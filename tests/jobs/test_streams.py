@@ -117,3 +117,28 @@ run(main, sys.argv[1:])
 @pytest.mark.parametrize(("how", "code"), [(0, 143), (1, 0), (2, 2)])
 def test_other_ways_to_end(tmp_path, how, code):
     assert job(tmp_path, "", how, program=ENDS).returncode == code
+
+
+TURNED_AWAY = """
+import os, sys
+from aistudio.jobs.common import run
+from aistudio.pipeline.early_ray import quiet_stderr
+def main(argv):
+    begun = sys.stderr
+    begun.write("half a line,")
+    begun.flush()
+    with quiet_stderr():
+        os.write(2, b"the core\\n")
+        begun.write(" and its end\\n")
+        print("a line", file=begun)
+    print("after", file=begun)
+    return 0
+run(main, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("environment", ["PYTHONUNBUFFERED=", "PYTHONUNBUFFERED=1"])
+def test_no_line_is_lost_while_the_core_of_ray_is_kept_silent(tmp_path, environment):
+    """A thread that is about to print has its stream already when another thread turns the descriptor away."""
+    run = job(tmp_path, "", environment=environment, program=TURNED_AWAY)
+    assert run.stderr.decode() == "half a line, and its end\na line\nafter\n"
