@@ -3,6 +3,7 @@
     python benchmarks/fidelity.py --num 3000                    # ../shared/data/clothing where it is, else drawn ones
     python benchmarks/fidelity.py --num 3000 --images FOLDER    # pictures of one's own, a folder a class
     python benchmarks/fidelity.py --num 3000 --drawn            # the drawn catalogue
+    python benchmarks/fidelity.py --num 1000 --px 1600          # enlarged: only large ones are decoded in part
 
 For `images.decode: fast` and `engine.precision: bfloat16`: probes of several sizes, as the command does them, then both
 whole runs, whose stored rows are compared by the same definitions. Told for each column: the change that 99 % of the
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from _demo_job import SHARED, demo_job, write_rows
+from PIL import Image
 
 from aistudio.config import JobConfig
 from aistudio.evaluation.fidelity import Change, Fidelity
@@ -37,11 +39,14 @@ def main() -> None:
     parser.add_argument("--probes", type=int, nargs="+", default=[50, 200, 800], metavar="N")
     parser.add_argument("--images", type=Path, help="folder with a folder for each class")
     parser.add_argument("--drawn", action="store_true", help="the drawn catalogue, even where photographs are")
+    parser.add_argument("--px", type=int, help="pictures brought to this many pixels of their longer side")
     parser.add_argument("--folder", type=Path, help="where temporary files go")
     args = parser.parse_args()
-    images = None if args.drawn else args.images or (SHARED if SHARED.is_dir() else None)
+    source = images = None if args.drawn else args.images or (SHARED if SHARED.is_dir() else None)
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
+        if images and args.px:
+            images = resized(images, folder / "pictures", args.px, args.num)
         manifest = write_rows(folder, images, args.num)
         exact = demo_job(manifest, folder / "exact")
         with connect(exact.engine):
@@ -51,9 +56,24 @@ def main() -> None:
                 config = demo_job(manifest, folder / label.split()[-1], **sections)
                 found = {f"probe {n:,}": predicted(config, n) for n in args.probes}
                 tables[label] = found | {"whole run": compare_runs(scored(config), whole)}
-    print(f"\npictures: {images or 'drawn'}")
+    print(f"\npictures: {source or 'drawn'}" + (f", {args.px} pixels" if source and args.px else ""))
     for label, found in tables.items():
         print_table(label, found)
+
+
+def resized(images: Path, folder: Path, px: int, num: int) -> Path:
+    """Write `num` pictures, evenly over the folders of `images`, as JPEGs of another size (bicubic, quality 92)."""
+    classes = sorted(c for c in images.iterdir() if c.is_dir())
+    for of_class in classes:
+        (folder / of_class.name).mkdir(parents=True)
+        for path in sorted(of_class.iterdir())[: -(-num // len(classes))]:
+            with Image.open(path) as picture:
+                scale = px / max(picture.size)
+                size = round(picture.width * scale), round(picture.height * scale)
+                picture.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(
+                    folder / of_class.name / f"{path.stem}.jpg", quality=92
+                )
+    return folder
 
 
 def predicted(config: JobConfig, num: int) -> Fidelity:

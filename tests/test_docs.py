@@ -39,7 +39,7 @@ def test_every_command_and_setting_on_a_page_exists(path):
 
 
 def of_a_file(name: str) -> bool:
-    """search.md and the like."""
+    """delta.md and the like."""
     return name.rpartition(".")[2] in ("md", "py", "json", "html", "yaml", "parquet", "csv")
 
 
@@ -172,3 +172,8 @@ def test_nobody_is_told_to_install_somebody_elses_package():
         if wrong.search(line)
     ]  # fmt: skip
     assert not found, "\n".join(found)
+
+
+def test_no_page_has_the_name_of_one_that_sphinx_makes():
+    """A page docs/search.md was there, and nobody could read it: Sphinx wrote its own search.html over it."""
+    assert not {path.stem for path in SITE if path.parent.name == "docs"} & {"search", "genindex", "modindex"}
