@@ -133,7 +133,8 @@ class LoadKeywords(TypedDict, total=False):
     optimize: speed-ups that change results by rounding only (default: yes).
     compile: torch.compile the image tower (needs a C++ compiler; the first batch takes a minute).
     images_per_pass: the most images that a GPU is given at once; None: 256.
-    uncached: texts, and digests of pixels (pixel_digest), that are computed each time; equal others are remembered.
+    recomputed: texts, and digests of pixels (pixel_digest), that are computed again whenever others were computed,
+        though equal ones are remembered.
     """
 
     device: str
@@ -141,7 +142,7 @@ class LoadKeywords(TypedDict, total=False):
     optimize: bool
     compile: bool
     images_per_pass: int | None
-    uncached: frozenset[str | bytes]
+    recomputed: frozenset[str | bytes]
 
 
 ENTRY_POINTS = "aistudio.families"  # under which other packages name families: `name = "module"`

@@ -39,7 +39,7 @@ class LoadOptions:
     """How a model is run. `optimize` changes results by rounding only; `compile` needs a C++ compiler at hand.
 
     `images_per_pass` is the most that a GPU is given at once; a CPU takes IMAGES_PER_CORE whatever it says.
-    `uncached`: texts, and sha256 digests of pixels, that are computed each time although equal ones are remembered.
+    `recomputed`: texts, and sha256 digests of pixels, that are computed again whenever others were computed.
     """
 
     device: str = "cpu"
@@ -47,7 +47,7 @@ class LoadOptions:
     optimize: bool = True
     compile: bool = False
     images_per_pass: int = IMAGES_PER_PASS
-    uncached: frozenset[str | bytes] = frozenset()
+    recomputed: frozenset[str | bytes] = frozenset()
 
 
 K = TypeVar("K", bound=Hashable)
@@ -55,11 +55,18 @@ V = TypeVar("V")
 
 
 class BoundedCache(Generic[K, V]):
-    """Keeps the `size` most recently used values, but none of the keys `never`."""
+    """Keeps the `size` most recently used values.
 
-    def __init__(self, size: int, never: Collection[Any] = frozenset()) -> None:
-        self._size, self._never = size, never
+    A key of `again` is computed again with, or after, every computation of others: its value shows what they were
+    computed by. `keep` says whether a value is worth remembering.
+    """
+
+    def __init__(
+        self, size: int, again: Collection[Any] = frozenset(), keep: Callable[[V], bool] | None = None
+    ) -> None:
+        self._size, self._again, self._keep = size, again, keep
         self._items: OrderedDict[K, V] = OrderedDict()
+        self._fresh: set[K] = set()  # keys of `again` since whose computation nothing else was computed
 
     def __len__(self) -> int:
         return len(self._items)
@@ -67,16 +74,25 @@ class BoundedCache(Generic[K, V]):
     def get_many(self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[V]]) -> list[V]:
         """One value per key, computing the distinct unknown ones in one call."""
         unique = list(dict.fromkeys(keys))
-        new = [key for key in unique if key not in self._items]
+        unknown = {key for key in unique if key not in self._items}
+        if any(key not in self._again for key in unknown):
+            self._fresh.clear()
+        new = [key for key in unique if key in unknown or (key in self._again and key not in self._fresh)]
         found = dict(zip(new, compute(new), strict=True)) if new else {}
-        found |= {key: self._items[key] for key in unique if key in self._items}
+        self._fresh.update(key for key in new if key in self._again)
+        found = {key: self._items[key] for key in unique if key not in found} | found
         for key in unique:
-            if key not in self._never:
+            if self._keep is None or self._keep(found[key]):
                 self._items[key] = found[key]
                 self._items.move_to_end(key)
         while len(self._items) > self._size:
             self._items.popitem(last=False)
         return [found[key] for key in keys]
+
+
+def is_finite(vector: np.ndarray) -> bool:
+    """Whether a vector is worth remembering: one that is not finite is asked for again, to see whose fault it was."""
+    return bool(np.isfinite(vector).all())
 
 
 class ImageRunner:
@@ -108,7 +124,7 @@ class ImageRunner:
         single = self._device.type == "cpu" and one_by_one
         single = single or wants_single_rows(self._tower, self._device, self._dtype)
         self._one_by_one = OneByOne() if single else None
-        self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE, options.uncached)
+        self._cache: BoundedCache[bytes, np.ndarray] = BoundedCache(IMAGE_CACHE, options.recomputed, is_finite)
         if options.compile:
             self._tower.compile()
         home = self._device if self._device.type == "cuda" else torch.device("cpu")  # Metal has no float64
@@ -203,7 +219,7 @@ class TextEncoder:
         self._one_by_one = OneByOne() if wants_single_rows(self._tower, self._device, self._dtype) else None
         inner = sum(p.numel() for m in tower.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False))
         self._small = inner <= SMALL_TOWER
-        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE, options.uncached)
+        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE, options.recomputed, is_finite)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """N strings -> (N,dim) float32 unit rows; N may be 0."""

@@ -58,7 +58,10 @@ def pictures(specs: Sequence[ImageSpec]) -> list[tuple[np.ndarray, ...]]:
 
 
 def fixed_inputs(specs: Sequence[ImageSpec]) -> frozenset[str | bytes]:
-    """Return the texts and digests of pixels that a model must not remember: remembered answers would check nothing."""
+    """Return the texts and digests of pixels that a model computes again whenever it computed others.
+
+    A remembered answer would check nothing then; where all answers of a shard are remembered there is nothing to check.
+    """
     texts: set[str | bytes] = {TEXT, query_text(POI_NAMES, TEXT)}
     return frozenset(texts | {pixel_digest(pixels) for picture in pictures(specs) for pixels in picture})
 

@@ -174,7 +174,7 @@ def _load(config: JobConfig, device: Device, models: PinnedModels) -> Models:
         "precision": config.engine.precision,
         "compile": config.engine.compile,
         "images_per_pass": device.batch_size or LARGEST,
-        "uncached": fixed_inputs(models.specs),
+        "recomputed": fixed_inputs(models.specs),
     }
     recall = models.recall and load_pinned(models.recall, config, lambda cfg: load_recall(cfg, **options))
     ranking = None

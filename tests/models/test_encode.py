@@ -114,6 +114,49 @@ def test_cache_is_bounded_and_keeps_the_recently_used() -> None:
     assert len(cache) == 2
 
 
+def test_what_shows_how_others_were_computed_is_computed_again_with_or_after_them_and_not_for_nothing() -> None:
+    asked: list[list[int]] = []
+
+    def compute(keys: list[int]) -> list[int]:
+        asked.append(keys)
+        return [len(asked)] * len(keys)
+
+    cache: BoundedCache[int, int] = BoundedCache(10, again={0, 9})
+    assert cache.get_many([1, 0], compute) == [1, 1]
+    assert cache.get_many([1, 0], compute) == [1, 1]  # nothing was computed, so there is nothing to show
+    assert cache.get_many([0, 2, 1], compute) == [2, 2, 1]
+    assert cache.get_many([3], compute) == [3]
+    assert cache.get_many([0, 1], compute) == [4, 1]  # after others, without them
+    assert cache.get_many([9], compute) == [5]  # a second one of the kind makes the first no older
+    assert cache.get_many([9, 0], compute) == [5, 4]
+    assert asked == [[1, 0], [0, 2], [3], [0], [9]]
+
+    def fail(keys: list[int]) -> list[int]:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError):
+        cache.get_many([4, 0], fail)
+    assert cache.get_many([0], compute) == [6]  # who knows what was computed
+
+
+def test_a_vector_that_is_not_finite_is_not_remembered() -> None:
+    """Asked for again it shows whose fault it was: the picture's, or the worker's."""
+    import torch
+
+    calls = []
+
+    class Flaky(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(len(x))
+            return x.flatten(1)[:, :3] * (float("nan") if len(calls) == 1 else 1.0)
+
+    encoder = ImageRunner(Flaky(), ImageSpec(size=8), 3, LoadOptions(optimize=False))
+    pixels = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(1, 8, 8, 3)
+    assert np.isnan(encoder(pixels)).all()
+    assert np.isfinite(encoder(pixels)).all() and np.isfinite(encoder(pixels)).all()
+    assert len(calls) == 2
+
+
 def test_tower_and_pixels_are_channels_last() -> None:
     import torch
 
