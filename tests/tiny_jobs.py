@@ -17,7 +17,7 @@ from aistudio.models.align import AlignArch, AlignModel
 from aistudio.models.align import state_dict_published as align_state
 from aistudio.models.siamese_poi import SiameseArch, SiamesePoiModel
 from aistudio.models.siamese_poi import state_dict_published as siamese_state
-from aistudio.pipeline import early_ray
+from aistudio.pipeline import lean_ray
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789西湖长城"]
 ARCH: dict[str, Any] = {
@@ -56,7 +56,7 @@ def _start_ray(metrics_port: int) -> None:
     """Start it; once more where a busy machine kept one of Ray's processes from being up in its own 30 s."""
     options: dict[str, Any] = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "log_to_driver": False}
     options["_metrics_export_port"] = metrics_port
-    with early_ray.without_helpers():
+    with lean_ray.without_helpers():
         try:
             ray.init(**options)
         except Exception as e:  # Ray raises no class of its own here

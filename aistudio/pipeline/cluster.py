@@ -18,7 +18,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
-from aistudio.pipeline import early_ray, surroundings
+from aistudio.pipeline import early_ray, lean_ray, surroundings
 from aistudio.pipeline.early_ray import cluster_address, quiet_stderr
 from aistudio.pipeline.plan import Bundle, Resources, local_memory
 from aistudio.pipeline.starting import Start, StartTimeout
@@ -30,11 +30,14 @@ _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # Ray's cluster launcher leave
 
 
 @contextmanager
-def connect(settings: EngineSettings) -> Iterator[Resources]:
+def connect(settings: EngineSettings, *, environments: bool = False) -> Iterator[Resources]:
     """Ray for the duration of the block: the cluster at engine.address or RAY_ADDRESS, else a local one.
 
     A Ray that is already initialised in this process is used and left running. A local Ray is started whatever other
     Rays run on this machine.
+
+    Args:
+        environments: tasks or actors will be given a `runtime_env`, for which a local Ray starts a process more.
 
     Raises:
         ConfigError: the address, or Ray's folder here, cannot be right.
@@ -49,13 +52,13 @@ def connect(settings: EngineSettings) -> Iterator[Resources]:
         check_engine(settings)
     with ExitStack() as stack:
         with _explained(settings), nullcontext() if early else quiet_stderr():
-            start = early or Start(lambda: _begin(settings))
+            start = early or Start(lambda: _begin(settings, environments))
             importlib.import_module("ray.data")  # meanwhile
             stack.enter_context(start.finished(settings.start_timeout_s))
         stack.callback(ray.shutdown)
         _configure_data()
         if cluster_address(settings) is None:
-            stack.enter_context(early_ray.nothing_to_scale())
+            stack.enter_context(lean_ray.without_data_actors())
         yield cluster_resources(settings)
 
 
@@ -74,11 +77,11 @@ def check_engine(settings: EngineSettings) -> None:
         surroundings.cluster_place(address, _source(settings))
 
 
-def _begin(settings: EngineSettings) -> None:
+def _begin(settings: EngineSettings, environments: bool) -> None:
     """Start or join Ray; may hang."""
     address = cluster_address(settings)
     if address is None:
-        early_ray.begin_local()
+        early_ray.begin_local(environments=environments)
         return
     early_ray.prepare_process()
     if place := surroundings.cluster_place(address, _source(settings)):

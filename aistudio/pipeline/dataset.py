@@ -16,6 +16,7 @@ _TASK_RETRIES = 100
 # A block costs the driver 42 to 50 kB (benchmarks/resume_memory.py), so 250 MB at most: a huge run hands out several
 # shards as one block. Commit and resume stay per shard.
 _MAX_BLOCKS = 5_000
+_NO_SHARDS = pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())})
 
 
 def work_blocks(work: list[str], first: Sequence[str] = ()) -> list[list[str]]:
@@ -47,8 +48,9 @@ def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:
 
     plan = run.plan
     if not work:
-        return ray.data.from_arrow(pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())}))
-    names = ray.data.from_arrow([pa.table({"shard": block}) for block in work_blocks(work, first)])
+        return ray.data.from_blocks([_NO_SHARDS])
+    # Not from_arrow, which has each block looked at by a task: two processes that import Ray Data, and a wait for them.
+    names = ray.data.from_blocks([pa.table({"shard": block}) for block in work_blocks(work, first)])
     common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     lives = {"ray_remote_args_fn": _lives}
     encode = common | lives | {

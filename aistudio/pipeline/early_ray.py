@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import ray
 
 from aistudio.config import EngineSettings
+from aistudio.pipeline import lean_ray
 from aistudio.pipeline.limits import usable_cpus
 from aistudio.pipeline.starting import Start, descendants, kill_descendants
 
@@ -27,7 +28,6 @@ KEEP_MEMORY = {
 }
 # Ray gives its own processes 30 s, not to be changed; on a busy machine a second try finds their files in memory.
 _RAY_IN_HASTE = "timed out during startup"
-_HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")
 _start: Start | None = None
 
 
@@ -74,85 +74,21 @@ def prepare_process() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-def begin_local() -> None:
-    """Start a Ray of this machine; may hang."""
+def begin_local(*, environments: bool = False) -> None:
+    """Start a Ray of this machine; may hang. `environments`: tasks or actors will be given a `runtime_env`."""
     prepare_process()
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)  # read by glibc when a worker's process begins
     others = set(descendants())
     options: dict[str, Any] = {"num_cpus": usable_cpus(), "include_dashboard": False, "log_to_driver": False}
-    try:
-        with without_helpers():
+    with lean_ray.without_helpers(), lean_ray.without_agents(environments=environments):
+        try:
             ray.init("local", logging_level=logging.WARNING, **options)
-    except Exception as e:  # Ray raises no class of its own here
-        if _RAY_IN_HASTE not in str(e):
-            raise
-        kill_descendants(keep=others)
-        with without_helpers():
+        except Exception as e:  # Ray raises no class of its own here
+            if _RAY_IN_HASTE not in str(e):
+                raise
+            kill_descendants(keep=others)
             ray.init("local", logging_level=logging.WARNING, **options)
-
-
-@contextmanager
-def without_helpers() -> Iterator[None]:
-    """Within the block a Ray starts without the processes that a batch job on one machine has no use for.
-
-    They are the autoscaler, the forwarder of logs and what is left of the dashboard; each imports Ray for seconds, and
-    `ray.init` waits for the last one. Ray 2.60 has no setting for it. A version that calls them otherwise starts them.
-    """
-    try:
-        from ray._private.node import Node
-    except ImportError:
-        yield
-        return
-    found = {name: getattr(Node, name) for name in _HELPERS if hasattr(Node, name)}
-    for name in found:
-        setattr(Node, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for name, start in found.items():
-            setattr(Node, name, start)
-
-
-class _OneMachine:
-    """What Ray Data asks about a cluster that may grow, answered for a machine that does not."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Take what the client of Ray's own coordinator takes."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        self._reserved = {node["NodeID"]: dict(node["Resources"]) for node in nodes}
-
-    def request_resources(self, *_: Any, **__: Any) -> None:
-        """Ask for nothing."""
-
-    def cancel_request(self) -> None:
-        """Nothing was asked for."""
-
-    def get_reserved_resources(self) -> dict[str, dict[str, float]]:
-        return self._reserved
-
-
-@contextmanager
-def nothing_to_scale() -> Iterator[None]:
-    """Within the block Ray Data runs without the actor that shares a cluster out: a process, and a second of waiting.
-
-    For a Ray that has this machine alone and this run alone. Ray 2.60 has no setting for it, and a version that has it
-    elsewhere starts it as ever.
-    """
-    name = "DefaultAutoscalingCoordinator"
-    try:
-        from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as module
-    except ImportError:
-        yield
-        return
-    if (found := getattr(module, name, None)) is None:
-        yield
-        return
-    setattr(module, name, _OneMachine)
-    try:
-        yield
-    finally:
-        setattr(module, name, found)
 
 
 def _begin_quietly() -> None:

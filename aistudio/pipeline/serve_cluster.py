@@ -65,7 +65,7 @@ def serve_until_stopped(spec: Spec, token: str | None, settings: ServeSettings, 
         ConfigError: the cluster cannot have room, or serves something already. AIStudioError: it did not start, or the
             cluster went away.
     """
-    with signals_as_before() as again, connect(engine) as resources:
+    with signals_as_before() as again, connect(engine, environments=True) as resources:
         again()
         check_room(spec, settings, engine, resources)
         try:

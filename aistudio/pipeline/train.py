@@ -39,7 +39,7 @@ def train_on_workers(settings: TrainSettings, say: Say, command: str) -> program
     done = programs.finished_before(store, settings)
     if done is not None:
         return programs.Finished(done, True)
-    with connect(EngineSettings(address=settings.workers.address)) as resources:
+    with connect(EngineSettings(address=settings.workers.address), environments=True) as resources:
         num, use_gpu = plan_workers(settings, resources)
         _check_here(settings, say)
         say(f"training on {num} workers{' with a GPU each' if use_gpu else ''}; rates are for the whole batch")

@@ -7,7 +7,6 @@ import ray
 import ray.data
 
 from aistudio.pipeline import dataset as pipeline_dataset
-from aistudio.pipeline import early_ray
 from aistudio.pipeline.actors import EncodeWorker, FetchWorker, FusedWorker, RunContext
 from aistudio.pipeline.dataset import dataset, work_blocks
 from aistudio.pipeline.plan import Plan
@@ -38,7 +37,7 @@ class RecordingDataset:
 def planned(monkeypatch):
     """`planned(plan, work)`: the recorded chain."""
     pool = lambda **arguments: SimpleNamespace(**arguments)  # noqa: E731
-    monkeypatch.setattr(ray.data, "from_arrow", lambda t: RecordingDataset(t if isinstance(t, list) else [t]))
+    monkeypatch.setattr(ray.data, "from_blocks", RecordingDataset)
     monkeypatch.setattr(ray.data, "ActorPoolStrategy", pool)
     monkeypatch.setattr(ray, "init", lambda *a, **k: pytest.fail("Ray was started"))
 
@@ -103,15 +102,3 @@ def test_shards_drawn_first_come_first_and_a_huge_run_has_few_blocks():
     many = [str(i) for i in range(3 * pipeline_dataset._MAX_BLOCKS + 1)]
     blocks = work_blocks(many)
     assert len(blocks) <= pipeline_dataset._MAX_BLOCKS and [n for b in blocks for n in b] == many
-
-
-def test_a_machine_that_cannot_grow_is_not_shared_out(local_ray):
-    from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as module
-
-    theirs = module.DefaultAutoscalingCoordinator  # Ray still calls it so
-    with early_ray.nothing_to_scale():
-        assert module.DefaultAutoscalingCoordinator is early_ray._OneMachine
-        assert set(early_ray._OneMachine("data-1").get_reserved_resources()) == {n["NodeID"] for n in ray.nodes()}
-        numbers = ray.data.range(8, override_num_blocks=4).map(lambda row: row).take_all()
-        assert sorted(row["id"] for row in numbers) == list(range(8))
-    assert module.DefaultAutoscalingCoordinator is theirs

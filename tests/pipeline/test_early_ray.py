@@ -7,7 +7,6 @@ import threading
 import time
 
 import pytest
-from ray._private.node import Node
 
 from aistudio.config import EngineSettings
 from aistudio.pipeline import early_ray
@@ -97,10 +96,3 @@ def test_a_start_that_fails_raises_where_it_is_waited_for():
 
     with pytest.raises(OSError, match="no room"), Start(begin).finished(10):
         pytest.fail("not started")
-
-
-def test_the_processes_without_use_are_left_out_within_the_block_alone():
-    before = {name: getattr(Node, name) for name in early_ray._HELPERS}  # Ray still calls them so
-    with early_ray.without_helpers():
-        assert [getattr(Node, name)(None, include_dashboard=False) for name in before] == [None] * 3
-    assert {name: getattr(Node, name) for name in before} == before
