@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
+from aistudio.imports import uncollected
 from aistudio.jobs.common import conf_parser
 from aistudio.pipeline.start_up import announce
 
@@ -44,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 
     announce("checking output and manifest")
-    from aistudio.pipeline import early_ray
-    from aistudio.pipeline.score import prepare, score
-    from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
-    from aistudio.pipeline.tracking import check_tracking, track
-    from aistudio.runs.tracked import tracked_run
+    with uncollected():
+        from aistudio.pipeline import early_ray
+        from aistudio.pipeline.score import prepare, score
+        from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
+        from aistudio.pipeline.tracking import check_tracking, track
+        from aistudio.runs.tracked import tracked_run
 
     if args.probe is not None and (args.probe < 1 or not args.dry_run):
         raise ConfigError("--probe N (1 or more) goes with --dry-run")

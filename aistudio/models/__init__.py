@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast
 
 from aistudio.config import DetectorSettings, ImageSpec, ModelConfig
 from aistudio.errors import ConfigError
+from aistudio.imports import uncollected
 from aistudio.weights.files import WeightsInfo
 
 if TYPE_CHECKING:
@@ -295,7 +296,8 @@ def _family(cfg: ModelConfig) -> ModuleType:
     if cfg.family not in families():
         raise ConfigError(f"{cfg.name}: family {cfg.family!r} is not known; found: {', '.join(families())}")
     if cfg.family in _own():
-        return importlib.import_module(f"{__name__}.{cfg.family}")
+        with uncollected():
+            return importlib.import_module(f"{__name__}.{cfg.family}")
     (entry, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=cfg.family)
     try:
         return cast(ModuleType, entry.load())

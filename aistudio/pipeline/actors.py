@@ -21,6 +21,7 @@ from aistudio.config import JobConfig, Trust
 from aistudio.errors import AIStudioError
 from aistudio.images.host_limits import Allotment, Report
 from aistudio.images.opencv import opencv
+from aistudio.imports import uncollected
 from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.reference import reference_folder
@@ -363,7 +364,8 @@ class EncodeWorker(_Worker):
 
 
 def _limit_threads(num_threads: int) -> None:
-    import torch
+    with uncollected():
+        import torch
 
     torch.set_num_threads(num_threads)
     opencv()  # where there is one, it gets one thread

@@ -18,6 +18,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from aistudio.config import EngineSettings
 from aistudio.errors import AIStudioError
+from aistudio.imports import uncollected
 from aistudio.pipeline import early_ray, lean_ray, surroundings
 from aistudio.pipeline.early_ray import cluster_address, quiet_stderr
 from aistudio.pipeline.plan import Bundle, Resources, local_memory
@@ -53,7 +54,8 @@ def connect(settings: EngineSettings, *, environments: bool = False) -> Iterator
     with ExitStack() as stack:
         with _explained(settings), nullcontext() if early else quiet_stderr():
             start = early or Start(lambda: _begin(settings, environments))
-            importlib.import_module("ray.data")  # meanwhile
+            with uncollected():
+                importlib.import_module("ray.data")  # meanwhile
             stack.enter_context(start.finished(settings.start_timeout_s))
         stack.callback(ray.shutdown)
         _configure_data()

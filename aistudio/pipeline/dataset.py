@@ -16,7 +16,6 @@ _TASK_RETRIES = 100
 # A block costs the driver 42 to 50 kB (benchmarks/resume_memory.py), so 250 MB at most: a huge run hands out several
 # shards as one block. Commit and resume stay per shard.
 _MAX_BLOCKS = 5_000
-_NO_SHARDS = pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())})
 
 
 def work_blocks(work: list[str], first: Sequence[str] = ()) -> list[list[str]]:
@@ -48,7 +47,8 @@ def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:
 
     plan = run.plan
     if not work:
-        return ray.data.from_blocks([_NO_SHARDS])
+        none = pa.table({"shard": pa.array([], pa.string()), "counts": pa.array([], pa.null())})
+        return ray.data.from_blocks([none])
     # Not from_arrow, which has each block looked at by a task: two processes that import Ray Data, and a wait for them.
     names = ray.data.from_blocks([pa.table({"shard": block}) for block in work_blocks(work, first)])
     common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
