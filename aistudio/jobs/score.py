@@ -1,14 +1,20 @@
 """Score a manifest of image URLs: download, decode, encode, one stored Parquet row per manifest row."""
 
 import json
+import os
 import shlex
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aistudio.imports import uncollected
 from aistudio.jobs.common import conf_parser
 from aistudio.pipeline.start_up import announce
+
+if TYPE_CHECKING:
+    from aistudio.config import JobConfig
 
 DESCRIPTION = """\
 Score a manifest of image URLs: one stored row per manifest row, with a status, embeddings and scores.
@@ -37,7 +43,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from aistudio.config import load_config
-    from aistudio.errors import AIStudioError, ConfigError
+    from aistudio.errors import ConfigError
 
     base = [] if args.base is None else [f"base={json.dumps(args.base)}"]
     config = load_config(args.conf, [*args.overrides, *base])
@@ -45,8 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("start_over empties the run folder; say --yes as well to mean it")
 
     announce("checking output and manifest")
+    from aistudio.pipeline import early_ray
+
+    with early_ray.abandoned_on_error():
+        if not args.dry_run:
+            _begin_ray(config)
+        return _run(config, args, f"python -m aistudio score {shlex.join(sys.argv[1:] if argv is None else argv)}")
+
+
+def _begin_ray(config: "JobConfig") -> None:
+    """Begin to start a local Ray where the run is certainly new: the program is imported, and checks, meanwhile."""
+    from aistudio.pipeline import early_ray
+    from aistudio.pipeline.cluster import check_engine
+    from aistudio.places import in_bucket
+    from aistudio.runs.layout import RUN
+
+    if not in_bucket(config.output) and not os.path.lexists(Path(config.output) / RUN):
+        check_engine(config.engine)
+        early_ray.begin(config.engine)
+
+
+def _run(config: "JobConfig", args: Namespace, command: str) -> int:
+    """Do what the command line asks for; `command`: what to type to go on."""
     with uncollected():
-        from aistudio.pipeline import early_ray
+        from aistudio.errors import AIStudioError, ConfigError
         from aistudio.pipeline.score import prepare, score
         from aistudio.pipeline.summary import exit_code, print_dry_run, print_stopped, print_summary
         from aistudio.pipeline.tracking import check_tracking, track
@@ -63,21 +91,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print_probe(prepared, args.probe)
         return 0
-    command = f"python -m aistudio score {shlex.join(sys.argv[1:] if argv is None else argv)}"
-    with early_ray.abandoned_on_error():
-        prepared = prepare(config, start=True)
-        try:
-            if config.engine.max_drift is not None:
-                from aistudio.pipeline.probe import check_drift
+    prepared = prepare(config, start=True)
+    try:
+        if config.engine.max_drift is not None:
+            from aistudio.pipeline.probe import check_drift
 
-                check_drift(prepared)
-            result = score(prepared)
-        except KeyboardInterrupt:
-            print_stopped(prepared.store, command)
-            return 1
-        except AIStudioError:
-            track(config.log, lambda: tracked_run(prepared.store))
-            raise
+            check_drift(prepared)
+        result = score(prepared)
+    except KeyboardInterrupt:
+        print_stopped(prepared.store, command)
+        return 1
+    except AIStudioError:
+        track(config.log, lambda: tracked_run(prepared.store))
+        raise
     print_summary(result, prepared.store, config.output)
     track(config.log, lambda: tracked_run(prepared.store))
     return exit_code(result)
