@@ -6,6 +6,7 @@ plan; between them travels one row per shard whose pixels are one uint8 tensor c
 
 import gc
 import os
+import sys
 import threading
 import time
 import uuid
@@ -364,9 +365,12 @@ class EncodeWorker(_Worker):
 
 
 def _limit_threads(num_threads: int) -> None:
+    new = "torch" not in sys.modules
     with uncollected():
         import torch
 
+    if new:
+        gc.freeze()  # libraries stay, and a process that has begun has no garbage yet
     torch.set_num_threads(num_threads)
     opencv()  # where there is one, it gets one thread
 
