@@ -50,7 +50,7 @@ class EngineSettings(Settings):
         0.25, ge=0, le=1
     )  # of the rows; more: exit code 3, and early when sure; null: off
     max_drift: float | None = Field(None, ge=0)  # that fast settings may cause, see --probe; more: refused; null: any
-    canaries: bool = True  # each shard carries a fixed picture and text whose answers are compared with float32's
+    canaries: bool = True  # a fixed picture and text go with what a shard asks of models; judged by float32's answers
     max_wrong_workers: int = Field(3, ge=0)  # how many may be replaced because their numbers were wrong; one more: stop
     weights_cache: str | None = None  # folder on each node; null: $AISTUDIO_CACHE/weights, ~/.cache/aistudio/weights
 

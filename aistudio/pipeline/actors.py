@@ -84,7 +84,7 @@ class _Worker:
         self.refusal: AIStudioError | None = None
         self._canaries: Canaries | None = None
         self._first_check = threading.Lock()
-        self._tried_out = self._checked = False
+        self._checked = False
         self._base = BaseRows(self.store, run.delta, self._tell_of_base) if run.delta else None
         self.trust: Trust = run.delta.trust if run.delta else "content"
         again = None if run.retry is None else run.attempt
@@ -101,6 +101,8 @@ class _Worker:
         except AIStudioError as e:
             self.refusal = e
             return
+        if self.config.engine.canaries:
+            self._canaries = Canaries(self.coordinator.right, self.run.models.specs, self.config.engine.precision)
         self.coordinator.note(self.encoders.facts())
         _forget_what_stays()
 
@@ -163,10 +165,9 @@ class _Worker:
             return None
         if not self.store.exists(layout.texts_key(name)):  # lost since: the images need not be fetched for it
             self.begin(name, "texts")
-            self.try_out()
-            rows = self.store.read_table(layout.manifest_key(name))
-            texts = self._believed(lambda: self.scorer(1).text_table(rows))
-            self.check_numbers()
+            rows, scorer = self.store.read_table(layout.manifest_key(name)), self.scorer(1)
+            texts = self._believed(lambda: scorer.text_table(rows))
+            self.check_numbers(scorer)
             self.store.write_table(layout.texts_key(name), texts)
         status = self.store.read_table(layout.scores_key(name), ["status"])["status"]
         return self._report(name, defaultdict(float, Counter(status.to_pylist())))
@@ -177,30 +178,27 @@ class _Worker:
         dtype = self.config.store.embedding_dtype
         return ShardScorer(self.encoders, dtype, batch_size, canary, delta=self.run.delta_columns)
 
-    def try_out(self) -> None:
-        """Before the first shard: the fixed inputs, in the run's own batches. What they gave is judged later."""
-        with self._first_check:
-            if self._tried_out or self.refusal is not None or not self.config.engine.canaries:
-                return
-            self._tried_out = True
-            canaries = Canaries(self.coordinator.right, self.run.models.specs, self.config.engine.precision)
-            size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
-            self._attempt(lambda: canaries.try_out(self.encoders, size, recall=self.encoders.recall is not None))
-            self._canaries = canaries
+    def check_numbers(self, scorer: ShardScorer) -> None:
+        """Before the first commit of numbers that a model gave: judge the fixed inputs, in the run's own batches.
 
-    def check_numbers(self) -> None:
-        """Before the first commit: judge what `try_out` was given. Does not return when it is wrong.
+        Waits for what plain float32 gives, which may take a large model a while. Does not return when it is wrong.
 
-        Waits for what plain float32 gives, which may take a large model a while.
+        Args:
+            scorer: of the shard; where it asked no model, nothing is judged yet.
 
         Raises:
             AIStudioError: too many workers' numbers were wrong.
         """
+        if self._canaries is None or not scorer.asked:
+            return
         with self._first_check:
             canaries, checked, self._checked = self._canaries, self._checked, True
-            if canaries is not None and not checked:
-                rank = self.encoders.towers.rank
-                self._believed(lambda: self._attempt(lambda: canaries.check(self.encoders, rank)))
+            if checked:
+                return
+            rank, recall = self.encoders.towers.rank, self.encoders.recall is not None
+            size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
+            self._attempt(lambda: canaries.try_out(self.encoders, size, recall=recall))
+            self._believed(lambda: self._attempt(lambda: canaries.check(self.encoders, rank)))
 
     def _believed(self, work: Callable[[], _T]) -> _T:
         """Do what finds out whether the numbers are right; end the process if not. Raises as `give_up`."""
@@ -248,7 +246,7 @@ class _Worker:
             )
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
-        self.check_numbers()
+        self.check_numbers(scorer)
         if self.refusal is not None:  # another thread of this process found its numbers wrong meanwhile
             raise self.refusal
         started = time.perf_counter()
@@ -302,7 +300,6 @@ class FusedWorker(_Worker):
     def shard(self, name: str) -> pa.Table:
         if (stored := self.stored_already(name)) is not None:
             return stored
-        self.try_out()
         (start, care), work = self.begin(name, "score"), self.work(name)
         requests, base, given = work.distinct.requests, work.known.images, self.given(work)
         if not start.careful:
@@ -357,7 +354,6 @@ class EncodeWorker(_Worker):
         name, images = unpack_images(packed)
         if (stored := self.stored_already(name)) is not None:
             return stored
-        self.try_out()
         (start, care), work = self.begin(name, "encode"), self.work(name)
         if start.careful:
             return self.finish(work, self.scorer(1), care.over(images))

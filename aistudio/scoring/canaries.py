@@ -1,9 +1,10 @@
 """Canaries: fixed inputs that go through the models with every shard, to notice a worker whose numbers are wrong.
 
-A flipped bit in a weight or a faulty accelerator raises no error; the scores are merely wrong. So each shard's last
-batch also carries a fixed picture, its texts a fixed text, its ranking both, and the answers are compared with those
+A flipped bit in a weight or a faulty accelerator raises no error; the scores are merely wrong. So the last batch of a
+shard also carries a fixed picture, its texts a fixed text, its ranking both, and the answers are compared with those
 that plain float32 gave once, in a process of its own. A shard whose canary is wrong is not stored. Those answers may
-still be in the making while a worker's first shard is encoded; it waits for them before it stores anything.
+still be in the making while a worker's first shard is encoded; it waits for them before it stores what a model gave.
+A part of the models that a shard does not ask, because a base run or another shard has the numbers, has none in it.
 """
 
 import hashlib
@@ -169,7 +170,7 @@ class Canaries:
         return Canary(self._next, self._pictures[self._next], self.answers, self._tolerance)
 
     def try_out(self, models: Models, batch_size: int, *, recall: bool) -> None:
-        """Send the fixed inputs through models before their first shard, `batch_size` pictures at once. Never waits.
+        """Send the fixed inputs through models before their first commit, `batch_size` pictures at once. Never waits.
 
         Args:
             recall: there is a recall model.

@@ -68,6 +68,7 @@ class ShardScorer:
         self._encoders, self._dtype, self._batch_size, self._canary = encoders, dtype, batch_size, canary
         self._delta = delta
         self._canary_text: tuple[np.ndarray, str | None] | None = None  # what the text tower gave, and its error
+        self.asked = False  # a model was, for anything: what it gave must not be stored by a worker of wrong numbers
         self._waited_s = 0.0  # for the right answers, before this worker's first commit
         self._scored: _Batches | None = None
 
@@ -127,10 +128,11 @@ class ShardScorer:
                     report(dict(counts))
                     reported = clock
         counts["wait_s"] += now() - clock
-        if self._canary:
+        if self._canary and (waiting or batches.asked):
             waiting.append(self._canary.row(len(distinct.requests)))
             batches.outcomes[-1] = waiting[-1]._replace(pixels=())
         self._encode(batches, waiting, weights, counts)
+        self.asked |= batches.asked
         started = now()
         table, texts = self._join(rows, distinct, batches, known)
         counts["model_s"] += now() - started - self._waited_s
@@ -198,20 +200,23 @@ class ShardScorer:
         return _text_table(texts, vectors, errors)
 
     def _judge(self, batches: "_Batches | None") -> None:
-        """Compare what the towers gave for the canary, as late as can be: what is right may not be known before.
+        """Compare what the towers that were asked gave for the canary, as late as can be: see `_await`.
 
         Raises:
             WrongNumbersError: it is wrong.
         """
-        if self._canary is None:
-            return
-        started = time.perf_counter()
-        self._canary.answers()
-        self._waited_s = time.perf_counter() - started
-        if batches is not None:
+        if self._canary is not None and batches is not None and batches.asked:
+            self._await(self._canary)
             batches.judge(self._canary)
-        if self._canary_text is not None:
+        if self._canary is not None and self._canary_text is not None:
+            self._await(self._canary)
             self._canary.judge_text(*self._canary_text)
+
+    def _await(self, canary: Canary) -> None:
+        """Wait until it is known what is right, which it may not be before a worker's first commit."""
+        started = time.perf_counter()
+        canary.answers()
+        self._waited_s += time.perf_counter() - started
 
     def _texts(self, rows: pa.Table, vectors: Sequence[np.ndarray], ok: np.ndarray, known: Known) -> "_Texts":
         """Encode the rows' distinct texts and compare each ok row's image with its own."""
@@ -233,11 +238,14 @@ class ShardScorer:
         self, texts: Sequence[str], dim: int, known: Mapping[str, np.ndarray]
     ) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors (N, D) of the texts, zeros where the model failed; the failures by position."""
-        asked = [*texts, TEXT] if self._canary else list(texts)
+        missing = [i for i, text in enumerate(texts) if text not in known]
+        canary = [TEXT] if self._canary and missing else []
+        asked = [*texts, *canary]
         vectors, unsteady = np.zeros((len(asked), dim), np.float32), list[int]()
-        there = {i: known[text] for i, text in enumerate(texts) if text in known}
-        for i, vector in there.items():
-            vectors[i] = vector
+        for i, text in enumerate(texts):
+            if text in known:
+                vectors[i] = known[text]
+        self.asked |= bool(missing)
 
         def encode(chosen: list[int]) -> dict[int, str]:
             found = self._encoders.texts([asked[i] for i in chosen])
@@ -248,9 +256,9 @@ class ShardScorer:
                 unsteady.extend(bad)
             return dict.fromkeys(bad, "the model's vector of the text is not finite")
 
-        errors = in_halves(encode, [i for i in range(len(asked)) if i not in there]).errors
+        errors = in_halves(encode, [*missing, *range(len(texts), len(asked))]).errors
         _refuse_unsteady(unsteady, "a text's vector")
-        if self._canary:
+        if canary:
             self._canary_text = vectors[-1], errors.pop(len(texts), None)
         return vectors[: len(texts)], errors
 
@@ -264,7 +272,11 @@ class ShardScorer:
         there = {i: score for i, score in known.rank.items() if score is not None}
         wanted = [i for i in wanted if i not in there]
         images, texts, names = vectors[tower], rows["text"].to_pylist(), rows["poi_names"].to_pylist()
-        right = self._canary.rank_vector(tower) if self._canary else None
+        self.asked |= bool(wanted)
+        right = None
+        if self._canary and wanted:
+            self._await(self._canary)
+            right = self._canary.rank_vector(tower)
         if right is not None:
             images = np.vstack([images, right])
             texts, names, wanted = [*texts, TEXT], [*names, POI_NAMES], [*wanted, rows.num_rows]
@@ -308,9 +320,11 @@ class _Batches:
         self.outcomes: list[ImageRow] = [missing] * num_images
         self.vectors = [np.zeros((num_images, model.dim), np.float32) for model in encoders.towers.models]
         self._unsteady: list[int] = []  # positions in a batch whose vector was not finite once, and was then
+        self.asked = False  # the towers were
 
     def encode(self, images: Sequence[ImageRow]) -> bool:
         """Encode; failures are pinned to single images. True when the device's memory was too small for all at once."""
+        self.asked |= bool(images)
         halving = in_halves(lambda chosen: self._encode([images[i] for i in chosen], chosen), list(range(len(images))))
         for position, error in halving.errors.items():
             image = images[position]

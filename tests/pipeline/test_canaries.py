@@ -110,6 +110,28 @@ def test_kept_answers_that_are_damaged_are_made_again_and_none_are_asked_for_wit
     assert result.ledger.complete and "canaries" not in result.record.facts and kept.read_bytes() == whole
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_a_wrong_worker_that_is_asked_nothing_does_no_harm_and_one_new_picture_finds_it(
+    new, image_server, manifest, tmp_path, make_config, cache, monkeypatch
+):
+    before = make_config(manifest, engine=cache, output=str(tmp_path / "before"))
+    score(prepare(before))
+    urls = [image_server.url(f"ok/{i}.jpg") for i in range(32 + new)]
+    config = make_config(write_manifest(tmp_path / "next.csv", urls), engine=cache, output=str(tmp_path / "next"))
+    hurt = worker_that_goes_wrong(FusedWorker, tmp_path / "lives", 0, 1)
+    monkeypatch.setattr(dataset_module, "FusedWorker", hurt)
+    if not new:  # nobody waits for the reference either
+        monkeypatch.setattr(score_module, "ask_for_reference", lambda config, models: ray.put("no answers at all"))
+    found = score(prepare(config.model_copy(update={"base": before.output, "trust": "url"})))
+    assert found.record.reused == {"url": 32} | ({"no": 1} if new else {})
+    assert ("wrong_workers" in found.record.facts) == new and (tmp_path / "lives").exists()
+    assert "canaries" not in found.record.facts
+    old, rows = stored(before), stored(config)
+    ours = rows["row_id"].isin(old["row_id"])
+    pd.testing.assert_frame_equal(rows[ours].reset_index(drop=True), old)
+    assert list(rows.loc[~ours, "status"]) == ["ok"] * new
+
+
 @pytest.mark.parametrize("wrong", [False, True])
 def test_the_first_shard_is_scored_before_the_reference_is_there_and_stored_after(
     wrong, manifest, tmp_path, make_config, cache, monkeypatch

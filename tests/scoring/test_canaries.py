@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aistudio.config import ImageSpec
+from aistudio.schema import Reused
 from aistudio.scoring.canaries import (
     NUM_PICTURES,
     Answers,
@@ -20,7 +21,7 @@ from aistudio.scoring.canaries import (
     unpacked,
 )
 from aistudio.scoring.shard import ShardScorer, distinct_images
-from tests.scoring.test_shard import FakeEncoders, image, rows_of
+from tests.scoring.test_shard import Counted, FakeEncoders, image, known_of, of_base, rows_of
 
 SPECS = (ImageSpec(size=8),)
 
@@ -86,6 +87,51 @@ def test_each_model_that_is_wrong_is_noticed_before_and_with_a_shard(which):
     for _ in range(NUM_PICTURES):
         score(Skewed("none"), good.next())
     check(good, Skewed("none"), 4)
+
+
+ASKED_BY = {"nothing": (), "picture": ("image", "ranking"), "text": ("text", "ranking"), "score": ("ranking",)}
+
+
+def score_with_a_base(new, encoders, canary):
+    """Score three rows of which all is known but what is new in the second one; gives the scorer and the table."""
+    rows = rows_of(list("abc"), ["x", "y", "z"])
+    images = [image(1) if (n, new) == (1, "picture") else of_base(n, Reused.URL) for n in range(3)]
+    ranked = {n: 3.0 + n for n in range(3) if (n, new) not in ((1, "text"), (1, "score"))}
+    known = known_of(rows, ranked.items(), texts=["x", "z"] + ["y"] * (new != "text"))
+    scorer = ShardScorer(encoders, "float32", 2, canary)
+    return scorer, lambda: scorer.score(rows, distinct_images(rows), images, lambda counts: None, known)[0]
+
+
+@pytest.mark.parametrize("which", ["image", "text", "ranking"])
+@pytest.mark.parametrize("new", ASKED_BY)
+def test_a_model_that_one_row_asks_is_judged_and_one_that_no_row_asks_is_not(new, which):
+    scorer, table = score_with_a_base(new, Skewed(which), canaries().next())
+    if which in ASKED_BY[new]:
+        with pytest.raises(WrongNumbersError, match=which):
+            table()
+    else:
+        assert table().equals(score_with_a_base(new, FakeEncoders(), None)[1]())
+    assert scorer.asked == (new != "nothing")
+
+
+@pytest.mark.parametrize(
+    ("new", "calls"), [("nothing", (0, 0, 0)), ("picture", (2, 0, 2)), ("text", (0, 2, 2)), ("score", (0, 0, 2))]
+)
+def test_a_canary_goes_where_a_row_goes_and_nowhere_else(new, calls):
+    encoders = Counted()
+    score_with_a_base(new, encoders, canaries().next())[1]()
+    assert tuple(encoders.asked.values()) == calls
+
+
+def test_a_shard_that_asks_no_model_does_not_ask_for_the_right_answers():
+    def never():
+        raise AssertionError("asked")
+
+    unasked = Canaries(never, SPECS, "float32")
+    assert score_with_a_base("nothing", FakeEncoders(), unasked.next())[1]().num_rows == 3
+    for new in ("picture", "text", "score"):
+        with pytest.raises(AssertionError, match="asked"):
+            score_with_a_base(new, FakeEncoders(), unasked.next())[1]()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
