@@ -6,6 +6,7 @@ Nothing here touches the network; which IP addresses may be connected to is deci
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -26,6 +27,10 @@ _BUCKETS: dict[str, Literal["s3", "gs", "az"]] = {"s3": "s3", "gs": "gs", "az": 
 _SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Scheme, host, port, and path with query of an address that needs no encoding, as almost all are; without a fragment.
+_PLAIN = re.compile(
+    r"(https?)://([A-Za-z0-9_.-]+)(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_.~!$&'()*+,;=:@/%-]*(?:\?[A-Za-z0-9_.~!$&'()*+,;=:@/%?-]+)?)"
+)
 
 
 class BadURL(ValueError):
@@ -113,6 +118,14 @@ def parse_http_url(text: str, *, quote_spaces: bool = False) -> URL:
     Raises:
         BadURL: with the reason.
     """
+    if (plain := _PLAIN.fullmatch(text)) is not None:
+        scheme, host, port, rest = plain.groups(default="")
+        if not port or int(port[1:]) < 1 << 16:
+            return URL(f"{scheme}://{_ascii_host(host.lower())}{port}{rest}", encoded=True)
+    return _parse_any_http_url(text, quote_spaces=quote_spaces)
+
+
+def _parse_any_http_url(text: str, *, quote_spaces: bool) -> URL:
     if _CONTROL.search(text):
         raise BadURL("the URL holds a control character")
     if _SURROGATE.search(text):
@@ -138,6 +151,7 @@ def parse_http_url(text: str, *, quote_spaces: bool = False) -> URL:
         raise BadURL(f"not a valid URL: {e}") from None
 
 
+@lru_cache(4096)
 def _ascii_host(host: str) -> str:
     if ":" in host:
         return f"[{host}]"

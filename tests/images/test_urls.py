@@ -1,8 +1,10 @@
 """urls.py: what is a usable address, what goes over the wire, and what is never shown."""
 
+import random
+
 import pytest
 
-from aistudio.images.urls import BadURL, map_url, parse_http_url, parse_target
+from aistudio.images.urls import BadURL, _parse_any_http_url, map_url, parse_http_url, parse_target
 from aistudio.secrets import redact
 
 MAP = {
@@ -111,3 +113,29 @@ def test_redact(text: str, want: str) -> None:
 def test_credentials_are_kept_for_the_request() -> None:
     url = parse_http_url("http://us%40er:p:w@h.example/x")
     assert (url.user, url.password, url.host) == ("us@er", "p:w", "h.example")
+
+
+PIECES = {
+    "scheme": ["http", "https", "http", "HTTP", "ftp"],
+    "host": ["h.example", "H.Example", "10.0.0.1", "a_b", "a..b", "-", ".", "u:p@h", "[::1]", "", "x" * 300, "例え"],
+    "port": ["", "", "", ":1", ":8080", ":65535", ":65536", ":99999", ":080", ":0", ":", ":x", ":123456"],
+    "path": ["", "/", "/a", "//b", "/%41", "/%zz", "/ü", "/ ", "/..", "/;p", "/[x]", "/a:b@c", "/\\", "?q", "/~'", "*"],
+    "query": ["", "", "?", "?a=b&c", "?a?b", "?%20", "?é", "#f", "?q#f", "? ", "?[", "\n", "??"],
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plain_addresses_come_out_as_all_others_do(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def outcome(parse, text):
+        try:
+            url = parse(text, quote_spaces=False)
+        except BadURL as e:
+            return str(e)
+        return str(url), url.scheme, url.raw_host, url.port, url.raw_path_qs, url.raw_user, url.raw_fragment
+
+    for _ in range(500):
+        drawn = {name: rng.choice(pieces) for name, pieces in PIECES.items()}
+        text = "{scheme}://{host}{port}{path}{query}".format(**drawn)
+        assert outcome(parse_http_url, text) == outcome(_parse_any_http_url, text), text

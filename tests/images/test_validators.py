@@ -1,10 +1,12 @@
 """What a server calls a version of a picture, stored and asked again: never anything that could forge a request."""
 
+import random
 from datetime import UTC, datetime
 
 import pytest
 
 from aistudio.config import DownloadSettings, StoreSettings
+from aistudio.images import validators
 from aistudio.images.download import Downloader
 from aistudio.images.validators import Validators, entity_tag, http_date
 from aistudio.schema import Status
@@ -120,3 +122,25 @@ def test_not_modified_as_an_answer_to_an_ordinary_request_is_an_error(image_serv
     url = image_server.add("odd.jpg", b"", status=304)
     [found] = fetch([(url, None)])
     assert (found.status, found.http_status, found.not_modified) == (Status.HTTP_ERROR, 304, False)
+
+
+def test_a_date_in_the_form_that_is_sent_comes_out_as_any_other(monkeypatch):
+    rng = random.Random(0)
+    days, months = ("Mon", "Tue", "Sun", "sun"), ("Jan", "Feb", "Dec", "Xxx")
+    years = ("2026", "1994", "0094", "94")
+    texts = [
+        f"{rng.choice(days)}, {rng.randrange(33):02d} {rng.choice(months)} {rng.choice(years)} "
+        f"{rng.randrange(26):02d}:{rng.choice([0, 59, 60]):02d}:{rng.choice([0, 30, 59, 60, 61]):02d} {zone}"
+        for zone in rng.choices(["GMT", "GMT", "GMT", "UTC", "+0100", ""], k=2_000)
+    ]
+    texts += [
+        DATE,
+        DATE + " ",
+        DATE.replace("1", "\u0661"),
+        "Sun, 29 Feb 2026 00:00:00 GMT",
+        "Thu, 29 Feb 2024 00:00:00 GMT",
+    ]
+    found = [http_date(text) for text in texts]
+    assert any(a == b for a, b in zip(found, texts, strict=True)) and any(found) and None in found
+    monkeypatch.setattr(validators, "_is_as_sent", lambda text: False)
+    assert found == [http_date(text) for text in texts]
