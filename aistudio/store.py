@@ -6,7 +6,6 @@ is what commits and attempt numbers stand on. What the files mean is told by sch
 """
 
 import contextlib
-import io
 import json
 import math
 import re
@@ -147,7 +146,7 @@ class Store:
         if metadata:
             ours = {k.encode(): v.encode() for k, v in metadata.items()}
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), **ours})
-        sink = io.BytesIO()
+        sink = pa.BufferOutputStream()  # half the time of BytesIO, to which every page would go through Python
         compression = dict.fromkeys(_leaf_paths(table.schema), "zstd")
         compression |= {c: "none" for c in compression if _INCOMPRESSIBLE.fullmatch(c)}
         dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
@@ -155,7 +154,7 @@ class Store:
             table, sink, compression=compression, use_dictionary=dictionary, write_page_checksum=True,
             write_statistics=dictionary,
         )  # fmt: skip
-        return self.write_bytes(key, sink.getvalue(), overwrite=overwrite)
+        return self.write_bytes(key, sink.getvalue().to_pybytes(), overwrite=overwrite)
 
     def sweep(self, prefix: str) -> None:
         """Remove the unfinished writes that killed processes left in a folder; only for who owns the folder."""

@@ -37,9 +37,10 @@ from aistudio.scoring.careful import Care
 from aistudio.scoring.cropping import load_detectors
 from aistudio.scoring.encoders import Device, Encoders
 from aistudio.scoring.frequent_images import FrequentImages
+from aistudio.scoring.image_columns import NO_IMAGES, ImageColumns
 from aistudio.scoring.image_source import ImageRow, ImageSource
 from aistudio.scoring.isolate import DeviceLostError, is_lost, raise_if_stopped
-from aistudio.scoring.packing import pack_images, unpack_images
+from aistudio.scoring.packing import pack_images, unpack_images, unpack_taken, with_taken
 from aistudio.scoring.pinned_models import PinnedModels
 from aistudio.scoring.shard import Counts, Distinct, ShardScorer, distinct_images
 from aistudio.status_filter import StatusFilter, failed_rows
@@ -70,6 +71,7 @@ class _Work(NamedTuple):
     known: Known  # of the base run
     previous: pa.Table | None  # stored scores, when only failed rows are scored again
     chosen: np.ndarray | None  # their row numbers
+    taken: ImageColumns = NO_IMAGES  # of `known`, for which nobody is asked
 
 
 class _Worker:
@@ -148,6 +150,10 @@ class _Worker:
     def given(self, work: _Work) -> dict[int, ImageRow]:
         """Return the images of a shard that another one has: of frequent addresses."""
         return {} if self._frequent is None else self._frequent.of(work.name, work.distinct.requests)
+
+    def taken(self, work: _Work, given: Mapping[int, ImageRow]) -> ImageColumns:
+        """Return the images of a shard that are the base's without anybody being asked."""
+        return work.known.images.without(given).taken_by(Reused.URL) if self.trust == "url" else NO_IMAGES
 
     def _leave(self, work: _Work, images: Iterable[ImageRow]) -> None:
         """Store what came of a shard's images, if others take it over. No score follows from rounded vectors."""
@@ -242,7 +248,7 @@ class _Worker:
         try:
             report = lambda c: self.coordinator.progress(work.name, c)  # noqa: E731
             table, texts, counts = self._believed(
-                lambda: scorer.score(work.rows, work.distinct, images, report, work.known)
+                lambda: scorer.score(work.rows, work.distinct, images, report, work.known, work.taken)
             )
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, and careful mode finds the image if it was one
@@ -302,6 +308,7 @@ class FusedWorker(_Worker):
             return stored
         (start, care), work = self.begin(name, "score"), self.work(name)
         requests, base, given = work.distinct.requests, work.known.images, self.given(work)
+        work = work._replace(taken=self.taken(work, given))
         if not start.careful:
             images = self.source.images(requests, base, self.trust, given)
             return self.finish(work, self.scorer(self.encoders.batch_size), images)
@@ -335,7 +342,7 @@ class FetchWorker(_Worker):
             images = self.source.images_one_by_one(requests, care.poison, care.row, base, self.trust, given)
         else:
             images = self.source.images(requests, base, self.trust, given)
-        packed = pack_images(name, images)
+        packed = with_taken(pack_images(name, images), self.taken(work, given))
         self.coordinator.end(name, "fetch")
         return packed
 
@@ -354,7 +361,7 @@ class EncodeWorker(_Worker):
         name, images = unpack_images(packed)
         if (stored := self.stored_already(name)) is not None:
             return stored
-        (start, care), work = self.begin(name, "encode"), self.work(name)
+        (start, care), work = self.begin(name, "encode"), self.work(name)._replace(taken=unpack_taken(packed))
         if start.careful:
             return self.finish(work, self.scorer(1), care.over(images))
         return self.finish(work, self.scorer(self.encoders.batch_size), images)

@@ -1,7 +1,8 @@
 """Distinct image references of a shard -> downloaded, decoded images, streamed in completion order.
 
-Pictures that a base run knows (base_rows.py) come out as they are there, with its vectors for pixels, once what the run
-trusts has shown that they are the same; those that other shards of this run have (frequent_images.py) at once.
+Pictures that a base run knows (base_rows.py) come out as they are there, with its vectors for pixels, once the server's
+word or their bytes have shown that they are the same; where their addresses are trusted they do not pass here. Those
+that other shards of this run have (frequent_images.py) come at once.
 
 Memory is bounded: the downloader holds back when decoding lags, decoding when the model lags. Nothing here
 knows a model; pixel sizes come in as image specifications.
@@ -35,7 +36,7 @@ from aistudio.storable import MAX_CHARS, error_text, storable_int, storable_text
 Request = tuple[str, str | None]  # image_url, fallback_url
 OneRow = Callable[[int], AbstractContextManager[None]]
 _INT32, _HASH = 1 << 31, re.compile("[0-9a-f]{1,128}")
-_MAX_URL = 100_000  # characters of a stored address; signed ones have ten thousand
+MAX_URL = 100_000  # characters of a stored address; signed ones have ten thousand
 _GROUP = 8  # images for one of several decoding threads: waking it costs as much as a small part of one
 _Decode = Callable[..., Iterator["ImageRow"]]  # requests, their numbers, again: the second round, with fallbacks
 
@@ -82,7 +83,7 @@ def storable_row(row: ImageRow) -> ImageRow:
         error=None if row.error is None else error_text(row.error, MAX_CHARS),
         http_status=storable_int(row.http_status, 32),
         num_bytes=storable_int(row.num_bytes, 64),
-        final_url=None if row.final_url is None else storable_text(str(row.final_url), _MAX_URL),
+        final_url=None if row.final_url is None else storable_text(str(row.final_url), MAX_URL),
         width=storable_int(row.width, 32),
         height=storable_int(row.height, 32),
         content_hash=None if row.content_hash is None else storable_text(str(row.content_hash)),
@@ -169,11 +170,11 @@ class ImageSource:
 
         Args:
             base: images that the base run has.
-            trust: what shows that one of them is still the same.
+            trust: what shows that one of them is still the same; under "url" those of the base do not come out at all.
             given: images that are known; they are not asked for.
         """
         decoded = partial(self._many, base=base or {}, ask=trust == "validators")
-        return _with_known(requests, base or {}, trust, given or {}, decoded)
+        return _with_given(requests, base if base and trust == "url" else (), given or {}, decoded)
 
     def images_one_by_one(
         self,
@@ -198,7 +199,7 @@ class ImageSource:
                 with row(number):
                     yield from self._decoders.rows(self._decoders.submit([_Job(number, fetched, base.get(number))]))
 
-        return _with_known(requests, base, trust, given or {}, one_by_one)
+        return _with_given(requests, base if trust == "url" else (), given or {}, one_by_one)
 
     def _many(
         self, requests: Sequence[Request], numbers: Sequence[int], *, base: Base, ask: bool, again: bool
@@ -310,14 +311,13 @@ def refused(image: ImageRow) -> ImageRow:
     return image._replace(status=Status.UNSUPPORTED_IMAGE, error=error)
 
 
-def _with_known(
-    requests: Sequence[Request], base: Base, trust: Trust, given: Given, decoded: _Decode
+def _with_given(
+    requests: Sequence[Request], left_out: Collection[int], given: Given, decoded: _Decode
 ) -> Iterator[ImageRow]:
-    """First the images for which nobody is asked, of this run and of the base, then the outcomes of all others."""
-    of_base = {n: image._replace(reused=Reused.URL) for n, image in base.items()} if trust == "url" else {}
-    at_once = of_base | dict(given)
-    yield from at_once.values()
-    yield from _with_fallbacks(requests, [n for n in range(len(requests)) if n not in at_once], decoded)
+    """First the images that are given, then the outcomes of all others but those left out."""
+    yield from given.values()
+    asked = set(range(len(requests))).difference(left_out, given)
+    yield from _with_fallbacks(requests, sorted(asked), decoded)
 
 
 def _with_fallbacks(requests: Sequence[Request], numbers: Sequence[int], decoded: _Decode) -> Iterator[ImageRow]:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from aistudio.schema import CROP_TYPE, Crop, Reused, Status
+from aistudio.scoring.image_columns import NO_IMAGES, ImageColumns
 from aistudio.scoring.image_source import ImageRow, storable_row
 
 _FIELDS = {
@@ -51,6 +52,18 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
             columns[f"{name}_{i}"] = _one_row(pa.array(stacked.reshape(-1)))
             columns[f"{size}_{i}"] = pa.array([stacked.shape[1]])
     return pa.table(columns)
+
+
+def with_taken(packed: pa.Table, taken: ImageColumns) -> pa.Table:
+    """Add images that are columns already, whole."""
+    if not taken:
+        return packed
+    return packed.append_column("taken", pa.array([taken.to_bytes()], pa.large_binary()))
+
+
+def unpack_taken(packed: pa.Table) -> ImageColumns:
+    """Return what `with_taken` added."""
+    return ImageColumns.from_bytes(packed["taken"][0].as_buffer()) if "taken" in packed.column_names else NO_IMAGES
 
 
 def _has_pixels(row: ImageRow) -> bool:

@@ -7,7 +7,7 @@ about a single row raises: model failures become `model_error` rows (isolate.py 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,7 @@ import pyarrow.compute as pc
 
 from aistudio.schema import (
     CANDIDATE_COLUMNS,
-    CROP_TYPE,
-    DELTA_FIELDS,
     EMBEDDING,
-    OUTCOME_FIELDS,
     Reused,
     Status,
     has_text,
@@ -29,11 +26,13 @@ from aistudio.schema import (
 from aistudio.scoring.base_rows import NOTHING_KNOWN, Known
 from aistudio.scoring.canaries import POI_NAMES, TEXT, Canary, WrongNumbersError
 from aistudio.scoring.encoders import Encoders
+from aistudio.scoring.image_columns import FIELDS, NO_IMAGES, ImageColumns, box_column, image_table
 from aistudio.scoring.image_source import ImageRow, Request, storable_row
 from aistudio.scoring.isolate import in_halves
 
 Counts = defaultdict[str, float]  # rows by status, bytes, seconds by stage
 Report = Callable[[dict[str, float]], None]
+_ROWS_AT_ONCE = 64
 _REPORT_S = 1.0  # a call of another process costs both some tenths of a millisecond
 
 
@@ -79,15 +78,17 @@ class ShardScorer:
         images: Iterable[ImageRow],
         report: Report,
         known: Known = NOTHING_KNOWN,
+        taken: ImageColumns = NO_IMAGES,
     ) -> tuple[pa.Table, pa.Table, Counts]:
         """Score a shard.
 
         Args:
             rows: candidate rows (schema.candidate_schema).
             distinct: their distinct images.
-            images: an ImageRow for each distinct image, in any order.
+            images: an ImageRow for each distinct image that is not of `taken`, in any order.
             report: called with the counts so far, at most once a second.
             known: what the base run has of these rows; vectors of images that are taken over come with them.
+            taken: images that are taken over without having been asked for.
 
         Returns:
             score table (schema.score_schema, one row per candidate row, same order),
@@ -98,10 +99,11 @@ class ShardScorer:
             WrongNumbersError: the canary came out wrong, or an answer that was not finite is so when asked again.
         """
         now = self._encoders.clock
-        batches = _Batches(self._encoders, len(distinct.requests) + 1, known.columns)  # the last one is the canary's
+        batches = _Batches(self._encoders, len(distinct.requests), known.columns, taken)
         self._scored = batches
         weights = np.bincount(distinct.of_row, minlength=len(distinct.requests) + 1)
         counts: Counts = defaultdict(float)
+        counts[Status.OK] += int(weights[taken.numbers].sum())
         waiting: list[ImageRow] = []
         clock = reported = now()
         for arrived in images:
@@ -112,7 +114,7 @@ class ShardScorer:
             counts["decode_s"] += image.decode_s
             if image.cache is not None:
                 counts[f"cache_{image.cache}"] += 1
-            batches.outcomes[image.number] = image._replace(pixels=())
+            batches.outcomes[image.number] = image._replace(pixels=(), vectors=())
             if image.has_vectors:
                 batches.take_over(image)
                 counts[image.status] += int(weights[image.number])
@@ -130,7 +132,7 @@ class ShardScorer:
         counts["wait_s"] += now() - clock
         if self._canary and (waiting or batches.asked):
             waiting.append(self._canary.row(len(distinct.requests)))
-            batches.outcomes[-1] = waiting[-1]._replace(pixels=())
+            batches.outcomes[waiting[-1].number] = waiting[-1]._replace(pixels=())
         self._encode(batches, waiting, weights, counts)
         self.asked |= batches.asked
         started = now()
@@ -163,9 +165,12 @@ class ShardScorer:
 
     def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches", known: Known) -> tuple[pa.Table, pa.Table]:
         """Score table and text table of the shard, from what its images gave."""
-        ok = np.array([o.status == Status.OK for o in batches.outcomes], bool)[distinct.of_row]
-        vectors = [tower[distinct.of_row] for tower in batches.vectors]
-        known = _of_taken_over(known, batches.outcomes, distinct.of_row)
+        crops = self._encoders.crops
+        found, place = batches.columns(list(crops.values()))
+        of_row = place[distinct.of_row]
+        ok = pc.equal(found["status"], Status.OK.value).to_numpy()[of_row]
+        vectors = [_of_rows(tower, distinct.of_row) for tower in batches.vectors]
+        known = _of_taken_over(known, pc.not_equal(found["reused"], Reused.NO.value).to_numpy()[of_row])
         texts = self._texts(rows, vectors, ok, known)
         self._judge(batches)
         errors = dict(texts.errors)
@@ -174,18 +179,16 @@ class ShardScorer:
         rank = self._rank(rows, vectors, [int(i) for i in np.flatnonzero(ok) if i not in errors], errors, known)
         ok[list(errors)] = False
         columns = {name: rows[name] for name in CANDIDATE_COLUMNS}
-        columns |= _outcome_columns(batches.outcomes, distinct.of_row, errors)
+        columns |= _outcome_columns(found, of_row, errors)
         for name, values, scored in (("recall_score", texts.scores, ok & texts.asked), ("rank_score", rank, ok)):
             columns[name] = pa.nulls(len(ok), pa.float32()) if values is None else pa.array(values, mask=~scored)
         for name, number in self._encoders.towers.columns.items():
             columns[name] = vector_array(vectors[number], ok, self._dtype)
-        for name, number in self._encoders.crops.items():
-            columns[name] = _boxes(batches.outcomes, number).take(pa.array(distinct.of_row, mask=~ok))
-        thumbnails = pa.array([o.thumbnail for o in batches.outcomes], pa.binary())
-        columns["thumbnail"] = thumbnails.take(pa.array(distinct.of_row))
+        for name, number in crops.items():
+            columns[name] = found[box_column(number)].take(pa.array(of_row, mask=~ok))
         passthrough = [f for f in rows.schema if f.name not in CANDIDATE_COLUMNS]
         columns |= {f.name: rows[f.name] for f in passthrough}
-        widths, crops = self._encoders.towers.widths, self._encoders.crops
+        widths = self._encoders.towers.widths
         schema = score_schema(passthrough, widths, self._dtype, crops, delta=self._delta)
         return pa.table([columns[f.name] for f in schema], schema=schema), texts.table
 
@@ -231,7 +234,8 @@ class ShardScorer:
             scores = row_products(images, text_vectors[of_row])
         for row, score in known.recall.items():
             scores[row] = 0 if score is None else score
-        errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed} | _not_finite(scores, ok)
+        errors = {i: failed[t] for i, t in enumerate(of_row) if ok[i] and t in failed} if failed else {}
+        errors |= _not_finite(scores, ok)
         return _Texts(scores, asked[of_row], errors, _text_table(texts.dictionary, text_vectors, failed))
 
     def _text_vectors(
@@ -271,16 +275,20 @@ class ShardScorer:
             return None
         there = {i: score for i, score in known.rank.items() if score is not None}
         wanted = [i for i in wanted if i not in there]
+        scores = np.zeros(rows.num_rows + 1, np.float32)  # the last one is the canary's
+        scores[list(there)] = list(there.values())
+        if not wanted:
+            return scores[:-1]
+        self.asked = True
         images, texts, names = vectors[tower], rows["text"].to_pylist(), rows["poi_names"].to_pylist()
-        self.asked |= bool(wanted)
         right = None
-        if self._canary and wanted:
+        if self._canary:
             self._await(self._canary)
             right = self._canary.rank_vector(tower)
         if right is not None:
             images = np.vstack([images, right])
             texts, names, wanted = [*texts, TEXT], [*names, POI_NAMES], [*wanted, rows.num_rows]
-        scores, unsteady = np.zeros(len(texts), np.float32), list[int]()
+        unsteady = list[int]()
 
         def score(chosen: list[int]) -> np.ndarray:
             return self._encoders.rank(images[chosen], [texts[i] for i in chosen], [names[i] for i in chosen])
@@ -296,8 +304,7 @@ class ShardScorer:
         _refuse_unsteady(unsteady, "a ranking score")
         if self._canary and right is not None:
             self._canary.judge_rank(float(scores[-1]), errors.pop(rows.num_rows, None))
-        scores[list(there)] = list(there.values())
-        return scores[: rows.num_rows]
+        return scores[:-1]
 
 
 class _Texts(NamedTuple):
@@ -312,13 +319,14 @@ class _Texts(NamedTuple):
 class _Batches:
     """Vectors and outcomes of a shard's distinct images, filled batch by batch."""
 
-    def __init__(self, encoders: Encoders, num_images: int, columns: Sequence[str]) -> None:
-        """`columns`: of the vectors of images that are taken over."""
-        self._encoders = encoders
+    def __init__(self, encoders: Encoders, num_images: int, columns: Sequence[str], taken: ImageColumns) -> None:
+        """Begin with images that are taken over whole. `columns`: of the vectors of these and of such as arrive."""
+        self._encoders, self._num, self._taken = encoders, num_images, taken
         self._of_base = [encoders.towers.tower_of(column) for column in columns]
-        missing = ImageRow(-1, Status.MODEL_ERROR, "the image never arrived (a fault of the pipeline)")
-        self.outcomes: list[ImageRow] = [missing] * num_images
-        self.vectors = [np.zeros((num_images, model.dim), np.float32) for model in encoders.towers.models]
+        self.outcomes: dict[int, ImageRow] = {}  # of those that arrive, and of the canary, which comes last
+        self.vectors = [np.zeros((num_images + 1, model.dim), np.float32) for model in encoders.towers.models]
+        for tower, matrix in zip(self._of_base, taken.vectors, strict=bool(taken)):
+            self.vectors[tower][taken.numbers] = matrix
         self._unsteady: list[int] = []  # positions in a batch whose vector was not finite once, and was then
         self.asked = False  # the towers were
 
@@ -336,19 +344,34 @@ class _Batches:
         """Take an image that comes with its vectors: of the base run, or of another shard."""
         for tower, vector in zip(self._of_base, image.vectors, strict=True):
             self.vectors[tower][image.number] = vector
-        self.outcomes[image.number] = image._replace(vectors=())
+
+    def columns(self, cropped: Sequence[int]) -> tuple[pa.Table, np.ndarray]:
+        """Return the images' outcomes (image_columns.image_schema), and the place there of each: (images,) int64."""
+        there = np.zeros(self._num, bool)
+        there[self._taken.numbers] = True
+        table = image_table([self._outcome(n) for n in np.flatnonzero(~there).tolist()], cropped)
+        place = np.where(there, 0, np.cumsum(~there) - 1)
+        if self._taken:
+            place[self._taken.numbers] = table.num_rows + np.arange(len(self._taken))
+            table = pa.concat_tables([table, self._taken.table]).combine_chunks()
+        return table, place
 
     def with_vectors(self, columns: Sequence[str]) -> list[ImageRow]:
         """Return the images' outcomes, the canary's left out, with their vectors by column."""
         towers = [self._encoders.towers.tower_of(column) for column in columns]
+        images = [self._taken.get(n) or self._outcome(n) for n in range(self._num)]
         return [
             image._replace(vectors=tuple(self.vectors[t][n] for t in towers)) if image.status == Status.OK else image
-            for n, image in enumerate(self.outcomes[:-1])
+            for n, image in enumerate(images)
         ]
+
+    def _outcome(self, number: int) -> ImageRow:
+        missing = ImageRow(number, Status.MODEL_ERROR, "the image never arrived (a fault of the pipeline)")
+        return self.outcomes.get(number, missing)
 
     def judge(self, canary: Canary) -> None:
         """Compare what the last image gave. Raises WrongNumbersError."""
-        outcome = self.outcomes[-1]
+        outcome = self.outcomes[self._num]
         canary.judge_image([v[-1] for v in self.vectors], None if outcome.status == Status.OK else outcome.error)
 
     def _encode(self, images: Sequence[ImageRow], positions: list[int]) -> dict[int, str]:
@@ -364,11 +387,12 @@ class _Batches:
         return {positions[i]: "the model's vector is not finite" for i in bad}
 
 
-def _of_taken_over(known: Known, outcomes: Sequence[ImageRow], of_row: np.ndarray) -> Known:
+def _of_taken_over(known: Known, taken: np.ndarray) -> Known:
     """The base's scores of rows whose image was taken over; those of others are of another picture."""
+    is_taken = taken.tolist()
 
     def kept(scores: Mapping[int, float | None]) -> dict[int, float | None]:
-        return {row: score for row, score in scores.items() if outcomes[of_row[row]].reused != Reused.NO}
+        return {row: score for row, score in scores.items() if is_taken[row]}
 
     return known._replace(recall=kept(known.recall), rank=kept(known.rank))
 
@@ -382,6 +406,12 @@ def _refuse_unsteady(found: Sequence[int], what: str) -> None:
     """Raises WrongNumbersError: a model that gives other numbers for the same input is not to be believed."""
     if found:
         raise WrongNumbersError(f"{what} was not finite, and finite when the model was asked again")
+
+
+def _of_rows(vectors: np.ndarray, of_row: np.ndarray) -> np.ndarray:
+    """Return each row's vector; without a copy where each row has an image of its own."""
+    alone = np.array_equal(of_row, np.arange(len(vectors) - 1))  # the last one is the canary's
+    return vectors[:-1] if alone else np.asarray(vectors[of_row])
 
 
 def _not_finite(scores: np.ndarray, ok: np.ndarray) -> dict[int, str]:
@@ -401,8 +431,11 @@ def row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     float64 holds products of float32 exactly, and NumPy adds the numbers of one contiguous row in an order that depends
     on D alone. `einsum` takes large arrays in blocks that do not end where rows do.
     """
-    products = np.multiply(a, b, dtype=np.float64, order="C")
-    return np.asarray(products.sum(axis=1), dtype=np.float32)
+    found = np.empty(len(a), np.float32)
+    for start in range(0, len(a), _ROWS_AT_ONCE):  # whose products stay in the processor's cache
+        part = slice(start, start + _ROWS_AT_ONCE)
+        found[part] = np.multiply(a[part], b[part], dtype=np.float64, order="C").sum(axis=1)
+    return found
 
 
 def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) -> pa.Table:
@@ -412,13 +445,12 @@ def _text_table(texts: pa.Array, vectors: np.ndarray, errors: dict[int, str]) ->
     return pa.table(columns, schema=text_schema(vectors.shape[1]))
 
 
-def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: dict[int, str]) -> dict[str, pa.Array]:
+def _outcome_columns(found: pa.Table, of_row: np.ndarray, errors: dict[int, str]) -> dict[str, pa.ChunkedArray]:
     """Outcomes of the rows' images, but `model_error` where `errors` (by row) says that the rest of a row failed."""
-    take = pa.array(of_row)
-    fields = [f for f in (*OUTCOME_FIELDS, *DELTA_FIELDS) if f.name not in ("recall_score", "rank_score")]
-    values: dict[str, Iterable[Any]] = dict(zip(ImageRow._fields, zip(*outcomes, strict=True), strict=True))
-    values |= {name: map(str, values[name]) for name in ("status", "reused")}  # of an enumeration
-    columns = {f.name: pa.array(list(values[f.name]), f.type).take(take) for f in fields}
+    whole = found.select([f.name for f in FIELDS])
+    if not np.array_equal(of_row, np.arange(found.num_rows)):
+        whole = whole.take(pa.array(of_row))
+    columns = dict(zip(whole.column_names, whole.columns, strict=True))
     if errors:
         hit = pa.array(np.isin(np.arange(len(of_row)), list(errors)))
         told = pa.array([errors.get(i) for i in range(len(of_row))], pa.string())
@@ -426,9 +458,3 @@ def _outcome_columns(outcomes: Sequence[ImageRow], of_row: np.ndarray, errors: d
         columns["error"] = pc.if_else(hit, told, columns["error"])
         columns["reused"] = pc.if_else(hit, Reused.NO.value, columns["reused"])
     return columns
-
-
-def _boxes(outcomes: Sequence[ImageRow], spec: int) -> pa.Array:
-    """Return where each image was cropped to for a pixel format, null where it was not (schema.CROP_TYPE)."""
-    boxes = [o.crops[spec] if len(o.crops) > spec else None for o in outcomes]
-    return pa.array([box and box._asdict() for box in boxes], CROP_TYPE)

@@ -137,7 +137,7 @@ def number_of(place: str, address: str) -> list[int]:
 def test_each_trust_asks_for_what_it_has_to_and_no_more(shop, monkeypatch, trust, plan):
     if plan == "fused":
         monkeypatch.setattr(dataset_module, "FusedWorker", Counting)
-    elif trust != "validators":
+    elif trust == "content":
         pytest.skip("the staged plan shares all but the way of the pixels")
     engine = {"plan": plan, "device": "cpu"}
     config = shop.config(f"{trust}_{plan}", shop.day2, base=shop.base, trust=trust, engine=engine)
