@@ -3,7 +3,7 @@
     python benchmarks/canaries.py --num 4000                 # the drawn catalogue, on a quiet machine
     python benchmarks/canaries.py --num 3000 --images FOLDER # pictures of one's own, a folder a class
 
-A short run's shards are small, and each has a canary; `--shard-rows 1000` is what long runs have. The milliseconds of
+A short run's shards are small, and each has a canary; `--shard-rows 500` is what long runs have. The milliseconds of
 actors are those that they record (model, waiting for pictures, storing). A canary is one more picture, text and ranking
 of a call that has others, so its own milliseconds are measured beside the run, in this process, with as many threads as
 an actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. Told apart are a
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--num", type=int, default=4000, help="pictures scored")
     parser.add_argument("--images", type=Path, help="folder with a folder for each class; default: a drawn catalogue")
     parser.add_argument("--repeats", type=int, default=300, help="of each measured step")
-    parser.add_argument("--shard-rows", default="auto", help="engine.shard_rows; full shards of long runs have 1000")
+    parser.add_argument("--shard-rows", default="auto", help="engine.shard_rows; full shards of long runs have 500")
     parser.add_argument("--batch", type=int, default=16, help="inputs of a call, beside the canary")
     parser.add_argument("--folder", type=Path, help="where temporary files go")
     args = parser.parse_args()

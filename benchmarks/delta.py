@@ -49,7 +49,7 @@ from _watch import run_watched
 
 ROOT = Path(__file__).resolve().parents[1]
 TRUSTS = ("url", "validators", "content")
-SHARD_ROWS = 1000  # as full shards of long runs have; a tenth of fewer rows, so that both actors have enough of them
+SHARD_ROWS = 500
 Row = tuple[str, str, str]  # item, address, text
 
 
@@ -157,12 +157,11 @@ def scored(folder: Path, name: str, rows: list[Row], address: str, args: argpars
     manifest, conf = folder / f"{len(rows)}-{hash(tuple(rows))}.csv", folder / f"{name}.yaml"
     with manifest.open("w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([("item_id", "image_url", "text"), *rows])
-    shard_rows = min(SHARD_ROWS, max(1, len(rows) // 10))
     settings = {
         "manifest": {"path": str(manifest), "format": "csv"}, "output": str(folder / name),
         "models": {"recall": str(ROOT / "conf/models/demo_recall.yaml")},
         "download": {"allow_private_addresses": True, "trust_env_proxy": False},
-        "engine": {"plan": "fused", "device": "cpu", "shard_rows": shard_rows, "canaries": False},
+        "engine": {"plan": "fused", "device": "cpu", "shard_rows": SHARD_ROWS, "canaries": False},
     }  # fmt: skip
     conf.write_text(json.dumps(settings))  # which is YAML, too
     ask(address, "_reset")

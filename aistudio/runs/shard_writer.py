@@ -12,10 +12,9 @@ from aistudio.runs import layout
 from aistudio.schema import REJECTED_SCHEMA, candidate_schema
 from aistudio.store import Store
 
-# A shard costs about 30 ms to commit, and its canary as much as some of its rows: it should hold seconds of work. But
-# an actor that has no shard left waits for the others' last ones, so these should be small: each takes the same part
-# of what is left.
-AUTO_ROWS = 1000
+# A shard costs about 30 ms to commit, so it should hold seconds of work; but an actor that has no shard left waits for
+# the others' last ones, so these should be small: each takes the same part of what is left.
+AUTO_ROWS = 500
 _FEWEST_ROWS = 32
 _ROWS_STEP = 16  # a CPU's batch: a shard that ends with a small one pays for it
 _PART = 4  # a shard is at most this part of an actor's share of the rest

@@ -47,19 +47,19 @@ def test_few_rows_are_shared_among_the_actors(tmp_path: Path, batch: int) -> Non
 
 @pytest.mark.parametrize("batch", [900, 20_000])
 def test_many_rows_give_full_shards_and_small_ones_at_the_end(tmp_path: Path, batch: int) -> None:
-    sizes = write(tmp_path / "enough", 34_000, "auto", 2, batch)
+    sizes = write(tmp_path / "enough", 17_000, "auto", 2, batch)
     assert sizes[:27] == [AUTO_ROWS] * 27
     assert sizes[27:] == sorted(sizes[27:], reverse=True)
     assert sizes[-3] == 32
-    assert write(tmp_path / "unknown", AUTO_ROWS + 100, "auto", 0, batch) == [AUTO_ROWS, 100]
+    assert write(tmp_path / "unknown", 600, "auto", 0, batch) == [AUTO_ROWS, 100]
 
 
 def test_the_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand actors would want two million rows first. The bound is a tenth here, so that 300 files show it."""
     monkeypatch.setattr(shard_writer, "_LOOK_AHEAD_ROWS", shard_writer._LOOK_AHEAD_ROWS // 10)
     sizes = write(tmp_path, 20_000, "auto", 1000, 1_000)
-    assert sizes[:10] == [AUTO_ROWS] * 10
-    assert set(sizes[10:-1]) == {32}
+    assert sizes[:20] == [AUTO_ROWS] * 20
+    assert set(sizes[20:-1]) == {32}
 
 
 def test_no_rows_no_shards(tmp_path: Path) -> None:
