@@ -7,7 +7,7 @@ import pytest
 
 from tests.image_server import ImageServer
 
-pytest_plugins = ["tests.tiny_jobs"]
+pytest_plugins = ["tests.tiny_jobs", "tests.score_here"]
 
 # The files that take longest. They begin first, so that no process is left with a long one at the end.
 _LONG = (
