@@ -1,5 +1,6 @@
 """Fixtures for every test: the local image server, and a working environment without proxies."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,12 @@ _LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(_LONG)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(_LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Collecting leaves 900,000 objects that stay: each full collection of garbage would look at them for 0.6 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

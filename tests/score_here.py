@@ -1,7 +1,6 @@
 """Scoring runs in this process: the job's own parts, one after the other. For runs of a few rows."""
 
 import contextlib
-import gc
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import ray
 import torch
 
 from aistudio.config import DownloadSettings, JobConfig
+from aistudio.pipeline import actors
 from aistudio.pipeline import dataset as dataset_module
 from aistudio.pipeline import score as score_module
 from aistudio.pipeline.actors import RunContext
@@ -107,12 +107,12 @@ def workers_here() -> Iterator[None]:
         patch.setattr(dataset_module, "dataset", _Here)
         patch.setattr(score_module, "start_coordinator", start)
         patch.setattr(Bookkeeping, "_call", call)
+        patch.setattr(actors, "_forget_what_stays", lambda: None)  # a worker's process alone has nothing else to keep
         patch.setattr(ray, "kill", lambda actor: None if isinstance(actor, _CoordinatorHere) else kill(actor))
         try:
             yield
-        finally:  # what a worker sets for its own process
-            torch.set_num_threads(threads)
-            gc.unfreeze()
+        finally:
+            torch.set_num_threads(threads)  # which a worker sets for its own process
 
 
 @pytest.fixture
