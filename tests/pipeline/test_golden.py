@@ -96,7 +96,12 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_path, local_ray):
+@pytest.mark.parametrize(
+    "run",
+    [finished_here, pytest.param(lambda config: score(prepare(config)), marks=pytest.mark.campaign)],
+    ids=["in this process", "through Ray"],
+)
+def test_stored_vectors_and_scores_are_the_references(run, golden, models, urls, tmp_path, local_ray):
     rows, want = manifest_rows(golden, urls), golden["want"]
     first = job(tmp_path, models, write_jsonl(tmp_path / "a.jsonl", rows), "jsonl", batch_size=4)
     other = job(
@@ -105,8 +110,8 @@ def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_
     )  # fmt: skip
     columns = {"columns": {name: name for name in ("row_id", "item_id", "image_url", "text", "poi_names")}}
     configs = [c.model_copy(update={"manifest": c.manifest.model_copy(update=columns)}) for c in (first, other)]
-    finished_here(configs[0])
-    score(prepare(configs[1]))
+    for config in configs:
+        run(config)
     stored = [rows_of(config) for config in configs]
     for found in stored:
         assert len(found) == len(rows) and {r["status"] for r in found.values()} == {"ok"}

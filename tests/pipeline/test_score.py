@@ -75,7 +75,7 @@ def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make
     ):
         config = make_config(manifest, ranking="other_ranking", engine={"shard_rows": 6 + i, **engine})
         config = config.model_copy(update={"output": str(tmp_path / f"run{i}")})
-        record = (finished_here(config) if engine["plan"] == "fused" else score(prepare(config))).record
+        record = finished_here(config).record
         assert record.models["ranking"].image_tower == "own"
         tables.append(stored(config).set_index("row_id").sort_index())
         found = pq.read_table(f"{open_store(config.output).root}/texts").to_pydict()
