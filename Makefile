@@ -14,13 +14,15 @@ serve: $(READY)  ## a page to search the demo's pictures with; RUN=folder takes 
 
 # Tests of a file stay in one process, for they share what is slow to make; each process has a Ray of its own.
 JOBS ?= 2
+TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10
 # What Python compiles of the tests is kept, whatever the shell says: 7 of the 25 seconds that collecting them takes.
-test: export PYTHONDONTWRITEBYTECODE :=
-test: $(READY)  ## every test that needs no GPU, network or cloud account, in JOBS processes
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+test: $(READY)  ## the tests, but for campaigns, in JOBS processes; needs no GPU, network or cloud account
+	$(TEST) -m "not campaign"
 
-# Campaigns draw at random and are short here; each tells in its file how to run it longer.
-test-all: test  ## the tests, then short campaigns: mutated images, odd tables, malformed requests, kills of trainings and of runs
+# The last five draw at random and are short here; each tells in its file how to run it longer.
+test-all: test  ## every test, campaigns too (kills, clusters of their own), then mutated images, odd tables, requests, kills
+	$(TEST) -m campaign
 	$(BIN)/python benchmarks/fuzz_images.py --count 300 --max-seconds 60
 	$(BIN)/python benchmarks/fuzz_tables.py --tables 40
 	$(BIN)/python benchmarks/serve_fuzz.py --minutes 1

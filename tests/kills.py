@@ -1,10 +1,11 @@
-"""Workers that die while a run is under way."""
+"""Workers that die, or fail, while a run is under way."""
 
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from aistudio.errors import AIStudioError
 from aistudio.pipeline.actors import FusedWorker
 
 
@@ -22,3 +23,15 @@ def dies_before_storing(chosen: Callable[[str], bool]) -> type[FusedWorker]:
             return super().finish(work, scorer, images)
 
     return Dies
+
+
+def stops_before_storing(chosen: Callable[[str], bool]) -> type[FusedWorker]:
+    """A worker that fails with a chosen shard scored and not yet stored, and the run with it."""
+
+    class Stops(FusedWorker):
+        def finish(self, work, scorer, images):
+            if chosen(work.name):
+                raise AIStudioError("the machine is going down")
+            return super().finish(work, scorer, images)
+
+    return Stops

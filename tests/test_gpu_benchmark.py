@@ -101,6 +101,7 @@ def test_what_auto_would_take_is_found_with_the_encoder(pretended, monkeypatch):
     assert _gpu_model.auto(encoder, pretended).startswith("8 (tried 8 to 8: 75.0 MB an image of 1.0 GB")
 
 
+@pytest.mark.campaign
 @pytest.mark.cluster
 def test_the_whole_job_is_measured_against_the_model(tmp_path):
     job = [

@@ -193,6 +193,7 @@ def check_a_replaced_run_is_served_without_a_pause(base, store, old):
     assert [ask(base, question) for question in ASKED] == new
 
 
+@pytest.mark.campaign
 @pytest.mark.cluster
 @pytest.mark.timeout(500)
 def test_three_shards_answer_as_one_process_survive_a_kill_and_follow_the_run(run, tmp_path):

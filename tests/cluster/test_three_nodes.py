@@ -54,6 +54,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return json.loads((folder / "run.json").read_text())["shape"]["models"]
 
 
+@pytest.mark.campaign
 @pytest.mark.cluster
 @pytest.mark.timeout(580)
 def test_a_node_that_vanishes_costs_no_row_and_changes_no_score(image_server, tmp_path, tiny_models, local_ray):

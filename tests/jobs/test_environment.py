@@ -108,6 +108,7 @@ def test_a_stale_address_is_passed_over_and_the_plan_of_the_dry_run_is_the_runs(
     assert json.loads((conf.parent / "run" / "run.json").read_text())["plan"]["num_actors"] == 1
 
 
+@pytest.mark.campaign
 def test_the_file_and_closed_streams_and_no_home_and_warnings_as_errors(conf):
     """Four environments in one run, since starting Ray costs more than the rest; each alone is in environments.py."""
     program = [sys.executable, str(ROOT / "jobs" / "score.py")]

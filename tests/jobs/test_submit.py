@@ -266,6 +266,7 @@ def write_manifest(path: Path, urls: list[str]) -> None:
         csv.writer(f).writerows([("item_id", "image_url", "text"), *((f"i{n}", u, "a") for n, u in enumerate(urls))])
 
 
+@pytest.mark.campaign
 @pytest.mark.cluster
 @pytest.mark.timeout(280)
 def test_jobs_on_a_cluster_end_as_they_would_here(head, project, image_server, tmp_path):
@@ -373,6 +374,7 @@ def test_a_head_without_our_packages_is_said_with_the_way_out(package, capsys):
     assert f"lack the Python package {package.partition('.')[0]}." in err and "--install" in err
 
 
+@pytest.mark.campaign
 @pytest.mark.cluster
 @pytest.mark.timeout(580)
 def test_a_training_on_workers_of_the_cluster(head, project, tmp_path):

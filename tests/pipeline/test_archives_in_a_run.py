@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from aistudio.pipeline.sample import take_sample
-from aistudio.pipeline.score import prepare, score
 from aistudio.runs import layout
 from aistudio.runs.snapshot import find_manifest, read_input
 from aistudio.store import open_store
@@ -65,7 +64,7 @@ def test_resume_and_retry_read_the_pictures_where_they_lie(shards, make_config):
     first = statuses()
     assert first["too_large"] >= 4 and first["ok"] >= 6
     store.delete(layout.score_keys(store)[0])
-    assert score(prepare(small)).ledger.complete and statuses() == first
+    assert finished_here(small).ledger.complete and statuses() == first
     large = small.model_copy(update={"download": small.download.model_copy(update={"max_bytes": 10_000_000})})
-    result = score(prepare(large), retry=())
+    result = finished_here(large, retry=())
     assert result.ledger.complete and statuses()["too_large"] == 0 and statuses()["ok"] >= 10

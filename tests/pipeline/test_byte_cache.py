@@ -35,12 +35,12 @@ def test_another_run_asks_no_host_and_stores_the_same(plan, manifest, tmp_path, 
     plain = make_config(manifest, output=str(tmp_path / "plain"), engine=engine, download=PATIENT)
     finished_here(plain)
     first = make_config(manifest, output=str(tmp_path / "one"), engine=engine, download=download)
-    found = score(prepare(first)).record
+    found = finished_here(first).record
     assert (found.timings.cache_miss, found.timings.cache_hit) == (NUM, 0)
     assert found.fingerprint == prepare(plain).record.fingerprint
     image_server.hits.clear()
     second = make_config(manifest, output=str(tmp_path / "two"), engine=engine, download=download)
-    result = score(prepare(second))
+    result = finished_here(second)
     print_summary(result, open_store(second.output), second.output)
     assert f"byte cache: {NUM} of {NUM} images without a request\n" in capsys.readouterr().out
     assert result.record.timings.cache_hit == NUM and set(image_server.hits) == {"/404/x.jpg"}
@@ -52,10 +52,10 @@ def test_retry_fetches_again_what_the_cache_has(manifest, tmp_path, make_config,
     config = make_config(manifest, download=PATIENT | {"cache": str(tmp_path / "cache"), "cache_max_age_s": None})
     assert finished_here(config).ledger.counts == {"ok": NUM - 1, "truncated_image": 1, "http_error": 1}
     image_server.add("p/3.jpg", draw_jpeg(3))
-    found = score(prepare(config), retry=(parse_status("truncated_image"),))
+    found = finished_here(config, retry=(parse_status("truncated_image"),))
     assert found.ledger.counts["ok"] == NUM
     other = config.model_copy(update={"output": str(tmp_path / "other")})
-    assert score(prepare(other)).ledger.counts["ok"] == NUM
+    assert finished_here(other).ledger.counts["ok"] == NUM
 
 
 def test_a_cache_that_cannot_be_used_costs_no_row_and_is_said(manifest, tmp_path, make_config, capsys):

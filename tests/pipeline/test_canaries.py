@@ -1,6 +1,7 @@
 """A worker whose numbers are wrong: found before it stores anything, replaced, named; the run's numbers are right."""
 
 import time
+from contextlib import nullcontext
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from aistudio.pipeline.score import prepare, score
 from aistudio.runs import layout
 from aistudio.store import open_store
 from tests.pipeline.test_poison import write_manifest
+from tests.score_here import workers_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -63,13 +65,14 @@ def worker_that_goes_wrong(base, marker, after_shards, times):
     return Hurt
 
 
-@pytest.mark.parametrize("plan", ["fused", "staged"])
+@pytest.mark.parametrize("plan", ["fused", pytest.param("staged", marks=pytest.mark.campaign)])
 def test_a_worker_whose_weights_change_is_replaced_and_no_wrong_row_is_stored(
     plan, manifest, tmp_path, make_config, cache, monkeypatch
 ):
     engine = {"plan": plan, "device": "cpu", "shards_in_flight": 1, **cache}
     config = make_config(manifest, engine=engine, output=str(tmp_path / "good"))
-    right = score(prepare(config))
+    with workers_here():
+        right = score(prepare(config))
     assert "wrong_workers" not in right.record.facts and "canaries" not in right.record.facts
     assert len(list(reference_folder(config).glob("*.npz"))) == 1
 
@@ -83,6 +86,7 @@ def test_a_worker_whose_weights_change_is_replaced_and_no_wrong_row_is_stored(
     pd.testing.assert_frame_equal(stored(hurt), stored(config))
 
 
+@pytest.mark.campaign
 def test_a_run_whose_workers_are_all_wrong_stops_and_names_the_node(
     manifest, tmp_path, make_config, cache, monkeypatch
 ):
@@ -96,7 +100,7 @@ def test_a_run_whose_workers_are_all_wrong_stops_and_names_the_node(
 
 
 def test_kept_answers_that_are_damaged_are_made_again_and_none_are_asked_for_without_canaries(
-    manifest, tmp_path, make_config, cache
+    manifest, tmp_path, make_config, cache, in_process
 ):
     config = make_config(manifest, engine={"canaries": False, **cache}, output=str(tmp_path / "none"))
     score(prepare(config))
@@ -161,6 +165,7 @@ def test_the_first_shard_is_scored_before_the_reference_is_there_and_stored_afte
     monkeypatch.setattr(dataset_module, "FusedWorker", Telling)
     monkeypatch.setattr(score_module, "ask_for_reference", ask_for_reference)
     config = make_config(manifest, engine=cache)
-    found = score(prepare(config))
+    with nullcontext() if wrong else workers_here():  # a wrong one ends its process
+        found = score(prepare(config))
     assert found.ledger.complete and begun.exists() and "canaries" not in found.record.facts
     assert ("wrong_workers" in found.record.facts) == wrong == lives.exists()

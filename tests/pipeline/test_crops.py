@@ -21,6 +21,7 @@ from aistudio.runs.ledger import check_run
 from aistudio.store import open_store
 from aistudio.weights.files import file_sha256
 from tests.models.test_vision import save_vit
+from tests.score_here import finished_here
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 DETECTOR = "ssdlite320_mobilenet_v3_large"
@@ -62,13 +63,20 @@ def pictures(tmp_path_factory) -> list[Path]:
     return [folder / name for name in ("ring.png", "noise.png", "broken.png")]
 
 
-@pytest.mark.parametrize("plan", ["fused", "staged"])
-def test_boxes_are_stored_and_vectors_are_those_of_the_crop(plan, cropping, pictures, tmp_path, make_config, capsys):
+@pytest.mark.parametrize(
+    ("plan", "run"),
+    [
+        ("fused", finished_here), ("staged", finished_here),
+        pytest.param("staged", lambda config: score(prepare(config)), marks=pytest.mark.campaign),
+    ],
+    ids=["fused", "staged", "through Ray"],
+)  # fmt: skip
+def test_boxes_are_stored_and_vectors_are_those_of_the_crop(plan, run, cropping, pictures, tmp_path, make_config):
     lines = [f"i{n},{path},海" for n, path in enumerate(pictures)]
     (tmp_path / "m.csv").write_text("item_id,image_url,text\n" + "\n".join(lines), encoding="utf-8")
     engine = {"plan": plan, "device": "cpu"}
     config = make_config(tmp_path / "m.csv", ranking=None, engine=engine, models={"encoders": cropping})
-    result = score(prepare(config))
+    result = run(config)
     rows = pq.read_table(tmp_path / "run/scores").to_pandas().sort_values("item_id", ignore_index=True)
     assert list(rows["status"])[:2] == ["ok", "ok"] and rows["status"][2] != "ok"
     assert rows["crop_border"].isna().tolist() == [False, False, True]

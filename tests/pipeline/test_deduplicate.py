@@ -23,8 +23,9 @@ from aistudio.runs.ledger import check_run
 from aistudio.runs.snapshot import load_snapshot
 from aistudio.store import open_store
 from tests.image_server import ImageServer, draw_jpeg
-from tests.kills import dies_before_storing
+from tests.kills import dies_before_storing, stops_before_storing
 from tests.s3_server import S3Server
+from tests.score_here import finished_here
 from tests.stored_rows import differing, stored, text_vectors
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -87,7 +88,7 @@ def shop(tmp_path_factory, tiny_models, local_ray):
         ]
         random.Random(4).shuffle(rows)
         shop = Shop(server, folder, models, rows, str(folder / "by_shard"))
-        score(prepare(shop.config("by_shard", engine={"deduplicate": "shard"})))
+        finished_here(shop.config("by_shard", engine={"deduplicate": "shard"}))
         yield shop
 
 
@@ -131,7 +132,7 @@ def test_each_address_is_asked_for_once_and_every_row_is_as_with_shards(shop, by
 def test_the_staged_plan_and_the_driver_do_the_same(shop, by_run):
     config = shop.config("staged", engine={"plan": "staged", "device": "cpu"})
     shop.server.hits.clear()
-    score(prepare(config))
+    finished_here(config)
     assert shop.server.hits == shop.asked()
     assert differing(by_row(config.output), by_row(shop.by_shard), but=()) == []
     shards = [load_snapshot(open_store(place)).shards for place in (config.output, by_run[0].output)]
@@ -141,7 +142,7 @@ def test_the_staged_plan_and_the_driver_do_the_same(shop, by_run):
 def test_rounded_vectors_in_the_files_change_no_score(shop):
     config = shop.config("half", store={"embedding_dtype": "float16"})
     shop.server.hits.clear()
-    score(prepare(config))
+    finished_here(config)
     assert shop.server.hits == shop.asked()
     assert differing(by_row(config.output), by_row(shop.by_shard), but=("embedding", "rank_embedding")) == []
 
@@ -155,7 +156,7 @@ def test_failed_addresses_are_tried_again_once_each(shop, by_run):
         shop.server.add("late.jpg", draw_jpeg(60, (40, 40)))
         shop.server.add("often.jpg", draw_jpeg(61, (40, 40)))
         shop.server.hits.clear()
-        result = score(prepare(config), retry=())
+        result = finished_here(config, retry=())
     finally:
         shop.server.add("late.jpg", b"no", status=500)
         shop.server.add("often.jpg", b"no", status=500)
@@ -176,28 +177,32 @@ def test_killed_while_the_rows_are_put_in_order_it_begins_that_again(shop, monke
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="going down"):
         patch.setattr("aistudio.runs.address_order.write_shards", dies)
-        score(prepare(config))
+        finished_here(config)
     store = open_store(config.output)
     assert store.list(layout.ADDRESSES) and load_snapshot(store) is None
     store.write_bytes(layout.address_key("rows", 0, 7), b"of another manifest, say")
-    score(prepare(config))
+    finished_here(config)
     assert differing(by_row(config.output), by_row(shop.by_shard), but=()) == []
 
 
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("frequent", [True, False])
-def test_killed_between_commits_it_resumes_with_the_same_result(shop, monkeypatch, frequent):
-    config = shop.config(f"killed_{frequent}", engine={"shards_in_flight": 2})
+def test_broken_off_between_commits_it_resumes_with_the_same_result(shop, monkeypatch, frequent, killed):
+    """In this process by an error; by a kill of the worker's process, and then an error."""
+    config = shop.config(f"off_{frequent}_{killed}", engine={"shards_in_flight": 2})
+    run = (lambda c: score(prepare(c))) if killed else finished_here
 
-    dies = dies_before_storing(lambda name: layout.is_frequent(name) == frequent and name.endswith(("0", "7")))
+    ends = dies_before_storing if killed else stops_before_storing
+    ends = ends(lambda name: layout.is_frequent(name) == frequent and name.endswith(("0", "7")))
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_module, "FusedWorker", dies)
+        patch.setattr(dataset_module, "FusedWorker", ends)
         with pytest.raises(AIStudioError, match="going down"):
-            score(prepare(config))
+            run(config)
     store = open_store(config.output)
     done = layout.done_shards(store)
     assert bool(store.list(layout.ADDRESSES)) != frequent and len(done) < len(load_snapshot(store).shards)
     shop.server.hits.clear()
-    result = score(prepare(config))
+    result = run(config)
     assert result.ledger.complete and not store.list(layout.ADDRESSES)
     assert differing(by_row(config.output), by_row(shop.by_shard), but=()) == []
     once = 1 if frequent else 0  # what the first attempt found goes on to hold
@@ -208,7 +213,7 @@ def test_killed_between_commits_it_resumes_with_the_same_result(shop, monkeypatc
 def test_a_base_is_asked_about_each_address_once(shop, trust):
     config = shop.config(f"delta_{trust}", base=shop.by_shard, trust=trust)
     shop.server.hits.clear()
-    result = score(prepare(config))
+    result = finished_here(config)
     ok = {"/" + a.split("/", 3)[3] for a in (r[1] for r in shop.rows) if "/p" in a}
     if trust == "validators":
         assert shop.server.hits == shop.asked() and set(shop.server.not_modified) >= ok - {"/placeholder.png"}
@@ -222,7 +227,7 @@ def test_a_base_is_asked_about_each_address_once(shop, trust):
         return
     next_day = shop.config("next", base=config.output, trust="url")
     shop.server.hits.clear()
-    score(prepare(next_day))
+    finished_here(next_day)
     assert not ok & set(shop.server.hits) and differing(by_row(next_day.output), by_row(shop.by_shard)) == []
 
 
@@ -248,7 +253,7 @@ def test_pictures_of_frequent_addresses_that_are_lost_are_fetched(shop, monkeypa
 
     monkeypatch.setattr(dataset_module, "FusedWorker", Forgets)
     shop.server.hits.clear()
-    assert score(prepare(config)).ledger.counts == {"ok": 19}
+    assert finished_here(config).ledger.counts == {"ok": 19}
     assert shop.server.hits["/placeholder.png"] == 1 + -(-18 // SHARD_ROWS)
 
 
@@ -263,7 +268,7 @@ def test_an_output_in_a_bucket_that_has_its_moods(shop):
 
         s3.fault = fault
         shop.server.hits.clear()
-        result = score(prepare(config))
+        result = finished_here(config)
         s3.fault = None
         assert result.ledger.complete and s3.faults.total() >= 4 and set(shop.server.hits.values()) == {1}
         full = by_row(shop.by_shard)

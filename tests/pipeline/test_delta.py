@@ -96,7 +96,7 @@ def shop(tmp_path_factory, tiny_models, local_ray):
         day2 += [("new", put(80, 1), "new text"), ("new", put(81, 1), "text 1"), ("item1", day1[0][1], "text 0")]
         random.Random(3).shuffle(day2)
         shop = shop._replace(day2=day2)
-        score(prepare(shop.config("full", day2)))
+        finished_here(shop.config("full", day2))
         yield shop
 
 
@@ -143,7 +143,7 @@ def test_each_trust_asks_for_what_it_has_to_and_no_more(shop, monkeypatch, trust
     config = shop.config(f"{trust}_{plan}", shop.day2, base=shop.base, trust=trust, engine=engine)
     shop.server.hits.clear()
     shop.server.not_modified.clear()
-    result = score(prepare(config))
+    result = finished_here(config) if plan == "fused" else score(prepare(config))
     hits, unchanged = shop.server.hits, shop.server.not_modified
     paths = {a: "/" + a.split("/", 3)[3] for _, a, _ in shop.day2}
     fresh = {"/404/x.jpg", "/late.jpg", "/p80.jpg", "/p81.jpg"}
@@ -177,7 +177,7 @@ def test_each_trust_asks_for_what_it_has_to_and_no_more(shop, monkeypatch, trust
 
 def test_the_summary_names_what_was_taken_and_what_is_gone(shop):
     config = shop.config("told", shop.day2, base=shop.base, trust="url")
-    result = score(prepare(config))
+    result = finished_here(config)
     store = open_store(config.output)
     gone = [r for e in store.list(layout.GONE) for r in store.read_table(e.key).to_pylist()]
     assert {(r["item_id"], r["image_url"], r["status"]) for r in gone} == {
@@ -197,11 +197,11 @@ def test_a_delta_run_is_a_base_itself_and_needs_its_own_no_more(shop):
     finished_here(first)
     shop.server.hits.clear()
     second = shop.config("chain2", shop.day2, base=first.output, trust="validators")
-    result = score(prepare(second))
+    result = finished_here(second)
     assert differing(stored(second.output), stored(shop.full)) == []
     assert shop.server.hits["/p80.jpg"] == 1 and result.record.reused["validators"] > NUM - 8
     lost = second.model_copy(update={"base": str(shop.folder / "nowhere")})
-    assert score(prepare(lost), retry=()).ledger.complete  # the base is not asked for again
+    assert finished_here(lost, retry=()).ledger.complete  # the base is not asked for again
 
 
 def test_another_ranking_head_on_the_same_tower_needs_no_network(shop, tmp_path):
@@ -220,7 +220,7 @@ def test_another_ranking_head_on_the_same_tower_needs_no_network(shop, tmp_path)
     finished_here(full)
     shop.server.hits.clear()
     config = shop.config("head", same, base=shop.base, trust="url", models=models)
-    result = score(prepare(config))
+    result = finished_here(config)
     assert not shop.server.hits and result.record.reused == {"url": len(same)}
     assert differing(stored(config.output), stored(full.output)) == []
     before = stored(shop.base)
@@ -236,7 +236,7 @@ def test_another_model_fetches_everything_and_says_why(shop, capsys):
     print_dry_run(prepare(config))
     assert "every picture is scored anew (ranking: the base has no vectors" in capsys.readouterr().out
     shop.server.hits.clear()
-    result = score(prepare(config))
+    result = finished_here(config)
     assert sum(shop.server.hits.values()) == len(rows) and result.record.reused == {"no": len(rows)}
     assert "ranking" in (result.record.delta.pictures or "")
 
@@ -252,7 +252,7 @@ def test_killed_in_the_middle_it_resumes_with_the_same_result(shop, monkeypatch)
     store = open_store(config.output)
     assert store.exists(layout.DELTA_INDEX) and len(store.list("scores/")) < 4
     monkeypatch.setattr(delta_module, "_join", None)  # the join that is there goes on to hold
-    result = score(prepare(config))
+    result = finished_here(config)
     assert result.ledger.complete and differing(stored(config.output), stored(shop.full)) == []
     assert result.record.reused["validators"] > 0 and not store.list(layout.DELTA)
 
@@ -262,7 +262,7 @@ def test_a_resumed_run_whose_base_is_gone_goes_on_without_it(shop, capfd):
     finished_here(config)
     store = open_store(config.output)
     store.delete(store.list("scores/")[0].key)
-    result = score(prepare(config.model_copy(update={"base": str(shop.folder / "gone")})))
+    result = finished_here(config.model_copy(update={"base": str(shop.folder / "gone")}))
     assert result.ledger.complete and 0 < result.record.reused["url"] < NUM
     assert "is scored without it" in capfd.readouterr().err
 
@@ -279,7 +279,7 @@ def test_a_run_of_version_8b17918_serves_as_base(shop, monkeypatch, tmp_path):
     pictures = f"download.url_map={{'http://pictures.example/': 'file://{tmp_path}/none/'}}"
     common = ["engine.plan=fused", "engine.device=cpu", "trust=url", pictures]
     config = load_config(OLD / "conf.yaml", [f"output={tmp_path / 'new'}", f"base={OLD / 'whole'}", *common])
-    result = score(prepare(config))
+    result = finished_here(config)
     new, old = stored(config.output), stored(str(OLD / "whole"))
     ok = old.status == "ok"
     assert result.record.reused == {"url": int(ok.sum()), "no": int((~ok).sum())}

@@ -12,8 +12,9 @@ from PIL import Image
 from aistudio.config import load_config
 from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline.report import write_report
-from aistudio.pipeline.score import prepare, score
+from aistudio.pipeline.score import prepare
 from tests.models.test_vision import conf, save_vit, torchvision_net
+from tests.score_here import finished_here
 
 NUM, ITEMS = 24, 6
 
@@ -44,7 +45,7 @@ def config(tmp_path: Path):
 
 
 def test_two_encoders_score_aggregate_and_report(config, local_ray, tmp_path, capsys):
-    result = score(prepare(config))
+    result = finished_here(config)
     assert result.ledger.complete and result.ledger.counts == {"ok": NUM}
     assert result.record.timings.num_bytes == sum(p.stat().st_size for p in tmp_path.glob("*.jpg"))  # each read once
     table = pq.read_table(tmp_path / "run/scores")

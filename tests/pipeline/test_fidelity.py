@@ -23,7 +23,7 @@ def test_which_settings_are_fast(manifest, make_config):
     assert exactly(config).engine.batch_size == config.engine.batch_size
 
 
-def test_the_probe_tells_and_the_limit_refuses(manifest, tmp_path, make_config, local_ray, capsys):
+def test_the_probe_tells_and_the_limit_refuses(manifest, tmp_path, make_config, in_process, capsys):
     config = make_config(manifest, engine={"precision": "bfloat16", "max_drift": 1e-9})
     with pytest.raises(ConfigError, match=r"more than engine\.max_drift"):
         print_probe(prepare(config), 12)

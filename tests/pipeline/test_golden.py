@@ -18,6 +18,7 @@ from aistudio.evaluation.aggregate import aggregate
 from aistudio.pipeline.score import prepare, score
 from aistudio.poi_table import convert_published
 from aistudio.store import open_store
+from tests.score_here import finished_here
 
 TABLES = ("poi_2_pic_num.npy", "poi_imgs_avg10_vector.npy", "poi_name_vector.npy")
 
@@ -67,7 +68,6 @@ def job(tmp_path: Path, models: dict[str, str], manifest: Path, format: str, **e
 
 
 def rows_of(config: JobConfig) -> dict[str, dict]:
-    score(prepare(config))
     return {r["row_id"]: r for r in pa.Table.to_pylist(pq.read_table(f"{config.output}/scores"))}
 
 
@@ -96,7 +96,12 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_path, local_ray):
+@pytest.mark.parametrize(
+    "run",
+    [finished_here, pytest.param(lambda config: score(prepare(config)), marks=pytest.mark.campaign)],
+    ids=["in this process", "through Ray"],
+)
+def test_stored_vectors_and_scores_are_the_references(run, golden, models, urls, tmp_path, local_ray):
     rows, want = manifest_rows(golden, urls), golden["want"]
     first = job(tmp_path, models, write_jsonl(tmp_path / "a.jsonl", rows), "jsonl", batch_size=4)
     other = job(
@@ -105,6 +110,8 @@ def test_stored_vectors_and_scores_are_the_references(golden, models, urls, tmp_
     )  # fmt: skip
     columns = {"columns": {name: name for name in ("row_id", "item_id", "image_url", "text", "poi_names")}}
     configs = [c.model_copy(update={"manifest": c.manifest.model_copy(update=columns)}) for c in (first, other)]
+    for config in configs:
+        run(config)
     stored = [rows_of(config) for config in configs]
     for found in stored:
         assert len(found) == len(rows) and {r["status"] for r in found.values()} == {"ok"}
@@ -134,7 +141,7 @@ def test_the_pairs_give_the_references_accuracy(golden, models, urls, tmp_path, 
     manifest = tmp_path / "pairs.txt"
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = job(tmp_path, models, manifest, "ranking_pairs")
-    score(prepare(config))
+    finished_here(config)
     rows = pq.read_table(f"{config.output}/scores").to_pandas().set_index("row_id")
     for side in "ab":
         got = rows.loc[[f"{k}:{side}" for k in range(1, len(lines) + 1)], "rank_score"].to_numpy()

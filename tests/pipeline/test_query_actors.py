@@ -73,6 +73,7 @@ def test_actors_give_the_same_bits_and_read_each_text_once(composer, local_ray, 
 
 def test_a_model_that_is_not_the_runs_is_told_as_it_is_here(composer, local_ray):
     config, model = composer
+    config = config.model_copy(update={"engine": config.engine.model_copy(update={"num_actors": 1})})
     with pytest.raises(WeightsError, match="not those of the run"), \
             actor_encoder(config, model._replace(fingerprint="other")) as there:  # fmt: skip
         there.compose(np.zeros((1, DIM), np.float32), ["red"])

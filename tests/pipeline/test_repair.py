@@ -76,6 +76,7 @@ def test_one_command_makes_a_damaged_run_whole_again(image_server, tmp_path, mak
     same(store, open_store(str(fresh)))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_score_again_mends_a_run_without_record_or_index(image_server, tmp_path, make_config, capfd):
     urls = [image_server.url(f"ok/{i}.jpg") for i in range(16)]
     config = make_config(write_manifest(tmp_path / "m.csv", urls), ranking=None)

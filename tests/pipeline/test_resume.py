@@ -61,7 +61,7 @@ def test_damaged_files_are_scored_again_even_in_a_finished_run(image_server, tmp
     table = store.read_table(second)
     store.write_table(second, table.slice(1), {"aistudio.fingerprint": check_print(store)})
     Path(config.output, "scores", ".old.parquet.12.tmp").write_bytes(b"half")
-    result = score(prepare(config))
+    result = finished_here(config)
     assert result.ledger.complete and not result.did_nothing and result.record.state == "complete"
     assert_same(before, stored(config))
     assert f"{first} was damaged" in capfd.readouterr().err
@@ -90,7 +90,7 @@ def test_an_attempt_that_was_overtaken_stops_and_the_run_ends_whole(image_server
     store = open_store(config.output)
     assert len(store.list("scores/")) <= 1  # none if Ray, on a busy machine, began with the second shard
     assert store.read_json("run.json")["state"] == "running"  # the older one leaves run.json to the newer
-    result = score(prepare(config))
+    result = finished_here(config)
     assert result.ledger.complete and result.record.attempt == 3
     lines = [str(i) for i in range(2, 34)]  # of the manifest, after its header
     assert list(stored(config).index.sort_values(key=lambda s: s.astype(int))) == lines
@@ -123,7 +123,7 @@ def test_retry_leaves_files_without_failed_rows_alone(image_server, tmp_path, ma
     store = open_store(config.output)
     before = {e.key: store.read_bytes(e.key) for e in store.list("scores/")}
     image_server.add("later.jpg", image_server.image)
-    result = score(prepare(config), retry=())
+    result = finished_here(config, retry=())
     after = {e.key: store.read_bytes(e.key) for e in store.list("scores/")}
     assert [k for k in before if before[k] != after[k]] == ["scores/00000-000001.parquet"]
     assert result.ledger.counts == {"ok": 16} and result.record.state == "complete"
@@ -148,7 +148,7 @@ def test_a_manifest_that_was_refused_can_be_mended_in_place(image_server, tmp_pa
     with pytest.raises(ManifestError, match=r"9 occur more than once, such as r0, r1"):
         score(prepare(config))
     manifest.write_text("\n".join(lines[:10]) + "\n")
-    result = score(prepare(config))
+    result = finished_here(config)
     assert result.ledger.complete and set(stored(config).index) == {f"r{i}" for i in range(9)}
 
 
@@ -171,7 +171,7 @@ def test_starting_over_that_breaks_off_leaves_a_folder_that_is_still_known(image
     other = config.model_copy(update={"images": config.images.model_copy(update={"thumbnail_px": 32})})
     with pytest.raises(RunMismatchError, match=r"thumbnail_px"):
         prepare(other)
-    assert score(prepare(config)).ledger.complete
+    assert finished_here(config).ledger.complete
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_a_run_whose_output_manifest_and_images_are_on_s3(s3, image_server, tmp_
     assert s3.faults.total() >= 4
     before, store = stored(config), open_store(config.output, config.store)
     store.delete("scores/00000-000001.parquet")
-    first, result = result.record.attempt, score(prepare(config))  # a claim whose answer got lost took a number
+    first, result = result.record.attempt, finished_here(config)  # a claim whose answer got lost took a number
     assert result.ledger.complete and result.record.attempt == first + 1
     assert_same(before, stored(config))
     assert score(prepare(config)).did_nothing
@@ -227,13 +227,13 @@ def test_a_run_that_lies_in_another_bucket_with_its_manifest_and_images(kind, im
             return left.pop() if left and f"/runs/{server.scheme}/" in path and server.hits[method] % 5 == 0 else None
 
         server.fault = fault
-        result = score(prepare(config))
+        result = finished_here(config)
         server.fault = None
         assert result.ledger.complete and result.ledger.counts == {"ok": 19, "not_found": 1}
         assert server.faults.total() >= 4
         before, store = stored(config), open_store(config.output, config.store)
         store.delete("scores/00000-000001.parquet")
-        first, result = result.record.attempt, score(prepare(config))
+        first, result = result.record.attempt, finished_here(config)
         assert result.ledger.complete and result.record.attempt == first + 1
         assert_same(before, stored(config))
         assert score(prepare(config)).did_nothing
@@ -244,7 +244,7 @@ def test_a_run_whose_name_is_not_ascii(s3, image_server, tmp_path, make_config, 
     write_manifest(tmp_path / "清单.csv", [image_server.url(f"ok/{i}.jpg") for i in range(6)])
     output = str(tmp_path / "图片打分 é") if where == "local" else "s3://bucket/运行/été 1"
     config = make_config(tmp_path / "清单.csv", store={"endpoint_url": s3.url}, output=output, ranking=None)
-    result = score(prepare(config))
+    result = score(prepare(config)) if where == "local" else finished_here(config)
     assert result.ledger.complete and result.ledger.counts == {"ok": 6}
     assert score(prepare(config)).did_nothing
 
@@ -264,14 +264,14 @@ def test_a_run_of_before_november_2026_is_resumed_and_retried(image_server, tmp_
     files = [e.key for e in store.list("scores/")]
     assert score(prepare(config)).did_nothing
     store.delete(files[0])
-    assert score(prepare(config)).ledger.complete
+    assert finished_here(config).ledger.complete
     kinds = [store.read_metadata(key)[0].field("embedding").type for key in files]
     assert kinds == [pa.list_(pa.float32()), *[pa.list_(pa.float32(), 16)] * 3]
     again = aggregate(store, config.metrics)["metrics"]
     values = [{k: v["value"] for k, v in metrics.items()} for metrics in (again, want)]
     assert values[0] == pytest.approx(values[1], abs=1e-6)
     image_server.add("later.jpg", image_server.image)
-    result = score(prepare(config), retry=())
+    result = finished_here(config, retry=())
     assert result.ledger.complete and result.ledger.counts == {"ok": 16}
     assert store.read_metadata(files[3])[0].field("embedding").type == pa.list_(pa.float32())
     assert check_run(store, deep=True).complete

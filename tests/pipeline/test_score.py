@@ -61,7 +61,7 @@ def test_every_manifest_row_is_stored_once_with_its_outcome(image_server, tmp_pa
 
 def test_a_url_that_rows_of_a_shard_share_is_fetched_once(image_server, tmp_path, make_config):
     config = make_config(write_manifest(tmp_path / "m.csv", [image_server.url("ok/same.jpg")] * 8))
-    score(prepare(config))
+    finished_here(config)
     assert image_server.hits["/ok/same.jpg"] == 1
     assert len(stored(config)) == 8
 
@@ -75,7 +75,7 @@ def test_plans_and_batch_sizes_give_the_same_scores(image_server, tmp_path, make
     ):
         config = make_config(manifest, ranking="other_ranking", engine={"shard_rows": 6 + i, **engine})
         config = config.model_copy(update={"output": str(tmp_path / f"run{i}")})
-        record = score(prepare(config)).record
+        record = finished_here(config).record
         assert record.models["ranking"].image_tower == "own"
         tables.append(stored(config).set_index("row_id").sort_index())
         found = pq.read_table(f"{open_store(config.output).root}/texts").to_pydict()
@@ -136,7 +136,7 @@ def test_start_over_empties_the_folder(image_server, tmp_path, make_config):
     fresh = config.model_copy(
         update={"start_over": True, "images": config.images.model_copy(update={"thumbnail_px": 0})}
     )
-    assert score(prepare(fresh)).ledger.complete
+    assert finished_here(fresh).ledger.complete
     assert stored(fresh)["thumbnail"].isna().all()
 
 
@@ -148,7 +148,7 @@ def test_retry_replaces_only_failed_rows_of_the_wanted_status(image_server, tmp_
     finished_here(config)
     image_server.add("later.jpg", image_server.image)
     before = stored(config).set_index("row_id")
-    result = score(prepare(config), retry=(parse_status("http_error:4xx"),))
+    result = finished_here(config, retry=(parse_status("http_error:4xx"),))
     after = stored(config).set_index("row_id")
     assert result.ledger.complete
     assert before.loc["11", "status"] == "http_error" and after.loc["11", "status"] == "ok"
@@ -165,7 +165,7 @@ def test_a_fallback_stands_in_for_an_image_that_does_not_decode(image_server, tm
     lines += [f"c,{image_server.url('404/x.jpg')},{good}", f"d,{image_server.url('404/x.jpg')},{bad}"]
     manifest.write_text("\n".join(lines) + "\n")
     config = make_config(manifest, ranking=None)
-    score(prepare(config))
+    finished_here(config)
     rows = stored(config).set_index("item_id")
     assert rows["status"].to_dict() == {"a": "ok", "b": "not_an_image", "c": "ok", "d": "http_error"}
     assert rows.loc["a", "final_url"] == rows.loc["c", "final_url"] == good
@@ -201,7 +201,7 @@ def test_a_huge_run_hands_out_several_shards_at_a_time(image_server, tmp_path, m
     monkeypatch.setattr("aistudio.pipeline.dataset._MAX_BLOCKS", 2)
     engine = {"plan": plan, "shard_rows": 4, "device": "cpu"}
     config = make_config(write_manifest(tmp_path / "m.csv", urls_of(image_server, 30)), ranking=None, engine=engine)
-    result = score(prepare(config))
+    result = finished_here(config) if plan == "fused" else score(prepare(config))
     assert result.ledger.complete and len(list((tmp_path / "run/scores").glob("*.parquet"))) == 8
     assert Counter(stored(config)["status"]) == {"ok": 27, "http_error": 1, "not_an_image": 1, "empty": 1}
 
@@ -216,7 +216,7 @@ def test_a_run_that_fails_everywhere_stops_early_and_resumes(image_server, tmp_p
     done = len(list((tmp_path / "run/scores").glob("*.parquet")))
     assert 5 <= done < 40 and open_store(config.output).read_json("run.json")["state"] == "failed"
     off = config.model_copy(update={"engine": config.engine.model_copy(update={"max_failed_share": None})})
-    result = score(prepare(off))
+    result = finished_here(off)
     assert result.ledger.complete and result.ledger.counts == {"http_error": 160}
     assert result.record.timings.num_rows == 160 - 4 * done and exit_code(result) == 0
     assert exit_code(result._replace(config=config)) == 3
@@ -225,10 +225,10 @@ def test_a_run_that_fails_everywhere_stops_early_and_resumes(image_server, tmp_p
 def test_rows_without_text_have_no_recall_score(image_server, tmp_path, make_config):
     lines = [f"i{i},{image_server.url(f'ok/{i}.jpg')},{text}" for i, text in enumerate(["a", "", " ", "\u200b"])]
     (tmp_path / "m.csv").write_text("item_id,image_url,text\n" + "\n".join(lines), encoding="utf-8")
-    result = score(prepare(make_config(tmp_path / "m.csv", ranking=None)))
+    result = finished_here(make_config(tmp_path / "m.csv", ranking=None))
     rows = stored(make_config(tmp_path / "m.csv")).sort_values("item_id")
     assert list(rows["recall_score"].notna()) == [True, False, False, False] and rows["embedding"].notna().all()
     assert result.ledger.num_without_text == 3 and result.record.texts.without_text == 3
-    again = score(prepare(make_config(tmp_path / "m.csv", ranking=None)), retry=())
+    again = finished_here(make_config(tmp_path / "m.csv", ranking=None), retry=())
     assert again.record.timings == result.record.timings
     assert [w.kind for w in again.record.work] == ["score", "retry"] and again.record.work[1].rows == 0

@@ -19,6 +19,7 @@ from aistudio.pipeline.score import prepare, score
 from aistudio.poi_table import to_arrow
 from aistudio.scoring.pinned_models import load_pinned, pin_model
 from aistudio.store import open_store
+from tests.score_here import workers_here
 from tests.weights.file_server import FileServer, S3Server
 
 ROWS = 24
@@ -116,7 +117,8 @@ def test_everything_from_s3_and_a_poi_table_too(local_ray, tiny_models, configs,
         assert prepared.shape == prepare(here.model_copy(update={"models": local})).shape
         shutil.rmtree(tmp_path / "cache")
         s3.hits.clear()
-        assert score(prepared).ledger.complete
+        with workers_here():
+            assert score(prepared).ledger.complete
         assert s3.hits["GET"] == 4  # two models, their vocabulary, the table
         table = poi_table_of_run(open_store(config.output), config)
         assert table.num_rows == 4

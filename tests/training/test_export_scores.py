@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from aistudio.evaluation.aggregate import aggregate
-from aistudio.pipeline.score import prepare, score
 from aistudio.store import open_store
 from aistudio.training import programs
 from aistudio.training.team import Team
@@ -59,7 +58,7 @@ def test_a_ranking_model(train, tmp_path, make_config, tiny_models, local_ray):
         tmp_path / "val" / "pairs.csv", output=str(tmp_path / "judged"), engine={"shard_rows": 5},
         models=models, metrics={"bootstrap_samples": 0},
     )  # fmt: skip
-    score(prepare(judged))
+    finished_here(judged)
     metrics = aggregate(open_store(judged.output), judged.metrics)["metrics"]
     for name in ("pairwise_accuracy", "roc_auc", "log_loss"):
         assert metrics[name]["value"] == pytest.approx(found[name], abs=1e-6), name
@@ -80,7 +79,7 @@ def test_a_recall_model(tmp_path, make_config, local_ray):
         held_out, output=str(tmp_path / "judged"), models={"recall": conf, "ranking": None},
         metrics={"k": [1, 3], "bootstrap_samples": 0},
     )  # fmt: skip
-    score(prepare(judged))
+    finished_here(judged)
     metrics = aggregate(open_store(judged.output), judged.metrics)["metrics"]
     for name in ("hit_rate@1", "hit_rate@3", "mrr", "map"):
         assert metrics[name]["value"] == pytest.approx(found["best"]["metrics"][name], abs=1e-6), name
@@ -100,7 +99,7 @@ def test_models_of_alike_images(task, tmp_path, make_config, local_ray):
         models={"recall": None, "ranking": None, "encoders": {"look": conf}},
         metrics={"k": [1, 3], "bootstrap_samples": 0, "query": "image", "encoder": "look"},
     )  # fmt: skip
-    score(prepare(judged))
+    finished_here(judged)
     metrics = aggregate(open_store(judged.output), judged.metrics)["metrics"]
     for name in ("cmc@1", "cmc@3", "recall@3", "precision@3", "map", "mrr", "r_precision"):
         assert metrics[name]["value"] == pytest.approx(found["best"]["metrics"][name], abs=1e-6), name

@@ -61,6 +61,15 @@ def _kill_one_worker_after_a_checkpoint(output: str, killed: list[int]) -> None:
         time.sleep(0.05)
 
 
+def test_two_workers_end_with_every_update(tmp_path, local_ray):
+    data = tiny.ranking(tmp_path, epochs=None, steps=4) | TWO
+    data["validation"] = {"every_epochs": None, "every_steps": 4}
+    found = train_on_workers(tiny.parsed(data), print, "-")
+    assert found.record["state"] == "finished" and found.record["steps"] == 4 and found.record["workers"] == 2
+    assert found.record["attempt"] == 1
+
+
+@pytest.mark.campaign
 def test_two_workers_end_with_every_update_though_one_dies(tmp_path, local_ray):
     data = tiny.ranking(tmp_path, epochs=None, steps=60, checkpoint_every_steps=2, log_every_steps=20) | TWO
     data["validation"] = {"every_epochs": None, "every_steps": 60}
