@@ -1,6 +1,6 @@
 """Decoded images of a shard as one Arrow row, and back: pixels are one contiguous uint8 tensor, no Python objects."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,12 @@ _FIELDS = {
     "given": pa.bool_(),
 }
 
+_PLAIN: dict[str, Callable[[Any], Any]] = {  # of what Arrow does not take as it is
+    "status": str,
+    "reused": str,
+    "crops": lambda boxes: [box and box._asdict() for box in boxes],
+}
+
 
 def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
     """One row: the shard's name, a list column per field, and for each pixel format `pixels_<i>` with its `size_<i>`.
@@ -41,8 +47,10 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
     """
     rows = _of_one_shape([storable_row(image) for image in images])
     columns: dict[str, Any] = {"shard": pa.array([shard])}
+    values: dict[str, Sequence[Any]] = dict(zip(ImageRow._fields, zip(*rows, strict=True), strict=True)) if rows else {}
     for name, kind in _FIELDS.items():
-        columns[name] = _one_row(pa.array([_plain(getattr(r, name)) for r in rows], kind))
+        plain = map(_PLAIN[name], values.get(name, ())) if name in _PLAIN else values.get(name, ())
+        columns[name] = _one_row(pa.array(list(plain), kind))
     for name, size, arrays in (
         ("pixels", "size", [r.pixels for r in rows if _has_pixels(r)]),
         ("vectors", "width", [r.vectors for r in rows if r.has_vectors]),
@@ -88,18 +96,17 @@ def unpack_images(packed: pa.Table) -> tuple[str, Iterator[ImageRow]]:
 
 def _rows(packed: pa.Table) -> Iterator[ImageRow]:
     fields = {name: packed[name].chunk(0).flatten().to_pylist() for name in _FIELDS}
-    tensors = [_tensor(packed, f"pixels_{i}").reshape(-1, s, s, 3) for i, s in _sizes(packed, "size")]
-    stored = [_tensor(packed, f"vectors_{i}").reshape(-1, w) for i, w in _sizes(packed, "width")]
+    fields |= {name: list(map(kind, fields[name])) for name, kind in (("status", Status), ("reused", Reused))}
+    fields["crops"] = [tuple(box and Crop(**box) for box in boxes) if boxes else () for boxes in fields["crops"]]
+    pixels = [_tensor(packed, f"pixels_{i}").reshape(-1, s, s, 3) for i, s in _sizes(packed, "size")]
+    vectors = [_tensor(packed, f"vectors_{i}").reshape(-1, w) for i, w in _sizes(packed, "width")]
     position = taken = 0
-    for values in zip(*fields.values(), strict=True):
-        row = dict(zip(fields, values, strict=True))
-        row["crops"] = tuple(box and Crop(**box) for box in row["crops"])
-        row["reused"] = Reused(row["reused"])
-        image = ImageRow(status=Status(row.pop("status")), **row)
+    fields |= dict.fromkeys(("pixels", "vectors"), [()] * len(fields["number"]))
+    for image in map(ImageRow, *(fields[name] for name in ImageRow._fields)):
         if image.has_vectors:
-            image, taken = image._replace(vectors=tuple(v[taken] for v in stored)), taken + 1
+            image, taken = image._replace(vectors=tuple(v[taken] for v in vectors)), taken + 1
         elif image.status == Status.OK:
-            image, position = image._replace(pixels=tuple(t[position] for t in tensors)), position + 1
+            image, position = image._replace(pixels=tuple(t[position] for t in pixels)), position + 1
         yield image
 
 
@@ -117,9 +124,3 @@ def _tensor(packed: pa.Table, column: str) -> np.ndarray:
 
 def _one_row(values: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [box and box._asdict() for box in value]
-    return str(value) if isinstance(value, Status | Reused) else value
