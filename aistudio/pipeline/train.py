@@ -19,6 +19,7 @@ from aistudio.config.train import TrainSettings
 from aistudio.errors import AIStudioError, ConfigError, ManifestError, RunMismatchError, WeightsError
 from aistudio.pipeline.cluster import connect
 from aistudio.pipeline.plan import Resources
+from aistudio.pipeline.stopping import signals_as_before
 from aistudio.storable import error_text
 from aistudio.training import programs
 from aistudio.training.inputs import choose_device
@@ -84,12 +85,16 @@ def _fit(settings: TrainSettings, command: str, num: int, use_gpu: bool, storage
             name="training", storage_path=storage, failure_config=FailureConfig(settings.workers.max_failures)
         ),
     )
-    try:
-        result = trainer.fit()
-    except Exception as e:  # noqa: BLE001 - Ray Train has an exception for each way to fail, none of them ours
-        raise AIStudioError(
-            f"the training failed on its workers: {error_text(e)}; the same command goes on from the last checkpoint"
-        ) from None
+    with signals_as_before() as again:
+        try:
+            result = trainer.fit()
+        except Exception as e:  # noqa: BLE001 - Ray Train has an exception for each way to fail, none of them ours
+            raise AIStudioError(
+                f"the training failed on its workers: {error_text(e)}; "
+                "the same command goes on from the last checkpoint"
+            ) from None
+        finally:
+            again()  # Ray Train's own would stay, and Ctrl-C reach a training that is over
     return _finished(result.return_value or {})
 
 

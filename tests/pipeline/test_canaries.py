@@ -3,10 +3,12 @@
 import time
 from contextlib import nullcontext
 
+import numpy as np
 import pandas as pd
 import pytest
 import ray
 import torch
+from PIL import Image
 
 from aistudio.errors import AIStudioError
 from aistudio.pipeline import dataset as dataset_module
@@ -23,8 +25,17 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture
-def manifest(image_server, tmp_path):
-    return write_manifest(tmp_path / "m.csv", [image_server.url(f"ok/{i}.jpg") for i in range(32)])
+def pictures(tmp_path) -> list[str]:
+    """33 pictures, no two alike: a worker does not compute again what it remembers, and needs no canary for it."""
+    drawn = np.random.default_rng(0).integers(0, 256, (33, 24, 24, 3), np.uint8)
+    for i, pixels in enumerate(drawn):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    return [str(tmp_path / f"{i}.png") for i in range(len(drawn))]
+
+
+@pytest.fixture
+def manifest(pictures, tmp_path):
+    return write_manifest(tmp_path / "m.csv", pictures[:32])
 
 
 @pytest.fixture
@@ -116,12 +127,13 @@ def test_kept_answers_that_are_damaged_are_made_again_and_none_are_asked_for_wit
 
 @pytest.mark.parametrize("new", [False, True])
 def test_a_wrong_worker_that_is_asked_nothing_does_no_harm_and_one_new_picture_finds_it(
-    new, image_server, manifest, tmp_path, make_config, cache, monkeypatch
+    new, pictures, manifest, tmp_path, make_config, cache, monkeypatch
 ):
     before = make_config(manifest, engine=cache, output=str(tmp_path / "before"))
     score(prepare(before))
-    urls = [image_server.url(f"ok/{i}.jpg") for i in range(32 + new)]
-    config = make_config(write_manifest(tmp_path / "next.csv", urls), engine=cache, output=str(tmp_path / "next"))
+    config = make_config(
+        write_manifest(tmp_path / "next.csv", pictures[: 32 + new]), engine=cache, output=str(tmp_path / "next")
+    )
     hurt = worker_that_goes_wrong(FusedWorker, tmp_path / "lives", 0, 1)
     monkeypatch.setattr(dataset_module, "FusedWorker", hurt)
     if not new:  # nobody waits for the reference either

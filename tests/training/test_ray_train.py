@@ -64,9 +64,11 @@ def _kill_one_worker_after_a_checkpoint(output: str, killed: list[int]) -> None:
 def test_two_workers_end_with_every_update(tmp_path, local_ray):
     data = tiny.ranking(tmp_path, epochs=None, steps=4) | TWO
     data["validation"] = {"every_epochs": None, "every_steps": 4}
+    ctrl_c = signal.getsignal(signal.SIGINT)
     found = train_on_workers(tiny.parsed(data), print, "-")
     assert found.record["state"] == "finished" and found.record["steps"] == 4 and found.record["workers"] == 2
     assert found.record["attempt"] == 1
+    assert signal.getsignal(signal.SIGINT) == ctrl_c  # Ray Train sets its own
 
 
 @pytest.mark.campaign
