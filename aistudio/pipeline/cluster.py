@@ -1,5 +1,6 @@
 """Starting or joining Ray, what it has to offer and can grow to, waiting for room, and turning its errors into ours."""
 
+import gc
 import importlib
 import logging
 import re
@@ -190,6 +191,7 @@ def wait_for_room(bundles: Sequence[Bundle], settings: EngineSettings, resources
     try:
         if group.wait(min(1.0, limit_s)):
             return
+        gc.collect()  # the actors of a run that failed in this process may be held by garbage
         print(f"waiting for room on the cluster ({resources}), at most {limit_s:g} s", file=sys.stderr, flush=True)
         if not group.wait(limit_s):
             raise AIStudioError(no_room(bundles, resources, limit_s))
