@@ -26,6 +26,7 @@ from aistudio.imports import uncollected
 from aistudio.pipeline.coordinator import Bookkeeping, Start
 from aistudio.pipeline.plan import Plan
 from aistudio.pipeline.reference import reference_folder
+from aistudio.pipeline.stopping import end_with_the_raylet
 from aistudio.runs import layout
 from aistudio.runs.attempts import refuse_if_fenced
 from aistudio.runs.resume import is_done, store_shard
@@ -78,6 +79,7 @@ class _Worker:
     """What both kinds of model actor share: finding the work, committing the result, telling the coordinator."""
 
     def __init__(self, run: RunContext) -> None:
+        end_with_the_raylet()
         self.run = run
         self.config = JobConfig.model_validate(run.config)
         self.store = open_store(self.config.output, self.config.store)

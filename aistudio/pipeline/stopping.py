@@ -1,13 +1,19 @@
-"""SIGINT and SIGTERM: the first asks Ray to shut down, the second ends the process. Stored files are complete."""
+"""SIGINT and SIGTERM: the first asks Ray to shut down, the second ends the process. Stored files are complete.
+
+And ends of processes in which something hangs.
+"""
 
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
+
+from aistudio.pipeline._agent_stand_in import wait_for_the_end_of
 
 _PATIENCE_S = 12.0  # for the engine to end; leaves time to print the ledger within 20 s of the signal
 _hanging = threading.Event()  # a thread of this process hangs in foreign code, whose way of ending may hang too
@@ -72,6 +78,24 @@ def signals_as_before() -> Iterator[Callable[[], None]]:
                 signal.signal(number, handler)
 
     yield again
+
+
+def end_with_the_raylet(grace_s: float = 15.0) -> None:
+    """Have this process, one of Ray's workers, end at most so many seconds after its raylet, whatever hangs.
+
+    Ray asks its workers to end. But a call that is under way then may never return (in Ray 2.60 it turns in circles at
+    the cost of a core), and Python waits for its thread.
+    """
+    raylet = os.environ.get("RAY_RAYLET_PID", "")
+    if not raylet.isdigit() or os.getppid() != int(raylet):  # somebody is in between: nobody knows
+        return
+
+    def watch() -> None:
+        wait_for_the_end_of(int(raylet))
+        time.sleep(grace_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="raylet-watch", daemon=True).start()
 
 
 def _leave_now(*_: object) -> NoReturn:

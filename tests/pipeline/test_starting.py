@@ -1,5 +1,6 @@
 """A start that hangs, fails or is interrupted: it ends in time, and nothing that it started lives on."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from aistudio.pipeline import stopping
@@ -113,3 +115,34 @@ stopping.leave(7)
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (run.returncode, run.stdout) == (7, "said\n")
+
+
+HANGS = """
+import os, sys, threading, time
+from aistudio.pipeline.stopping import end_with_the_raylet
+os.environ["RAY_RAYLET_PID"] = sys.argv[1] or str(os.getppid())
+end_with_the_raylet(grace_s=0.1)
+print(os.getpid(), flush=True)
+threading.Thread(target=time.sleep, args=(60,)).start()  # Python waits for it
+"""
+STARTS_IT = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:3]])
+time.sleep(3)
+"""
+
+
+@pytest.mark.parametrize(("raylet", "stays"), [("", False), ("1", True), ("no number", True)])
+def test_a_worker_that_hangs_ends_with_its_raylet_and_with_nothing_else(raylet, stays, tmp_path):
+    """The raylet is the process that started it, or another one that is not (1)."""
+    with (tmp_path / "pid").open("w") as out:
+        subprocess.run([sys.executable, "-c", STARTS_IT, HANGS, raylet], cwd=ROOT, stdout=out, timeout=60, check=True)
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        until = time.monotonic() + (4 if stays else 20)
+        while psutil.pid_exists(pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert psutil.pid_exists(pid) == stays
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
