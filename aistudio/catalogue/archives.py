@@ -63,6 +63,8 @@ class Sample:
 
 def name_problem(name: str) -> str | None:
     """Why a member's name is not accepted; None for a good one."""
+    if not name:
+        return "the member has no name"
     if storable(name) != name:
         return "the member's name is not valid text"
     if len(name) > _MAX_NAME:

@@ -28,8 +28,8 @@ class Zip:
         if self._damage is not None:
             yield self._damage
         for info in self._infos:
-            if not info.is_dir():
-                name = info.orig_filename
+            name = info.orig_filename  # `filename` ends at a NUL, and may be empty
+            if not name.endswith("/"):
                 problem = "the member is encrypted" if info.flag_bits & 0x1 else name_problem(name)
                 yield Member(name, info.header_offset, info.compress_size, info.file_size, problem)
 

@@ -17,7 +17,7 @@ from torch import nn
 from aistudio.models import ImageEncoder, RecallModel
 from aistudio.models._composer_parts import LstmText, steady
 from aistudio.models._device import exact_float32
-from aistudio.models._encode import TEXT_CACHE, BoundedCache, LoadOptions
+from aistudio.models._encode import TEXT_CACHE, BoundedCache, LoadOptions, is_finite
 from aistudio.models._hf_folder import explained, pretrained
 from aistudio.models._optimise import ready_transformer
 from aistudio.models._passes import in_passes
@@ -51,7 +51,7 @@ class LstmSide:
         self.dim = text_model.embedding_layer.embedding_dim
         stepped = _SteppedLstm(text_model)
         self._model = ready_transformer(stepped, self._device, torch.float32, options.optimize)
-        self._cache: BoundedCache[tuple[int, ...], np.ndarray] = BoundedCache(TEXT_CACHE)
+        self._cache: BoundedCache[tuple[int, ...], np.ndarray] = BoundedCache(TEXT_CACHE, keep=is_finite)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Word ids of each text, 0 where a word is not known."""
@@ -133,7 +133,7 @@ class BertSide:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.dim, self._device = int(model.config.hidden_size), torch.device(options.device)
         self._model = ready_transformer(model, self._device, torch.float32, options.optimize)
-        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE)
+        self._cache: BoundedCache[str, np.ndarray] = BoundedCache(TEXT_CACHE, keep=is_finite)
 
     def refusals(self, texts: Sequence[str]) -> list[str | None]:
         return [None if text.strip() else "the text is empty" for text in texts]

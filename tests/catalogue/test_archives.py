@@ -188,6 +188,22 @@ class TestZip:
             "the member's name climbs out of the archive: ../x.jpg", "the member is encrypted: secret.jpg",
         ]  # fmt: skip
 
+    def test_a_name_that_begins_with_a_nul_is_rejected(self, read):
+        data = zip_of([("a.jpg", JPEG), ("x.jpg", JPEG)]).replace(b"x.jpg", b"\0.jpg")
+        result = read(data, "zip")
+        assert [r["file"] for r in result.rows] == ["a.jpg"]
+        assert [reason for _, reason in reasons(result)] == ["the member's name is not valid text: \\x00.jpg"]
+
+    def test_a_member_without_a_name_is_rejected(self, read):
+        data = bytearray(zip_of([("a.jpg", JPEG), ("x", JPEG)]))
+        place = data.rindex(b"x")  # in the directory, the last thing before the archive's end
+        assert data[place - 46 : place - 42] == b"PK\1\2"
+        data[place - 18 : place - 16] = b"\0\0"  # length of the name
+        data[place - 16 : place - 14] = b"\1\0"  # so that its letter is an extra field, which is no whole one
+        result = read(bytes(data), "zip")
+        assert [r["file"] for r in result.rows] == ["a.jpg"]
+        assert len(result.rejected) == 1
+
     def test_a_lie_about_the_size_is_found(self, read):
         data = bytearray(zip_of([("a.jpg", JPEG), ("a.txt", b"0" * 3_000_000)]))
         place = data.rindex(b"a.txt") - 46

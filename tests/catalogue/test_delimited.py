@@ -189,12 +189,17 @@ def mutated(changes):
 @settings(max_examples=300, deadline=None)
 @given(changes=st.lists(edits, min_size=1, max_size=12), batch_rows=st.integers(1, 5))
 def test_every_line_ends_in_exactly_one_place(read, changes, batch_rows):
-    """A sound line between two damaged ones ends a stray quote, so records and lines are the same."""
+    """A sound line between two damaged ones ends a stray quote, so records and lines are the same.
+
+    But for quotes in two damaged lines: what stands between them may be one field, and is rejected as one.
+    """
     damaged = [mutated(c) for c in changes]
     data = b"".join(GOOD + b"\n" + line + b"\n" for line in damaged) + GOOD + b"\n"
     result = read(data, "poi_recall", batch_rows=batch_rows)
-    assert len(result.rows) + len(result.rejected) == 2 * len(damaged) + 1
-    assert len(result.rows) >= len(damaged) + 1
+    within = sum(r["raw"].count("\n") for r in result.rejected)
+    assert len(result.rows) + len(result.rejected) + within == 2 * len(damaged) + 1
+    if sum(b'"' in line for line in damaged) < 2:
+        assert not within and len(result.rows) >= len(damaged) + 1
     assert [r["row_id"] for r in result.rows] == [str(r["source_line"]) for r in result.rows]
     assert {r["source_line"] for r in result.rows}.isdisjoint(r["line_number"] for r in result.rejected)
     numbers = [r["line_number"] for r in result.rejected]

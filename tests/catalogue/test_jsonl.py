@@ -82,7 +82,8 @@ def test_every_line_ends_in_exactly_one_place(read, cells, cut, ascii_only):
     if lines:
         lines[0] = lines[0][cut:]
     result = read(GOOD + b"\n".join(lines), "jsonl")
-    assert len(result.rows) + len(result.rejected) == 1 + len([x for x in lines if x])
+    accepted = {row["row_id"].partition(":")[0] for row in result.rows}  # a list of addresses makes several rows
+    assert len(accepted) + len(result.rejected) == 1 + len([x for x in lines if x])
 
 
 def test_nan_is_a_missing_value_and_infinity_its_name(read):
