@@ -21,10 +21,10 @@ class PatientStream(io.TextIOWrapper):
     def __init__(self, stream: TextIO, number: int) -> None:
         # With PYTHONUNBUFFERED there is only the raw file, whose write takes what the pipe has room for; the text layer
         # would drop the rest.
+        raw = io.FileIO(os.dup(number), "w") if number == 2 else stream.buffer
         self._at_once = isinstance(stream.buffer, io.RawIOBase)
-        buffer = io.BufferedWriter(stream.buffer) if isinstance(stream.buffer, io.RawIOBase) else stream.buffer
         super().__init__(
-            buffer if number == 1 else io.BufferedWriter(io.FileIO(os.dup(number), "w")),
+            io.BufferedWriter(raw) if isinstance(raw, io.RawIOBase) else raw,
             encoding=stream.encoding,
             errors="backslashreplace",
             line_buffering=stream.isatty() or number == 2,

@@ -142,3 +142,18 @@ def test_no_line_is_lost_while_the_core_of_ray_is_kept_silent(tmp_path, environm
     """A thread that is about to print has its stream already when another thread turns the descriptor away."""
     run = job(tmp_path, "", environment=environment, program=TURNED_AWAY)
     assert run.stderr.decode() == "half a line, and its end\na line\nafter\n"
+
+
+OWN = """
+import sys
+from aistudio.jobs import streams
+streams.prepare()
+sys.__stderr__.write("of the interpreter\\n")
+print("of ours", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("environment", ["PYTHONUNBUFFERED=", "PYTHONUNBUFFERED=1"])
+def test_the_interpreters_own_stream_stays_open(tmp_path, environment):
+    run = job(tmp_path, "", environment=environment, program=OWN)
+    assert sorted(run.stderr.decode().splitlines()) == ["of ours", "of the interpreter"]
