@@ -4,7 +4,7 @@ Images that arrive one by one become columns with `image_table`. Those that a ba
 from the start (`ImageColumns`), and become an ImageRow only where somebody looks at one of them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -40,15 +40,20 @@ def image_schema(cropped: Collection[int]) -> pa.Schema:
     return pa.schema([NUMBER, *FIELDS, *(pa.field(box_column(n), CROP_TYPE) for n in sorted(set(cropped)))])
 
 
+def image_values(images: Sequence[ImageRow]) -> dict[str, Sequence[Any]]:
+    """Return the fields of images by name, enumerations as their texts."""
+    if not images:
+        return dict.fromkeys(ImageRow._fields, ())
+    values: dict[str, Sequence[Any]] = dict(zip(ImageRow._fields, zip(*images, strict=True), strict=True))
+    return values | {name: list(map(str, values[name])) for name in ("status", "reused")}
+
+
 def image_table(images: Sequence[ImageRow], cropped: Collection[int]) -> pa.Table:
     """Return images as columns (image_schema), without their pixels and vectors."""
     schema = image_schema(cropped)
-    if not images:
-        return schema.empty_table()
-    values: dict[str, Iterable[Any]] = dict(zip(ImageRow._fields, zip(*images, strict=True), strict=True))
-    values |= {name: map(str, values[name]) for name in ("status", "reused")}  # of an enumeration
+    values = image_values(images)
     values |= {box_column(n): [_box(image, n) for image in images] for n in cropped}
-    return pa.table([pa.array(list(values[f.name]), f.type) for f in schema], schema=schema)
+    return pa.table([pa.array(values[f.name], f.type) for f in schema], schema=schema)
 
 
 def _box(image: ImageRow, pixel_format: int) -> dict[str, Any] | None:

@@ -1,13 +1,13 @@
 """Decoded images of a shard as one Arrow row, and back: pixels are one contiguous uint8 tensor, no Python objects."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from aistudio.schema import CROP_TYPE, Crop, Reused, Status
-from aistudio.scoring.image_columns import NO_IMAGES, ImageColumns
+from aistudio.scoring.image_columns import NO_IMAGES, ImageColumns, image_values
 from aistudio.scoring.image_source import ImageRow, storable_row
 
 _FIELDS = {
@@ -32,12 +32,6 @@ _FIELDS = {
     "given": pa.bool_(),
 }
 
-_PLAIN: dict[str, Callable[[Any], Any]] = {  # of what Arrow does not take as it is
-    "status": str,
-    "reused": str,
-    "crops": lambda boxes: [box and box._asdict() for box in boxes],
-}
-
 
 def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
     """One row: the shard's name, a list column per field, and for each pixel format `pixels_<i>` with its `size_<i>`.
@@ -47,10 +41,10 @@ def pack_images(shard: str, images: Iterable[ImageRow]) -> pa.Table:
     """
     rows = _of_one_shape([storable_row(image) for image in images])
     columns: dict[str, Any] = {"shard": pa.array([shard])}
-    values: dict[str, Sequence[Any]] = dict(zip(ImageRow._fields, zip(*rows, strict=True), strict=True)) if rows else {}
+    values = image_values(rows)
+    values["crops"] = [[box and box._asdict() for box in boxes] for boxes in values["crops"]]
     for name, kind in _FIELDS.items():
-        plain = map(_PLAIN[name], values.get(name, ())) if name in _PLAIN else values.get(name, ())
-        columns[name] = _one_row(pa.array(list(plain), kind))
+        columns[name] = _one_row(pa.array(values[name], kind))
     for name, size, arrays in (
         ("pixels", "size", [r.pixels for r in rows if _has_pixels(r)]),
         ("vectors", "width", [r.vectors for r in rows if r.has_vectors]),
