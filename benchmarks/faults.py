@@ -124,7 +124,7 @@ class Campaign:
         attempt = Attempt(self, self.conf("reference", "local"))
         code = attempt.wait()
         if code != 0:
-            raise SystemExit(f"the undisturbed run ended with {code}:\n{attempt.output()}")
+            raise SystemExit(f"{attempt.output()}\nthe undisturbed run (above) ended with {code}")
         self.clean_s = time.monotonic() - started
         self.reference = self.stored("reference", "local").set_index("row_id").sort_index()
 

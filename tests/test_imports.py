@@ -64,12 +64,9 @@ def test_jobs_on_stored_rows_run_without_ray(tmp_path):
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     jobs = [["aggregate", "--run", a], ["aggregate", "--run", b], ["compare", "--runs", a, b]]
     code = f"""{NO_RAY}
-from aistudio.jobs.cli import main
+from aistudio.jobs import cli
 for argv in {jobs!r}:
-    try:
-        main(argv)
-    except SystemExit as e:
-        assert e.code == 0, argv
+    assert cli._verb(argv) == 0, argv
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr

@@ -3,6 +3,7 @@
 And ends of processes in which something hangs.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import NoReturn
 from aistudio.pipeline._agent_stand_in import wait_for_the_end_of
 
 _PATIENCE_S = 12.0  # for the engine to end; leaves time to print the ledger within 20 s of the signal
+_ORDER_S = 30.0  # for what others do at the end of a process
 _hanging = threading.Event()  # a thread of this process hangs in foreign code, whose way of ending may hang too
 
 
@@ -25,13 +27,33 @@ def leave_behind_at_exit() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with `code`: in order, or at once where something hangs."""
-    if _hanging.is_set():
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    """End the process with `code`, whatever foreign code does at its end.
+
+    Threads are waited for and what is registered with atexit is called, for 30 s at most, or not at all where something
+    hangs. Python does not take itself apart then: native threads of Ray, Arrow or a store that still run crash in that
+    now and then, which would make a failure of a run that is stored, proved and told.
+    """
+    if not _hanging.is_set():
+        _end_in_order(code)
+    _end_at_once(code)
+
+
+def _end_in_order(code: int) -> None:
+    """What Python does first at its end, for at most `_ORDER_S`; a signal ends the waiting."""
+    watch = threading.Timer(_ORDER_S, _end_at_once, (code,))
+    watch.daemon = True
+    watch.start()
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]  # what multiprocessing ends its processes with, too
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+
+
+def _end_at_once(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextmanager

@@ -117,6 +117,64 @@ stopping.leave(7)
     assert (run.returncode, run.stdout) == (7, "said\n")
 
 
+def _leave(code: str) -> "subprocess.CompletedProcess[str]":
+    program = f"import atexit, os, sys, threading, time\nfrom aistudio.pipeline import stopping\n{code}"
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100)
+
+
+CRASHES = {
+    "an object that crashes when Python takes its modules apart": """
+class Native:
+    def __del__(self, crash=os.abort):
+        crash()
+native = Native()
+""",
+    "a native library that crashes when the process takes it down": """
+import ctypes
+crash = ctypes.CFUNCTYPE(None)(os.abort)
+ctypes.CDLL(None).__cxa_atexit(crash, None, None)
+""",
+    "standard error that somebody took away": """
+class Gone:
+    closed = False
+    def write(self, text): pass
+    def flush(self): raise ValueError("gone")
+sys.stderr = Gone()
+""",
+}
+
+
+@pytest.mark.parametrize("foreign", CRASHES.values(), ids=CRASHES)
+def test_a_crash_in_the_end_of_foreign_code_does_not_change_the_exit_code(foreign):
+    assert _leave(f"{foreign}\nsys.exit(0)").returncode != 0  # what would happen
+    for code in (0, 3):
+        run = _leave(f"{foreign}\nprint('said')\nstopping.leave({code})")
+        assert (run.returncode, run.stdout, run.stderr) == (code, "said\n", "")
+
+
+def test_a_process_ends_in_order_threads_first():
+    said = """
+threading.Thread(target=lambda: (time.sleep(0.3), print("thread"))).start()
+atexit.register(print, "atexit")
+stopping.leave(3)
+"""
+    run = _leave(said)
+    assert (run.returncode, run.stdout, run.stderr) == (3, "thread\natexit\n", "")
+
+
+@pytest.mark.parametrize(
+    "hangs", ["atexit.register(time.sleep, 600)", "threading.Thread(target=time.sleep, args=(600,)).start()"]
+)
+def test_what_hangs_at_the_end_is_left_behind(hangs):
+    run = _leave(f"stopping._ORDER_S = 0.5\n{hangs}\nprint('said')\nstopping.leave(3)")
+    assert (run.returncode, run.stdout) == (3, "said\n")
+
+
+def test_what_fails_at_the_end_is_told_and_changes_nothing():
+    run = _leave("def fail(): raise SystemError('no')\natexit.register(fail)\nprint('said')\nstopping.leave(0)")
+    assert (run.returncode, run.stdout) == (0, "said\n") and "SystemError: no" in run.stderr
+
+
 HANGS = """
 import os, sys, threading, time
 from aistudio.pipeline.stopping import end_with_the_raylet
