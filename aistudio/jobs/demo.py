@@ -1,6 +1,6 @@
 """The whole job on a drawn catalogue, end to end: draw, serve, score, search, aggregate, select, report."""
 
-import shlex
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from aistudio.pipeline.demo import run_demo
     from aistudio.pipeline.summary import print_summary
     from aistudio.places import require_place
+    from aistudio.runs.next_command import next_command
     from aistudio.store import open_store
 
     out = require_place("--out", args.out, ())
@@ -41,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not demo.as_expected:
         print(f"\nNOT as expected: the broken pictures should have given {demo.catalogue.expected_status}")
         return 1
-    usual = args.out == build_parser().get_default("out")
-    command = "make serve" if usual else f"python -m jobs.serve --run {shlex.quote(f'{args.out}/sights')}"
+    by_make = "MAKELEVEL" in os.environ and args.out == build_parser().get_default("out")
+    command = "make serve" if by_make else next_command("serve", demo.runs["sights"].folder)
     print(f"\nlook for pictures in it: {command}")
     return 0
 

@@ -16,7 +16,7 @@ _OPENING = (
 
 
 def next_command(verb: str, run: str, store: StoreSettings | None = None, *flags: str) -> str:
-    """Return `python -m jobs.<verb> --run <run>` with `flags` and the settings that open the run.
+    """Return `python -m aistudio <verb> --run <run>` with `flags` and the settings that open the run.
 
     >>> next_command("report", "s3://b/r", StoreSettings(endpoint_url="http://h:9000"))
     'python -m aistudio report --run s3://b/r --set store.endpoint_url=http://h:9000'

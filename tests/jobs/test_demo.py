@@ -44,7 +44,7 @@ def test_it_ends_well_and_says_where_the_reports_are(ran):
         report = folder / run / "report/index.html"
         assert report.exists() and report.as_uri() in text
     assert "rows in = rows out: 620 = 620" in text
-    assert text.rstrip().endswith(f"jobs.serve --run {folder}/sights")
+    assert text.rstrip().endswith(f"look for pictures in it: python -m aistudio serve --run {folder}/sights")
 
 
 def test_scoring_gives_the_recorded_numbers(ran):
