@@ -68,7 +68,7 @@ class Detector:
         """Find everything on a picture (H, W, 3) uint8, whatever its score."""
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ValueError(f"picture is {rgb.dtype} {rgb.shape}, expected uint8 (H, W, 3) of at least one pixel")
-        x = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float().div(255).to(self._device)
+        x = torch.from_numpy(np.array(rgb, order="C")).permute(2, 0, 1).float().div(255).to(self._device)
         with torch.inference_mode():
             (seen,) = self._model([x])
         boxes, scores, labels = (seen[k].float().cpu().numpy() for k in ("boxes", "scores", "labels"))

@@ -205,8 +205,7 @@ class _Worker:
                 return
             rank, recall = self.encoders.towers.rank, self.encoders.recall is not None
             size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
-            self._attempt(lambda: canaries.try_out(self.encoders, size, recall=recall))
-            self._believed(lambda: self._attempt(lambda: canaries.check(self.encoders, rank)))
+            self._believed(lambda: self._attempt(lambda: canaries.check(self.encoders, rank, size, recall=recall)))
 
     def _believed(self, work: Callable[[], _T]) -> _T:
         """Do what finds out whether the numbers are right; end the process if not. Raises as `give_up`."""

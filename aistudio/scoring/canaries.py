@@ -154,7 +154,6 @@ class Canaries:
         self._ask, self._pictures, self._tolerance = answers, pictures(specs), _TOLERANCE[precision]
         self._lock = threading.Lock()
         self._given: list[Answers | None] = []
-        self._first: tuple[list[np.ndarray], np.ndarray | None] | None = None
         self._next = 0
 
     def answers(self) -> Answers | None:
@@ -169,24 +168,21 @@ class Canaries:
         self._next = (self._next + 1) % NUM_PICTURES
         return Canary(self._next, self._pictures[self._next], self.answers, self._tolerance)
 
-    def try_out(self, models: Models, batch_size: int, *, recall: bool) -> None:
-        """Send the fixed inputs through models before their first commit, `batch_size` pictures at once. Never waits.
+    def check(self, models: Models, rank: int | None, batch_size: int, *, recall: bool) -> None:
+        """Judge models by all fixed inputs before their first commit: asked first, then compared, perhaps after a wait.
 
         Args:
+            rank: which tower's vectors the ranking model takes; None: there is none.
+            batch_size: pictures that go through the towers at once, as in a shard.
             recall: there is a recall model.
-        """
-        batch = [self._pictures[i % NUM_PICTURES] for i in range(max(batch_size, NUM_PICTURES))]
-        self._first = models.encode(batch), models.texts([TEXT])[0] if recall else None
-
-    def check(self, models: Models, rank: int | None) -> None:
-        """Judge what `try_out` was given, and the ranking, before anything is stored; waits for the answers.
 
         Raises:
             WrongNumbersError: an answer is not what plain float32 gives.
         """
-        if (right := self.answers()) is None or self._first is None:
+        batch = [self._pictures[i % NUM_PICTURES] for i in range(max(batch_size, NUM_PICTURES))]
+        towers, text = models.encode(batch), models.texts([TEXT])[0] if recall else None
+        if (right := self.answers()) is None:
             return
-        (towers, text), self._first = self._first, None
         cases = [Canary(number, (), self.answers, self._tolerance) for number in range(NUM_PICTURES)]
         for i in range(len(towers[0])):
             cases[i % NUM_PICTURES].judge_image([tower[i] for tower in towers], None)

@@ -24,11 +24,12 @@ from aistudio.schema import (
     vector_array,
 )
 from aistudio.scoring.base_rows import NOTHING_KNOWN, Known
-from aistudio.scoring.canaries import POI_NAMES, TEXT, Canary, WrongNumbersError
+from aistudio.scoring.canaries import POI_NAMES, TEXT, Canary
 from aistudio.scoring.encoders import Encoders
-from aistudio.scoring.image_columns import FIELDS, NO_IMAGES, ImageColumns, box_column, image_table
+from aistudio.scoring.image_columns import FIELDS, NO_IMAGES, ImageColumns, box_column
 from aistudio.scoring.image_source import ImageRow, Request, storable_row
 from aistudio.scoring.isolate import in_halves
+from aistudio.scoring.shard_images import ShardImages, refuse_unsteady
 
 Counts = defaultdict[str, float]  # rows by status, bytes, seconds by stage
 Report = Callable[[dict[str, float]], None]
@@ -69,7 +70,7 @@ class ShardScorer:
         self._canary_text: tuple[np.ndarray, str | None] | None = None  # what the text tower gave, and its error
         self.asked = False  # a model was, for anything: what it gave must not be stored by a worker of wrong numbers
         self._waited_s = 0.0  # for the right answers, before this worker's first commit
-        self._scored: _Batches | None = None
+        self._scored: ShardImages | None = None
 
     def score(
         self,
@@ -99,7 +100,7 @@ class ShardScorer:
             WrongNumbersError: the canary came out wrong, or an answer that was not finite is so when asked again.
         """
         now = self._encoders.clock
-        batches = _Batches(self._encoders, len(distinct.requests), known.columns, taken)
+        batches = ShardImages(self._encoders, len(distinct.requests), known.columns, taken)
         self._scored = batches
         weights = np.bincount(distinct.of_row, minlength=len(distinct.requests) + 1)
         counts: Counts = defaultdict(float)
@@ -154,7 +155,7 @@ class ShardScorer:
         """
         return [] if self._scored is None else self._scored.with_vectors(columns)
 
-    def _encode(self, batches: "_Batches", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
+    def _encode(self, batches: "ShardImages", images: list[ImageRow], weights: np.ndarray, counts: Counts) -> None:
         started = self._encoders.clock()
         if batches.encode(images) and self._batch_size > 1:
             self._batch_size //= 2  # the device is full: no use in failing once per batch, or once per shard
@@ -163,7 +164,9 @@ class ShardScorer:
         for image in images:
             counts[batches.outcomes[image.number].status] += int(weights[image.number])
 
-    def _join(self, rows: pa.Table, distinct: Distinct, batches: "_Batches", known: Known) -> tuple[pa.Table, pa.Table]:
+    def _join(
+        self, rows: pa.Table, distinct: Distinct, batches: "ShardImages", known: Known
+    ) -> tuple[pa.Table, pa.Table]:
         """Score table and text table of the shard, from what its images gave."""
         crops = self._encoders.crops
         found, place = batches.columns(list(crops.values()))
@@ -202,7 +205,7 @@ class ShardScorer:
         self._judge(None)
         return _text_table(texts, vectors, errors)
 
-    def _judge(self, batches: "_Batches | None") -> None:
+    def _judge(self, batches: "ShardImages | None") -> None:
         """Compare what the towers that were asked gave for the canary, as late as can be: see `_await`.
 
         Raises:
@@ -261,7 +264,7 @@ class ShardScorer:
             return dict.fromkeys(bad, "the model's vector of the text is not finite")
 
         errors = in_halves(encode, [*missing, *range(len(texts), len(asked))]).errors
-        _refuse_unsteady(unsteady, "a text's vector")
+        refuse_unsteady(unsteady, "a text's vector")
         if canary:
             self._canary_text = vectors[-1], errors.pop(len(texts), None)
         return vectors[: len(texts)], errors
@@ -301,7 +304,7 @@ class ShardScorer:
             return dict.fromkeys(bad, "the model's score is not finite")
 
         errors |= in_halves(rank, wanted).errors
-        _refuse_unsteady(unsteady, "a ranking score")
+        refuse_unsteady(unsteady, "a ranking score")
         if self._canary and right is not None:
             self._canary.judge_rank(float(scores[-1]), errors.pop(rows.num_rows, None))
         return scores[:-1]
@@ -316,77 +319,6 @@ class _Texts(NamedTuple):
     table: pa.Table  # schema.text_schema
 
 
-class _Batches:
-    """Vectors and outcomes of a shard's distinct images, filled batch by batch."""
-
-    def __init__(self, encoders: Encoders, num_images: int, columns: Sequence[str], taken: ImageColumns) -> None:
-        """Begin with images that are taken over whole. `columns`: of the vectors of these and of such as arrive."""
-        self._encoders, self._num, self._taken = encoders, num_images, taken
-        self._of_base = [encoders.towers.tower_of(column) for column in columns]
-        self.outcomes: dict[int, ImageRow] = {}  # of those that arrive, and of the canary, which comes last
-        self.vectors = [np.zeros((num_images + 1, model.dim), np.float32) for model in encoders.towers.models]
-        for tower, matrix in zip(self._of_base, taken.vectors, strict=bool(taken)):
-            self.vectors[tower][taken.numbers] = matrix
-        self._unsteady: list[int] = []  # positions in a batch whose vector was not finite once, and was then
-        self.asked = False  # the towers were
-
-    def encode(self, images: Sequence[ImageRow]) -> bool:
-        """Encode; failures are pinned to single images. True when the device's memory was too small for all at once."""
-        self.asked |= bool(images)
-        halving = in_halves(lambda chosen: self._encode([images[i] for i in chosen], chosen), list(range(len(images))))
-        for position, error in halving.errors.items():
-            image = images[position]
-            self.outcomes[image.number] = image._replace(status=Status.MODEL_ERROR, error=error, pixels=())
-        _refuse_unsteady(self._unsteady, "an image's vector")
-        return halving.out_of_memory
-
-    def take_over(self, image: ImageRow) -> None:
-        """Take an image that comes with its vectors: of the base run, or of another shard."""
-        for tower, vector in zip(self._of_base, image.vectors, strict=True):
-            self.vectors[tower][image.number] = vector
-
-    def columns(self, cropped: Sequence[int]) -> tuple[pa.Table, np.ndarray]:
-        """Return the images' outcomes (image_columns.image_schema), and the place there of each: (images,) int64."""
-        there = np.zeros(self._num, bool)
-        there[self._taken.numbers] = True
-        table = image_table([self._outcome(n) for n in np.flatnonzero(~there).tolist()], cropped)
-        place = np.where(there, 0, np.cumsum(~there) - 1)
-        if self._taken:
-            place[self._taken.numbers] = table.num_rows + np.arange(len(self._taken))
-            table = pa.concat_tables([table, self._taken.table]).combine_chunks()
-        return table, place
-
-    def with_vectors(self, columns: Sequence[str]) -> list[ImageRow]:
-        """Return the images' outcomes, the canary's left out, with their vectors by column."""
-        towers = [self._encoders.towers.tower_of(column) for column in columns]
-        images = [self._taken.get(n) or self._outcome(n) for n in range(self._num)]
-        return [
-            image._replace(vectors=tuple(self.vectors[t][n] for t in towers)) if image.status == Status.OK else image
-            for n, image in enumerate(images)
-        ]
-
-    def _outcome(self, number: int) -> ImageRow:
-        missing = ImageRow(number, Status.MODEL_ERROR, "the image never arrived (a fault of the pipeline)")
-        return self.outcomes.get(number, missing)
-
-    def judge(self, canary: Canary) -> None:
-        """Compare what the last image gave. Raises WrongNumbersError."""
-        outcome = self.outcomes[self._num]
-        canary.judge_image([v[-1] for v in self.vectors], None if outcome.status == Status.OK else outcome.error)
-
-    def _encode(self, images: Sequence[ImageRow], positions: list[int]) -> dict[int, str]:
-        towers = self._encoders.encode([i.pixels for i in images])
-        finite = _finite(towers)
-        bad = np.flatnonzero(~finite).tolist()
-        if bad:
-            again = _finite(self._encoders.encode([images[i].pixels for i in bad]))
-            self._unsteady += [positions[i] for i, fine in zip(bad, again, strict=True) if fine]
-        numbers = np.array([image.number for image in images])[finite]
-        for stored, vectors in zip(self.vectors, towers, strict=True):
-            stored[numbers] = vectors[finite]
-        return {positions[i]: "the model's vector is not finite" for i in bad}
-
-
 def _of_taken_over(known: Known, taken: np.ndarray) -> Known:
     """The base's scores of rows whose image was taken over; those of others are of another picture."""
     is_taken = taken.tolist()
@@ -395,17 +327,6 @@ def _of_taken_over(known: Known, taken: np.ndarray) -> Known:
         return {row: score for row, score in scores.items() if is_taken[row]}
 
     return known._replace(recall=kept(known.recall), rank=kept(known.rank))
-
-
-def _finite(towers: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether each image's vectors (N, D) are finite in every tower: (N,) bool."""
-    return np.asarray(np.logical_and.reduce([np.isfinite(vectors).all(axis=1) for vectors in towers]))
-
-
-def _refuse_unsteady(found: Sequence[int], what: str) -> None:
-    """Raises WrongNumbersError: a model that gives other numbers for the same input is not to be believed."""
-    if found:
-        raise WrongNumbersError(f"{what} was not finite, and finite when the model was asked again")
 
 
 def _of_rows(vectors: np.ndarray, of_row: np.ndarray) -> np.ndarray:

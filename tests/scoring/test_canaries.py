@@ -34,8 +34,7 @@ def canaries(encoders=None, precision="float32") -> Canaries:
 
 def check(found, encoders, batch_size):
     """What a worker does before its first commit."""
-    found.try_out(encoders, batch_size, recall=True)
-    found.check(encoders, 0)
+    found.check(encoders, 0, batch_size, recall=True)
 
 
 def score(encoders, canary, urls="abc"):
@@ -230,19 +229,34 @@ def test_a_shard_is_encoded_while_the_right_answers_are_still_in_the_making(whic
         return right
 
     late, encoders = Canaries(answers, SPECS, "float32"), Skewed(which)
-    late.try_out(encoders, 4, recall=True)  # does not ask
-    assert not asked.is_set()
     shard = in_a_thread(lambda: score(encoders, late.next()))
     assert asked.wait(30) and not shard.done()
-    assert sum(encoders.sizes) == 4 + 3 + 1  # tried out, the shard's pictures, the canary: all encoded by now
+    assert sum(encoders.sizes) == 3 + 1  # the shard's pictures, the canary: all encoded by now
     known.set()
     if which == "none":
         table, _, counts = shard.result(30)
         assert table.equals(score(FakeEncoders(), None)[0]) and counts["model_s"] < 30
-        late.check(encoders, 0)
     else:
         with pytest.raises(WrongNumbersError, match=which):
             shard.result(30)
+
+
+@pytest.mark.parametrize("which", ["none", "image", "text", "ranking"])
+def test_the_first_check_asks_the_models_before_it_waits(which):
+    encoders, right = Skewed(which), ask(FakeEncoders(), SPECS, 0, recall=True)
+    seen = []
+
+    def answers():
+        seen.append(sum(encoders.sizes))
+        return right
+
+    late = Canaries(answers, SPECS, "float32")
+    if which == "none":
+        check(late, encoders, 4)
+    else:
+        with pytest.raises(WrongNumbersError, match=which):
+            check(late, encoders, 4)
+    assert seen == [4]
 
 
 def test_without_right_answers_nothing_is_judged():
