@@ -1,6 +1,7 @@
 """Fixtures for every test: the local image server, and a working environment without proxies."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,12 @@ _LONG = (
     "tests/training/test_export_scores.py",
     "tests/training/test_ray_train.py",
 )
+
+
+def pytest_configure() -> None:
+    """A script's `make test &` is deaf to SIGINT, and so would be every process of the tests: they send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

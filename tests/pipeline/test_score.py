@@ -218,7 +218,8 @@ def test_a_run_that_fails_everywhere_stops_early_and_resumes(image_server, tmp_p
     off = config.model_copy(update={"engine": config.engine.model_copy(update={"max_failed_share": None})})
     result = finished_here(off)
     assert result.ledger.complete and result.ledger.counts == {"http_error": 160}
-    assert result.record.timings.num_rows == 160 - 4 * done and exit_code(result) == 0
+    before = 160 - result.record.timings.num_rows  # workers that were stopping have stored what they had in hand
+    assert 4 * done <= before < 160 and before % 4 == 0 and exit_code(result) == 0
     assert exit_code(result._replace(config=config)) == 3
 
 
