@@ -38,6 +38,7 @@ def pytest_configure() -> None:
     """A script's `make test &` is deaf to SIGINT, and so would be every process of the tests: they send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()  # while tests are collected: a fifth of that time
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +50,7 @@ def pytest_collection_finish() -> None:
     """Collecting leaves 900,000 objects that stay: each full collection of garbage would look at them for 0.6 s."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
