@@ -224,7 +224,8 @@ class Searcher:
 
     def like_vector(self, vector_D: Any, why: str = "like the vector", *, content_hash: str | None = None) -> Ask:
         """Ask with a vector of the run's model, of any length. Raises ConfigError for another width or no number."""
-        vector = np.asarray(vector_D, np.float32).reshape(-1)
+        with np.errstate(over="ignore"):  # what does not fit is refused below
+            vector = np.asarray(vector_D, np.float32).reshape(-1)
         if len(vector) != self.dim or not np.isfinite(vector).all():
             raise ConfigError(f"a vector of {len(vector)} numbers, expected {self.dim} finite ones")
         return Ask(unit_rows(vector[None]), (why,), hashes=(content_hash,) if content_hash else ())

@@ -45,6 +45,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
+CLIENT_GONE = 499  # noted, as nginx does, of a visitor who left without an answer: no fault of the server's
+
 
 class Guard:
     """Wraps the app."""
@@ -79,6 +81,9 @@ class Guard:
         except Refused as e:
             await request.refuse(e, self._page)
         except Exception as e:  # noqa: BLE001 - the visitor gets an answer, the operator the reason
+            if request.is_gone:
+                request.status = request.status or CLIENT_GONE
+                return
             print(f"error: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
             await request.refuse(Refused(500, "something went wrong here; the server's log says what"), self._page)
         finally:
@@ -138,6 +143,7 @@ class _Request:
         self.client = str((scope.get("client") or ("-",))[0])
         self.number = uuid.uuid4().hex[:16]
         self.status, self.bytes_in, self.bytes_out = 0, 0, 0
+        self.is_gone = False  # the visitor, before all was sent
         upload = settings.max_upload_bytes + MULTIPART_ROOM
         self.most_bytes = upload if self.path in UPLOAD_PATHS else MOST_BODY
         self._body_timeout_s = settings.body_timeout_s
@@ -167,7 +173,7 @@ class _Request:
     async def receive(self) -> Message:
         """Hand the next part of the body on. Raises Refused for too much of it, or too slow."""
         if self._whole:
-            return await self._receive()
+            return self._seen(await self._receive())
         left = self._ends_at - time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), max(left, 0.01))
@@ -178,6 +184,10 @@ class _Request:
             self._whole = not message.get("more_body", False)
             if self.bytes_in > self.most_bytes:
                 raise Refused(413, too_large(self.most_bytes))
+        return self._seen(message)
+
+    def _seen(self, message: Message) -> Message:
+        self.is_gone |= message["type"] == "http.disconnect"
         return message
 
     async def send(self, message: Message) -> None:
@@ -192,7 +202,11 @@ class _Request:
             message["headers"] = [*message.get("headers", []), *added, *more]
         elif message["type"] == "http.response.body":
             self.bytes_out += len(message.get("body", b""))
-        await self._send(message)
+        try:
+            await self._send(message)
+        except (OSError, RuntimeError) as e:  # a server may not have noticed yet that the connection is closed
+            self.is_gone |= isinstance(e, OSError) or "closed" in str(e)
+            raise
 
     async def refuse(self, refused: Refused, page: Callable[[str], bytes]) -> None:
         """Answer with a refusal, unless an answer has begun: a page for people, JSON for programs."""

@@ -1,5 +1,6 @@
 """Limits and security: bodies, bombs, addresses, tokens, hosts, forms of other sites, rates, a full queue."""
 
+import asyncio
 import io
 import json
 import socket
@@ -12,14 +13,16 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import ClientDisconnect, Request
 
-from aistudio.config import ImagesSettings
+from aistudio.config import ImagesSettings, ServeSettings
 from aistudio.schema import Status
 from aistudio.serving import decoder as decoders
 from aistudio.serving.counters import Counters
 from aistudio.serving.decoder import SafeDecoder
 from aistudio.serving.errors import Refused
 from aistudio.serving.gate import Gate
+from aistudio.serving.guard import Guard
 from tests.serving.served import app_of, listening, picture
 
 
@@ -129,7 +132,6 @@ def test_a_rate_has_a_limit(served_run):
 
 
 def test_a_full_queue_refuses_and_empties_again():
-    import asyncio
 
     async def scene():
         gate, free = Gate(1, 1, Counters()), threading.Event()
@@ -146,6 +148,54 @@ def test_a_full_queue_refuses_and_empties_again():
         return refused.value.status
 
     assert asyncio.run(scene()) == 429
+
+
+GONE = {"type": "http.disconnect"}
+PART = {"type": "http.request", "body": b"abc", "more_body": True}
+WHOLE = PART | {"more_body": False}
+
+
+async def _reads(scope, receive, send):
+    await Request(scope, receive, send).body()
+
+
+async def _asks_whether_it_is_there(scope, receive, send):
+    await receive()
+    assert (await receive()) == GONE
+    raise ClientDisconnect
+
+
+async def _answers(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+@pytest.mark.parametrize(
+    ("app", "messages", "sending", "status", "told"),
+    [
+        (_reads, [PART, GONE], None, 499, ""),
+        (_asks_whether_it_is_there, [WHOLE, GONE], None, 499, ""),
+        (_answers, [WHOLE], RuntimeError("unable to perform operation on <TCPTransport closed=True>"), 200, ""),
+        (_answers, [WHOLE], BrokenPipeError(), 200, ""),
+        (_answers, [WHOLE], RuntimeError("Response content longer than Content-Length"), 200, "error: RuntimeError"),
+        (_asks_whether_it_is_there, [WHOLE, WHOLE], None, 500, "error: AssertionError"),
+    ],
+)
+def test_a_visitor_who_goes_away_is_no_fault_of_the_server(capsys, app, messages, sending, status, told):
+    left, log = list(messages), io.StringIO()
+
+    async def receive():
+        return left.pop(0)
+
+    async def send(message):
+        if sending is not None:
+            raise sending
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/photos", "headers": [(b"host", b"127.0.0.1")]}
+    guard = Guard(app, ServeSettings(), None, Counters(), log, page=lambda text: text.encode())
+    asyncio.run(guard(scope, receive, send))
+    assert json.loads(log.getvalue())["status"] == status
+    said = capsys.readouterr().err
+    assert said.startswith(told) if told else said == ""
 
 
 def test_a_slow_body_does_not_hold_a_worker(served_run):
