@@ -172,4 +172,5 @@ def test_its_pictures_are_searched_on_the_page_that_its_last_line_offers(ran, pa
         keep(page, "search")
         page.locator(".result .pic").first.click()
         page.wait_for_url("**row=*")
+        page.wait_for_load_state("networkidle")  # its pictures come before the server goes
         assert page.locator(".result").count() >= 12 and "like" in page.locator(".why").first.inner_text()
