@@ -16,6 +16,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
+
 from aistudio.config import ServeSettings
 from aistudio.serving.counters import Counters
 from aistudio.serving.errors import Refused
@@ -80,10 +82,10 @@ class Guard:
             await self.app(scope, request.receive, request.send)
         except Refused as e:
             await request.refuse(e, self._page)
+        except ClientDisconnect:
+            if request.status in (0, 500):  # Starlette has answered for it, to nobody
+                request.status = CLIENT_GONE
         except Exception as e:  # noqa: BLE001 - the visitor gets an answer, the operator the reason
-            if request.is_gone:
-                request.status = request.status or CLIENT_GONE
-                return
             print(f"error: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
             await request.refuse(Refused(500, "something went wrong here; the server's log says what"), self._page)
         finally:
@@ -143,7 +145,6 @@ class _Request:
         self.client = str((scope.get("client") or ("-",))[0])
         self.number = uuid.uuid4().hex[:16]
         self.status, self.bytes_in, self.bytes_out = 0, 0, 0
-        self.is_gone = False  # the visitor, before all was sent
         upload = settings.max_upload_bytes + MULTIPART_ROOM
         self.most_bytes = upload if self.path in UPLOAD_PATHS else MOST_BODY
         self._body_timeout_s = settings.body_timeout_s
@@ -173,7 +174,7 @@ class _Request:
     async def receive(self) -> Message:
         """Hand the next part of the body on. Raises Refused for too much of it, or too slow."""
         if self._whole:
-            return self._seen(await self._receive())
+            return await self._receive()
         left = self._ends_at - time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), max(left, 0.01))
@@ -184,14 +185,10 @@ class _Request:
             self._whole = not message.get("more_body", False)
             if self.bytes_in > self.most_bytes:
                 raise Refused(413, too_large(self.most_bytes))
-        return self._seen(message)
-
-    def _seen(self, message: Message) -> Message:
-        self.is_gone |= message["type"] == "http.disconnect"
         return message
 
     async def send(self, message: Message) -> None:
-        """Send on, with the headers of every answer."""
+        """Send on, with the headers of every answer. Raises ClientDisconnect where the visitor has left."""
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
             own = {k.lower() for k, _ in message.get("headers", [])}
@@ -205,7 +202,8 @@ class _Request:
         try:
             await self._send(message)
         except (OSError, RuntimeError) as e:  # a server may not have noticed yet that the connection is closed
-            self.is_gone |= isinstance(e, OSError) or "closed" in str(e)
+            if isinstance(e, OSError) or "closed" in str(e):
+                raise ClientDisconnect from e
             raise
 
     async def refuse(self, refused: Refused, page: Callable[[str], bytes]) -> None:

@@ -198,6 +198,19 @@ def test_a_visitor_who_goes_away_is_no_fault_of_the_server(capsys, app, messages
     assert said.startswith(told) if told else said == ""
 
 
+def test_an_upload_that_is_left_is_noted_as_such(served_run, capsys):
+    log = io.StringIO()
+    with listening(app_of([served_run.root], models=["recall"], log=log)) as base:
+        host, port = base.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as raw:
+            raw.sendall(f"POST /v1/photos HTTP/1.1\r\nhost: {host}\r\ncontent-length: 100\r\n\r\nabc".encode())
+        until = time.monotonic() + 20
+        while "/v1/photos" not in log.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+    (line,) = [line for line in log.getvalue().splitlines() if "/v1/photos" in line]
+    assert json.loads(line)["status"] == 499 and "error: " not in capsys.readouterr().err
+
+
 def test_a_slow_body_does_not_hold_a_worker(served_run):
     with listening(app_of([served_run.root], ["serve.body_timeout_s=0.5"], models=["recall"])) as base:
         host, port = base.removeprefix("http://").split(":")
