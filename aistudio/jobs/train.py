@@ -99,7 +99,7 @@ def _finished(settings: "TrainSettings", command: str) -> "Finished":
 
         found = train_on_workers(settings, _say, command)
     output = settings.output.rstrip("/")
-    track(settings.log, lambda: tracked_training(found.record, output, f"{output}/{layout.REPORT}index.html"))
+    track(settings.log, lambda: tracked_training(found.record, output, f"{output}/{layout.REPORT_INDEX}"))
     return found
 
 

@@ -11,6 +11,7 @@ report/                     the HTML page
 
 import re
 
+from aistudio.runs import layout as run_layout
 from aistudio.store import Store
 
 TRAIN = "train.json"
@@ -18,7 +19,8 @@ CHECKPOINTS = "checkpoints/"
 HISTORY = "metrics.csv"
 TENSORBOARD = "tensorboard/"
 EXPORT = "export/"
-REPORT = "report/"
+REPORT = run_layout.REPORT  # where a run has its own
+REPORT_INDEX = run_layout.REPORT_INDEX
 
 _CHECKPOINT = re.compile(re.escape(CHECKPOINTS) + r"(\d{9,})\.pt")
 

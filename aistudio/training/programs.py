@@ -261,5 +261,5 @@ def summary(record: dict[str, Any], store_root: str, was_finished: bool) -> list
     return [
         f"{head}: {record['steps']:,} updates{early}; best after update {best['step']:,}: {numbers}",
         f"model: {store_root}/{layout.EXPORT}{record['name']}.yaml",
-        f"report: {store_root}/{layout.REPORT}index.html",
+        f"report: {store_root}/{layout.REPORT_INDEX}",
     ]
