@@ -8,8 +8,8 @@ actors are those that they record (model, waiting for pictures, storing). A cana
 of a call that has others, so its own milliseconds are measured beside the run, in this process, with as many threads as
 an actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. A fixed text is
 computed again where an actor's model computed other texts since; where all of a shard's texts are remembered it costs a
-call alone. How many shards had new texts is counted from the run, at most: a text may be new to each actor once. Told
-apart is what each actor does once, before its first commit.
+call alone. How many shards had new texts is counted from the run, at most: a text may be new to each actor once. On a GPU,
+what each actor does once, before its first commit, is told apart.
 """
 
 import argparse
@@ -88,10 +88,9 @@ def own_milliseconds(prepared: Prepared, result: Result, repeats: int, batch: in
             case.judge_rank(float(scores[case.number]), None)
 
     def first() -> None:
-        canaries.try_out(encoders, NUM_PICTURES, recall=recall)
-        canaries.check(encoders, rank)
+        canaries.check(encoders, rank, plan.batch_size or NUM_PICTURES, recall=recall)
 
-    steps = {"comparisons": judge, "once an actor": first}
+    steps = {"comparisons": judge} | ({"once an actor": first} if plan.device == "cuda" else {})
     found: dict[str, list[float]] = defaultdict(list)
     for i in range(repeats + 5):
         for name, step in steps.items():
@@ -142,7 +141,7 @@ def report(result: Result, own: dict[str, list[float]], num_shards: int, num_new
     for name, values in own.items():
         print(f"| {name} | {statistics.median(values):.3f} | {sorted(values)[int(0.95 * len(values))]:.3f} |")
     median = {name: max(0.0, statistics.median(values)) for name, values in own.items()}
-    once, each = median["once an actor"], median["comparisons"] + median["image towers, one more"]
+    once, each = median.get("once an actor", 0.0), median["comparisons"] + median["image towers, one more"]
     texts = [name for name in ("text tower", "ranking") if f"{name}, alone" in own]
     new = sum(median[f"{name}, one more"] for name in texts)
     remembered = sum(median[f"{name}, alone"] for name in texts)

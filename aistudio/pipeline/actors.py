@@ -187,9 +187,10 @@ class _Worker:
         return ShardScorer(self.encoders, dtype, batch_size, canary, delta=self.run.delta_columns)
 
     def check_numbers(self, scorer: ShardScorer) -> None:
-        """Before the first commit of numbers that a model gave: judge the fixed inputs, in the run's own batches.
+        """Before a GPU's first commit of numbers that a model gave: judge the fixed inputs, in the run's own batches.
 
-        Waits for what plain float32 gives, which may take a large model a while. Does not return when it is wrong.
+        Waits for what plain float32 gives, which may take a large model a while. Does not return when it is wrong. On a
+        CPU a vector's bits do not depend on the batch, so that a shard's own canary says all that this would.
 
         Args:
             scorer: of the shard; where it asked no model, nothing is judged yet.
@@ -197,14 +198,14 @@ class _Worker:
         Raises:
             AIStudioError: too many workers' numbers were wrong.
         """
-        if self._canaries is None or not scorer.asked:
+        if self._canaries is None or not scorer.asked or self.run.plan.device != "cuda":
             return
         with self._first_check:
             canaries, checked, self._checked = self._canaries, self._checked, True
             if checked:
                 return
             rank, recall = self.encoders.towers.rank, self.encoders.recall is not None
-            size = self.encoders.batch_size if self.run.plan.device == "cuda" else 1  # a CPU's bits do not depend on it
+            size = self.encoders.batch_size
             self._believed(lambda: self._attempt(lambda: canaries.check(self.encoders, rank, size, recall=recall)))
 
     def _believed(self, work: Callable[[], _T]) -> _T:
