@@ -126,7 +126,7 @@ def _configure_data() -> None:
     context.enable_operator_progress_bars = False
     # Rows are whole shards: what fetchers hand on is cut into a block per shard, however many a task was given.
     context.target_max_block_size = 1 << 20
-    # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below the version that drops these.
+    # Retry limits have no named parameter yet in Ray 2.60; pyproject.toml holds Ray below 2.64, which drops these.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.memory_usage_poll_interval_s = None  # else each task walks all pages of its process once a second
     context.max_errored_blocks = 0  # a failed row is a row; a failed block is a failed run

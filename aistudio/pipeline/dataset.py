@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import pyarrow as pa
@@ -53,16 +55,15 @@ def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:
     names = ray.data.from_blocks([pa.table({"shard": block}) for block in work_blocks(work, first)])
     common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     lives = {"ray_remote_args_fn": _lives}
-    encode = common | lives | {
+    encode = common | lives | _pool(plan.min_actors, plan.num_actors, len(work), plan.shards_in_flight) | {
         "num_cpus": plan.cpus_per_actor,
         "num_gpus": plan.gpus_per_actor or None,
-        "compute": _pool(plan.min_actors, plan.num_actors, len(work), plan.shards_in_flight),
         "fn_constructor_args": (run,),
     }  # fmt: skip
     if plan.kind == "fused":
         return names.map_batches(FusedWorker, **encode)
     pool = _pool(plan.min_fetchers, plan.num_fetchers, len(work), 2)
-    fetch = common | lives | {"num_cpus": plan.cpus_per_fetcher, "compute": pool}
+    fetch = common | lives | pool | {"num_cpus": plan.cpus_per_fetcher}
     return names.map_batches(FetchWorker, fn_constructor_args=(run,), **fetch).map_batches(EncodeWorker, **encode)
 
 
@@ -70,17 +71,23 @@ def _lives() -> dict[str, int]:
     return {"max_restarts": -1, "max_task_retries": _TASK_RETRIES}
 
 
-def _pool(least: int, most: int, num_shards: int, calls: int) -> Any:
-    """All actors are asked for at once, which makes a cluster grow; those that never come are not waited for."""
-    import ray.data
+def _pool(least: int, most: int, num_shards: int, calls: int) -> dict[str, Any]:
+    """Arguments of map_batches for a pool of actors, each with so many calls at once.
+
+    All actors are asked for at once, which makes a cluster grow; those that never come are not waited for.
+    """
+    from ray.data import ActorPoolStrategy
 
     most = min(most, num_shards)
     least = min(least, most) or most
-    return ray.data.ActorPoolStrategy(
+    strategy = partial(
+        ActorPoolStrategy,
         min_size=least,
         max_size=most,
         initial_size=most,
         max_tasks_in_flight_per_actor=calls + 1,
-        max_concurrent_calls_per_actor=calls,
         enable_true_multi_threading=True,
     )
+    if "max_concurrent_calls_per_actor" in signature(ActorPoolStrategy).parameters:
+        return {"compute": strategy(max_concurrent_calls_per_actor=calls)}
+    return {"compute": strategy(), "max_concurrency": calls}  # Ray 2.58 and before: an argument of the actors

@@ -33,10 +33,19 @@ class RecordingDataset:
         return self
 
 
+def pool(*, max_concurrent_calls_per_actor, **arguments):
+    """Stands for the strategy of Ray 2.59 and later."""
+    return SimpleNamespace(max_concurrent_calls_per_actor=max_concurrent_calls_per_actor, **arguments)
+
+
+def older_pool(*, min_size, max_size, initial_size, max_tasks_in_flight_per_actor, enable_true_multi_threading):
+    """Stands for that of Ray 2.58 and before."""
+    return SimpleNamespace(**locals())
+
+
 @pytest.fixture
 def planned(monkeypatch):
     """`planned(plan, work)`: the recorded chain."""
-    pool = lambda **arguments: SimpleNamespace(**arguments)  # noqa: E731
     monkeypatch.setattr(ray.data, "from_blocks", RecordingDataset)
     monkeypatch.setattr(ray.data, "ActorPoolStrategy", pool)
     monkeypatch.setattr(ray, "init", lambda *a, **k: pytest.fail("Ray was started"))
@@ -64,6 +73,18 @@ def test_fused_is_one_stage_that_holds_everything(planned):
     assert pool.enable_true_multi_threading
     lives = asked["ray_remote_args_fn"]()
     assert lives["max_restarts"] == -1 and lives["max_task_retries"] >= 50  # a poison row costs three
+
+
+@pytest.mark.parametrize("plan", [FUSED, STAGED])
+def test_an_older_ray_is_told_of_calls_at_once_as_of_other_arguments_of_actors(planned, plan, monkeypatch):
+    def told(stages):
+        return [(a["compute"].max_tasks_in_flight_per_actor, a.get("max_concurrency")) for _, a in stages]
+
+    assert all(calls is None for _, calls in told(planned(plan, WORK)[0].stages))
+    monkeypatch.setattr(ray.data, "ActorPoolStrategy", older_pool)
+    stages = planned(plan._replace(shards_in_flight=5), WORK)[0].stages
+    assert told(stages) == ([(6, 5)] if plan is FUSED else [(3, 2), (6, 5)])
+    assert all(a["compute"].enable_true_multi_threading for _, a in stages)
 
 
 def test_staged_fetches_on_cpus_and_encodes_on_gpus(planned):
