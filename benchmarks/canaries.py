@@ -151,8 +151,8 @@ def report(result: Result, own: dict[str, list[float]], num_shards: int, num_new
         f"{actors} actor(s): actors' time {actor_ms:,.0f} ms (model {timings.model_s:.1f} s, waiting "
         f"{timings.wait_s:.1f} s, storing {timings.write_s:.1f} s)\n"
         f"canaries: {each + new:.2f} ms a shard with new texts, {each + remembered:.2f} ms another, {total:,.0f} ms in "
-        f"all, {total / actor_ms:.3%} of the actors' time (aim: under {AIM:.1%}); once an actor {once:.1f} ms more, "
-        f"{once * actors / actor_ms:.3%}"
+        f"all, {total / actor_ms:.3%} of the actors' time (aim: under {AIM:.1%})"
+        + (f"; once an actor {once:.1f} ms more, {once * actors / actor_ms:.3%}" if once else "")
     )
     return int(total / actor_ms >= AIM)
 

@@ -138,12 +138,12 @@ def test_a_whole_ray_without_agents_works_and_leaves_nothing_behind():
 
 
 def test_ray_data_runs_without_actors_of_its_own(local_ray):
+    name = "ray.data._internal.cluster_autoscaler.rate_based_cluster_autoscaler"
+    scaling = pytest.importorskip(name, reason="Ray before 2.60 has no such module: its actors are started as ever")
     from ray.data._internal import stats
     from ray.data._internal.execution.operators import actor_pool_map_operator as pools
     from ray.data._internal.utils import cached_ray_internals as cached
 
-    name = "ray.data._internal.cluster_autoscaler.rate_based_cluster_autoscaler"
-    scaling = pytest.importorskip(name, reason="Ray before 2.60 has no such module: its actors are started as ever")
     theirs = lambda: (  # noqa: E731 - Ray still calls them so
         scaling.DefaultAutoscalingCoordinator,
         stats.get_or_create_stats_actor,
