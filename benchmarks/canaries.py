@@ -8,8 +8,8 @@ actors are those that they record (model, waiting for pictures, storing). A cana
 of a call that has others, so its own milliseconds are measured beside the run, in this process, with as many threads as
 an actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. A fixed text is
 computed again where an actor's model computed other texts since; where all of a shard's texts are remembered it costs a
-call alone. How many shards had new texts is counted from the run, at most: a text may be new to each actor once. On a GPU,
-what each actor does once, before its first commit, is told apart.
+call alone. How many shards had new texts is counted from the run, at most: a text may be new to each actor once.
+What a GPU's actor does once, before its first commit, is told apart.
 """
 
 import argparse
