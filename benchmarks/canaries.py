@@ -9,7 +9,7 @@ of a call that has others, so its own milliseconds are measured beside the run, 
 an actor has: calls of `--batch` inputs and the canary, less calls without it; and the comparisons. A fixed text is
 computed again where an actor's model computed other texts since; where all of a shard's texts are remembered it costs a
 call alone. How many shards had new texts is counted from the run, at most: a text may be new to each actor once.
-What a GPU's actor does once, before its first commit, is told apart.
+On a GPU the check that each actor makes once, before its first commit, has a line of its own.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def own_milliseconds(prepared: Prepared, result: Result, repeats: int, batch: in
     def first() -> None:
         canaries.check(encoders, rank, plan.batch_size or NUM_PICTURES, recall=recall)
 
-    steps = {"comparisons": judge} | ({"once an actor": first} if plan.device == "cuda" else {})
+    steps = {"comparisons": judge} | ({"once an actor": first} if plan.device != "cpu" else {})
     found: dict[str, list[float]] = defaultdict(list)
     for i in range(repeats + 5):
         for name, step in steps.items():

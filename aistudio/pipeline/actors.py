@@ -187,10 +187,10 @@ class _Worker:
         return ShardScorer(self.encoders, dtype, batch_size, canary, delta=self.run.delta_columns)
 
     def check_numbers(self, scorer: ShardScorer) -> None:
-        """Before a GPU's first commit of numbers that a model gave: judge the fixed inputs, in the run's own batches.
+        """Before the first commit of numbers that a model gave: judge the fixed inputs, in the run's own batches.
 
-        Waits for what plain float32 gives, which may take a large model a while. Does not return when it is wrong. On a
-        CPU a vector's bits do not depend on the batch, so that a shard's own canary says all that this would.
+        Waits for what plain float32 gives, which may take a large model a while. Does not return when it is wrong.
+        Not on a CPU: there a vector's bits do not depend on its batch, and the shard's own canary has been judged.
 
         Args:
             scorer: of the shard; where it asked no model, nothing is judged yet.
@@ -198,7 +198,7 @@ class _Worker:
         Raises:
             AIStudioError: too many workers' numbers were wrong.
         """
-        if self._canaries is None or not scorer.asked or self.run.plan.device != "cuda":
+        if self._canaries is None or not scorer.asked or self.run.plan.device == "cpu":
             return
         with self._first_check:
             canaries, checked, self._checked = self._canaries, self._checked, True

@@ -53,9 +53,10 @@ def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:
         return ray.data.from_blocks([none])
     # Not from_arrow, which has each block looked at by a task: two processes that import Ray Data, and a wait for them.
     names = ray.data.from_blocks([pa.table({"shard": block}) for block in work_blocks(work, first)])
-    common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
-    lives = {"ray_remote_args_fn": _lives}
-    encode = common | lives | _pool(plan.min_actors, plan.num_actors, len(work), plan.shards_in_flight) | {
+    common: dict[str, Any] = {
+        "batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True, "ray_remote_args_fn": _lives
+    }  # fmt: skip
+    encode = common | _pool(plan.min_actors, plan.num_actors, len(work), plan.shards_in_flight) | {
         "num_cpus": plan.cpus_per_actor,
         "num_gpus": plan.gpus_per_actor or None,
         "fn_constructor_args": (run,),
@@ -63,7 +64,7 @@ def dataset(run: RunContext, work: list[str], first: Sequence[str]) -> Any:
     if plan.kind == "fused":
         return names.map_batches(FusedWorker, **encode)
     pool = _pool(plan.min_fetchers, plan.num_fetchers, len(work), 2)
-    fetch = common | lives | pool | {"num_cpus": plan.cpus_per_fetcher}
+    fetch = common | pool | {"num_cpus": plan.cpus_per_fetcher}
     return names.map_batches(FetchWorker, fn_constructor_args=(run,), **fetch).map_batches(EncodeWorker, **encode)
 
 

@@ -17,6 +17,7 @@ from aistudio.pipeline.actors import EncodeWorker, FusedWorker
 from aistudio.pipeline.reference import make_reference, reference_folder
 from aistudio.pipeline.score import prepare, score
 from aistudio.runs import layout
+from aistudio.scoring.canaries import Canaries
 from aistudio.store import open_store
 from tests.pipeline.test_poison import write_manifest
 from tests.score_here import workers_here
@@ -181,3 +182,28 @@ def test_the_first_shard_is_scored_before_the_reference_is_there_and_stored_afte
         found = score(prepare(config))
     assert found.ledger.complete and begun.exists() and "canaries" not in found.record.facts
     assert ("wrong_workers" in found.record.facts) == wrong == lives.exists()
+
+
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", []), ("cuda", [6]), ("mps", [6])])
+def test_a_first_check_in_the_runs_own_batches_is_made_once_on_every_device_but_a_cpu(
+    device, sizes, manifest, tmp_path, make_config, cache, monkeypatch, in_process
+):
+    seen = []
+
+    class OnDevice(FusedWorker):
+        """Its models are on the CPU; what it does before a commit is what a worker of the device does."""
+
+        def check_numbers(self, scorer):
+            self.run = self.run._replace(plan=self.run.plan._replace(device=device))
+            super().check_numbers(scorer)
+
+    def check(self, models, rank, batch_size, *, recall):
+        seen.append(batch_size)
+        judge(self, models, rank, batch_size, recall=recall)
+
+    judge = Canaries.check
+    monkeypatch.setattr(Canaries, "check", check)
+    monkeypatch.setattr(dataset_module, "FusedWorker", OnDevice)
+    found = score(prepare(make_config(manifest, engine={"shard_rows": 8, "batch_size": 6, **cache})))
+    assert found.ledger.complete and found.ledger.num_stored == 32 and seen == sizes
+    assert "wrong_workers" not in found.record.facts
